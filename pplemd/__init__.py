@@ -1,0 +1,1 @@
+"""pplemd: distil a diffusion model into one step."""
