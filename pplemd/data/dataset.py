@@ -1,0 +1,147 @@
+"""The records of data: a split, a data set of two splits, and the seeded held-out split."""
+
+import hashlib
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float, Int
+
+from pplemd.errors import DataError
+
+RANGE_TOLERANCE = 1e-3  # a quarter of a grey level of 8-bit images (2 / 255 = 7.8e-3) and some rounding
+
+
+def _check_values(x: np.ndarray) -> None:
+    if x.ndim < 2 or 0 in x.shape:
+        raise DataError(
+            f"found samples of shape {x.shape}, expected (n, *shape) with n and every size at least 1: "
+            "pass at least one sample, batch dimension first"
+        )
+    if x.dtype != np.float32:
+        raise DataError(f"found samples of dtype {x.dtype}, expected float32: cast with x.astype(np.float32)")
+    low, high = float(x.min()), float(x.max())  # a NaN anywhere makes both NaN
+    if not np.isfinite(low + high):
+        raise DataError("found NaN or infinity in the samples, expected finite numbers: remove those samples")
+    if max(-low, high) > 1.0 + RANGE_TOLERANCE:
+        raise DataError(
+            f"found values in [{low:.4g}, {high:.4g}], expected [-1, 1]: rescale with 2 * (x - low) / (high - low) - 1"
+        )
+
+
+def _check_labels(label: np.ndarray, count: int) -> None:
+    if label.dtype != np.int32:
+        raise DataError(f"found labels of dtype {label.dtype}, expected int32: cast with label.astype(np.int32)")
+    if label.shape != (count,):
+        raise DataError(f"found labels of shape {label.shape}, expected ({count},): give one class index per sample")
+    if label.min() < 0:
+        raise DataError(f"found the label {label.min()}, expected class indices from 0: renumber the classes")
+
+
+class Split(eqx.Module):
+    """Samples and, where they have one, their class indices.
+
+    Raises:
+        DataError: no samples, no batch dimension, a dtype other than float32 / int32, NaN, values outside [-1, 1], or
+            a label count other than the sample count.
+    """
+
+    x: Float[np.ndarray, "n *shape"]  # float32 in [-1, 1]
+    label: Int[np.ndarray, " n_labels"] | None = None  # int32 class index, one per sample
+
+    def __check_init__(self) -> None:
+        """Refuse data that the rest of the package could not use."""
+        _check_values(self.x)
+        if self.label is not None:
+            _check_labels(self.label, len(self.x))
+
+
+class Dataset(eqx.Module):
+    """A train split and a held-out test split of the same source.
+
+    Raises:
+        DataError: the splits differ in sample shape, only one has labels, or the labels do not fit `classes`.
+    """
+
+    train: Split  # what a teacher may learn from
+    test: Split  # held out: for figures alone
+    classes: int | None = None  # number of classes; None where there are no labels
+
+    def __check_init__(self) -> None:
+        """Refuse two splits that do not belong together."""
+        found = self.train.x.shape[1:], self.test.x.shape[1:]
+        if found[0] != found[1]:
+            raise DataError(
+                f"found train samples {found[0]} and test samples {found[1]}, expected one shape: resize one"
+            )
+        labels = self.train.label, self.test.label
+        if len({label is None for label in labels} | {self.classes is None}) != 1:
+            raise DataError(
+                f"found train labels: {labels[0] is not None}, test labels: {labels[1] is not None}, classes: "
+                f"{self.classes}, expected all three or none: label both splits and give classes, or drop the labels"
+            )
+        top = max((int(label.max()) for label in labels if label is not None), default=-1)
+        if self.classes is not None and top >= self.classes:
+            raise DataError(
+                f"found the label {top}, expected less than classes = {self.classes}: pass classes={top + 1}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return self.train.x.shape[1:]
+
+    def digest(self) -> str:
+        """The SHA-256 of the content: equal for equal arrays, whatever file they came from."""
+        state = hashlib.sha256(f"classes={self.classes}".encode())
+        for array in (self.train.x, self.train.label, self.test.x, self.test.label):
+            if array is None:
+                state.update(b"none")
+            else:
+                state.update(f"{array.dtype.str}{array.shape}".encode())
+                state.update(np.ascontiguousarray(array).view(np.uint8).data)
+        return state.hexdigest()
+
+
+def _held_out_indices(count: int, test_fraction: float, rng: np.random.Generator) -> np.ndarray:
+    size = min(max(round(test_fraction * count), 1), count - 1)
+    return rng.permutation(count)[:size]
+
+
+def held_out(
+    x: Float[np.ndarray, "n *shape"],
+    label: Int[np.ndarray, " n_labels"] | None = None,
+    classes: int | None = None,
+    *,
+    test_fraction: float = 0.25,
+    seed: int = 0,
+) -> Dataset:
+    """Split samples into train and held-out test, class by class where there are labels.
+
+    Args:
+        x: float32 samples in [-1, 1].
+        label: int32 class index of each sample.
+        classes: number of classes; by default the largest label plus one.
+        test_fraction: share of each class that is held out, in (0, 1); at least one sample stays on each side.
+        seed: seed of the permutation; the same seed gives the same split.
+
+    Returns:
+        The data set; both splits keep the order of `x`.
+
+    Raises:
+        DataError: a fraction outside (0, 1), fewer than two samples in all or in a class, or what `Split` refuses.
+    """
+    if not 0.0 < test_fraction < 1.0:
+        raise DataError(f"found test_fraction = {test_fraction}, expected a number between 0 and 1: try 0.25")
+    whole = Split(x, label)
+    groups = [np.arange(len(x))] if label is None else [np.flatnonzero(label == c) for c in np.unique(label)]
+    rng = np.random.default_rng(seed)
+    held = np.zeros(len(x), dtype=bool)
+    for group in groups:
+        if len(group) < 2:
+            named = "in all" if label is None else f"of class {label[group[0]]}"
+            raise DataError(f"found {len(group)} sample {named}, expected 2 or more to hold one out: add samples")
+        held[group[_held_out_indices(len(group), test_fraction, rng)]] = True
+    if whole.label is None:
+        return Dataset(Split(x[~held]), Split(x[held]), classes)
+    count = int(whole.label.max()) + 1 if classes is None else classes
+    return Dataset(Split(x[~held], whole.label[~held]), Split(x[held], whole.label[held]), count)
