@@ -1,0 +1,170 @@
+"""Other noise conventions, converted at the door to a denoiser `D(x_sigma, sigma, label)`.
+
+Each record holds a network in its own convention and is itself callable as a denoiser of `x_sigma = x + sigma * eps`.
+Write networks for one sample; vmap the record to batch it. A model with reversed time or sign (`n - x1`) is wrapped
+in a function that turns it first.
+"""
+
+from collections.abc import Callable, Sequence
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from pplemd.errors import RecipeError
+
+NetworkFn = Callable[..., Array]  # network(x_t, time, label) -> prediction of x_t's shape
+Label = Int[Array, ""] | int | None
+
+
+def _floats(values: Sequence[float] | np.ndarray | Array) -> tuple[float, ...]:
+    return tuple(float(value) for value in np.asarray(values).reshape(-1))
+
+
+class VPSchedule(eqx.Module):
+    """A discrete variance-preserving schedule `x_t = alpha_t x + sqrt(1 - alpha_t^2) eps`, as its cumulative alphas.
+
+    Args:
+        alphas_cumprod: alpha_t^2 for t = 0, 1, ..., decreasing, each in (0, 1).
+
+    Raises:
+        RecipeError: fewer than two steps, a value outside (0, 1), or values that do not decrease.
+
+    Source: arXiv:2006.11239, equation 4.
+    """
+
+    alphas_cumprod: tuple[float, ...] = eqx.field(static=True, converter=_floats)  # static: a constant, never trained
+
+    def __check_init__(self) -> None:
+        alphas = np.asarray(self.alphas_cumprod)
+        if alphas.size < 2 or alphas.max() >= 1 or alphas.min() <= 0 or (np.diff(alphas) >= 0).any():
+            raise RecipeError(
+                f"alphas_cumprod has {alphas.size} values from {alphas[:1]} to {alphas[-1:]}; expected two or more, "
+                "strictly decreasing, each in (0, 1). Pass the cumulative product of 1 - beta, not beta itself."
+            )
+
+    @property
+    def sigmas(self) -> np.ndarray:
+        """The noise s.d. in data units of each step, `sqrt((1 - alpha^2) / alpha^2)`, increasing, shape (steps,)."""
+        alphas = np.asarray(self.alphas_cumprod)
+        return np.sqrt((1 - alphas) / alphas)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The lowest and highest noise s.d. that the schedule covers, in data units."""
+        sigmas = self.sigmas
+        return float(sigmas[0]), float(sigmas[-1])
+
+    def time(self, sigma: Float[Array, ""] | float) -> Float[Array, ""]:
+        """Return the fractional step index of a noise level, linear in log(sigma) between steps, clamped at the ends.
+
+        Args:
+            sigma: noise s.d. in data units, positive.
+
+        Returns:
+            The index t in [0, steps - 1], a float.
+        """
+        log_sigma = jnp.log(jnp.asarray(sigma))
+        knots = jnp.asarray(np.log(self.sigmas), log_sigma.dtype)
+        return jnp.interp(log_sigma, knots, jnp.arange(len(self.alphas_cumprod), dtype=log_sigma.dtype))
+
+
+def linear_schedule(steps: int = 1000, beta_low: float = 1e-4, beta_high: float = 0.02) -> VPSchedule:
+    """Return the schedule with beta linear from beta_low to beta_high.
+
+    Args:
+        steps: number of steps, 2 or more.
+        beta_low: first beta.
+        beta_high: last beta.
+
+    Returns:
+        The schedule `alpha_t^2 = prod_{s <= t} (1 - beta_s)`.
+
+    Raises:
+        RecipeError: the betas do not give a schedule.
+
+    Source: arXiv:2006.11239, section 4.
+    """
+    return VPSchedule(_floats(np.cumprod(1 - np.linspace(beta_low, beta_high, steps))))
+
+
+class VPEps(eqx.Module):
+    """Denoiser from a network that predicts the noise: `D = x_sigma - sigma eps(x_t, t)`, `x_t = alpha_t x_sigma`.
+
+    Source: arXiv:2006.11239, equation 12, with `sigma = sqrt(1 - alpha_t^2) / alpha_t`.
+    """
+
+    network: NetworkFn  # eps(x_t, t, label), t a fractional step index
+    schedule: VPSchedule
+
+    def __call__(
+        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
+    ) -> Float[Array, "*shape"]:
+        """Return the denoised sample, data units; sigma in data units."""
+        alpha = 1 / jnp.sqrt(1 + jnp.asarray(sigma) ** 2)
+        return x_sigma - sigma * self.network(alpha * x_sigma, self.schedule.time(sigma), label)
+
+
+class VPVelocity(eqx.Module):
+    """Denoiser from a v-prediction `v = alpha_t eps - sigma_t x`: `D = alpha_t x_t - sigma_t v(x_t, t)`.
+
+    Source: arXiv:2202.00512, section 4 and appendix D.
+    """
+
+    network: NetworkFn  # v(x_t, t, label), t a fractional step index
+    schedule: VPSchedule
+
+    def __call__(
+        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
+    ) -> Float[Array, "*shape"]:
+        """Return the denoised sample, data units; sigma in data units."""
+        alpha = 1 / jnp.sqrt(1 + jnp.asarray(sigma) ** 2)
+        x_t = alpha * x_sigma
+        return alpha * x_t - alpha * sigma * self.network(x_t, self.schedule.time(sigma), label)
+
+
+class VPClean(eqx.Module):
+    """Denoiser from a network that predicts the clean sample: `D = x0(x_t, t)`, `x_t = alpha_t x_sigma`."""
+
+    network: NetworkFn  # x0(x_t, t, label), t a fractional step index
+    schedule: VPSchedule
+
+    def __call__(
+        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
+    ) -> Float[Array, "*shape"]:
+        """Return the denoised sample, data units; sigma in data units."""
+        alpha = 1 / jnp.sqrt(1 + jnp.asarray(sigma) ** 2)
+        return self.network(alpha * x_sigma, self.schedule.time(sigma), label)
+
+
+class FlowVelocity(eqx.Module):
+    """Denoiser from a flow-matching velocity `v = x1 - n` on `x_t = t x1 + (1 - t) n`: `D = x_t + (1 - t) v(x_t, t)`.
+
+    The noise level is `sigma = (1 - t) / t`, so `t = 1 / (1 + sigma)` and `x_t = t x_sigma`.
+
+    Source: arXiv:2210.02747, equations 20-23 with sigma_min = 0.
+    """
+
+    network: NetworkFn  # v(x_t, t, label), t in (0, 1), 1 at the data
+
+    def __call__(
+        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
+    ) -> Float[Array, "*shape"]:
+        """Return the denoised sample, data units; sigma in data units."""
+        time = 1 / (1 + jnp.asarray(sigma))
+        x_t = time * x_sigma
+        return x_t + (1 - time) * self.network(x_t, time, label)
+
+
+class FlowClean(eqx.Module):
+    """Denoiser from a network that predicts the data end of a flow: `D = x1(x_t, t)`, `x_t = t x_sigma`."""
+
+    network: NetworkFn  # x1(x_t, t, label), t in (0, 1), 1 at the data
+
+    def __call__(
+        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
+    ) -> Float[Array, "*shape"]:
+        """Return the denoised sample, data units; sigma in data units."""
+        time = 1 / (1 + jnp.asarray(sigma))
+        return self.network(time * x_sigma, time, label)

@@ -1,0 +1,157 @@
+"""Laws of the noise level that training draws from."""
+
+import math
+from abc import abstractmethod
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from pplemd.errors import RecipeError
+
+Progress = Float[Array, ""] | float
+
+
+class AbstractSigmas(eqx.Module):
+    """A law of sigma, the noise s.d. in data units, that may depend on how far training is."""
+
+    @abstractmethod
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...], progress: Progress) -> Float[Array, "..."]:
+        """Draw noise levels.
+
+        Args:
+            key: random key.
+            shape: shape of the draw.
+            progress: fraction of training done, in [0, 1]; may be traced.
+
+        Returns:
+            Noise s.d. in data units, positive, of the given shape.
+        """
+
+    @property
+    @abstractmethod
+    def span(self) -> tuple[float, float]:
+        """The range of sigma over all of training, in data units, for grids and reports."""
+
+
+def _check_limits(owner: str, low: float, high: float) -> None:
+    if not 0 < low < high < math.inf:
+        raise RecipeError(
+            f"{owner}: the limits are ({low}, {high}); expected 0 < low < high, finite, in data units. "
+            "Swap them or raise the lower one above 0."
+        )
+
+
+class LogNormal(AbstractSigmas):
+    """`log sigma ~ Normal(mean, std)`, whatever the progress.
+
+    Args:
+        mean: mean of log sigma.
+        std: s.d. of log sigma, positive.
+
+    Raises:
+        RecipeError: std is not positive and finite, or mean is not finite.
+
+    Source: arXiv:2206.00364, Table 1 (P_mean = -1.2, P_std = 1.2).
+    """
+
+    mean: float = eqx.field(static=True, converter=float, default=-1.2)
+    std: float = eqx.field(static=True, converter=float, default=1.2)
+
+    def __check_init__(self) -> None:
+        if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
+            raise RecipeError(
+                f"LogNormal: mean {self.mean}, std {self.std}; expected a finite mean and a positive std of log sigma. "
+                "Usual values are -1.2 and 1.2."
+            )
+
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...], progress: Progress) -> Float[Array, "..."]:
+        """Draw `exp(mean + std n)` with standard normal n."""
+        return jnp.exp(self.mean + self.std * jax.random.normal(key, shape))
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """`exp(mean -+ 3 std)`: 99.7 % of the draws."""
+        return math.exp(self.mean - 3 * self.std), math.exp(self.mean + 3 * self.std)
+
+
+class LogUniform(AbstractSigmas):
+    """`log sigma ~ Uniform(log low, log high)`, whatever the progress.
+
+    Args:
+        low: lowest sigma, data units, positive.
+        high: highest sigma, data units.
+
+    Raises:
+        RecipeError: the limits are not 0 < low < high.
+    """
+
+    low: float = eqx.field(static=True, converter=float)
+    high: float = eqx.field(static=True, converter=float)
+
+    def __check_init__(self) -> None:
+        _check_limits("LogUniform", self.low, self.high)
+
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...], progress: Progress) -> Float[Array, "..."]:
+        """Draw `low (high / low)^u` with u uniform on [0, 1)."""
+        unit = jax.random.uniform(key, shape)
+        return jnp.exp(math.log(self.low) + unit * math.log(self.high / self.low))
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The two limits."""
+        return self.low, self.high
+
+
+def _pair(limits: tuple[float, float]) -> tuple[float, float]:
+    low, high = limits
+    return float(low), float(high)
+
+
+class CoarseToFine(AbstractSigmas):
+    """Log-uniform sigma whose limits slide geometrically from `start` to `end` by the fraction `until` of training.
+
+    Args:
+        start: (low, high) at progress 0, data units.
+        end: (low, high) from progress `until` on, data units.
+        until: the progress at which the slide ends, in (0, 1].
+
+    Raises:
+        RecipeError: a pair is not 0 < low < high, or until is not in (0, 1].
+
+    Source: the annealing that let a generator of random weights find every mode of a 2-D ring; the defaults are for
+    data of s.d. about 3, modes of s.d. 0.15.
+    """
+
+    start: tuple[float, float] = eqx.field(static=True, converter=_pair, default=(1.0, 6.0))
+    end: tuple[float, float] = eqx.field(static=True, converter=_pair, default=(0.08, 2.5))
+    until: float = eqx.field(static=True, converter=float, default=0.7)
+
+    def __check_init__(self) -> None:
+        _check_limits("CoarseToFine start", *self.start)
+        _check_limits("CoarseToFine end", *self.end)
+        if not 0 < self.until <= 1:
+            raise RecipeError(
+                f"CoarseToFine: until is {self.until}; expected a fraction of training in (0, 1]. "
+                "Use 1.0 to slide through all of training, or LogUniform for limits that do not move."
+            )
+
+    def limits(self, progress: Progress) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Return (log low, log high) at a progress in [0, 1]."""
+        done = jnp.clip(jnp.asarray(progress, float) / self.until, 0, 1)
+        low, high = (
+            (1 - done) * math.log(first) + done * math.log(last)
+            for first, last in zip(self.start, self.end, strict=True)
+        )
+        return low, high
+
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...], progress: Progress) -> Float[Array, "..."]:
+        """Draw log-uniform sigma between the limits of this progress."""
+        low, high = self.limits(progress)
+        return jnp.exp(jax.random.uniform(key, shape, minval=low, maxval=high))
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The lowest and the highest limit over all of training."""
+        return min(self.start[0], self.end[0]), max(self.start[1], self.end[1])

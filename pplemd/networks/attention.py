@@ -1,0 +1,43 @@
+"""Self-attention over the pixels of one image."""
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, Key
+
+from pplemd.networks.layers import GroupNorm, Linear, zeroed
+
+HEAD = 64  # features a head: arXiv:2105.05233, section 3
+
+
+class SelfAttention(eqx.Module):
+    """`x + W_out attend(q, k, v)` with q, k, v linear in norm(x), every pixel seeing every pixel; W_out zero at first.
+
+    There is no position encoding: permuting the pixels permutes the output. Heads have 64 features, or there is one
+    head where 64 does not divide the channels.
+
+    Args:
+        channels: channels of the image.
+        key: random key.
+
+    Source: arXiv:1706.03762, section 3.2.
+    """
+
+    norm: GroupNorm
+    project_in: Linear
+    project_out: Linear
+    heads: int = eqx.field(static=True)
+
+    def __init__(self, channels: int, *, key: Key[Array, ""]) -> None:
+        key_in, key_out = jax.random.split(key)
+        self.norm = GroupNorm(channels)
+        self.project_in = Linear(channels, 3 * channels, key=key_in)
+        self.project_out = zeroed(Linear(channels, channels, key=key_out))
+        self.heads = channels // HEAD if channels % HEAD == 0 else 1
+
+    def __call__(self, x: Float[Array, "h w channels"]) -> Float[Array, "h w channels"]:
+        """Attend over one image."""
+        channels = x.shape[-1]
+        tokens = self.project_in(self.norm(x).reshape(-1, channels))
+        query, key, value = tokens.reshape(-1, 3, self.heads, channels // self.heads).swapaxes(0, 1)
+        attended = jax.nn.dot_product_attention(query, key, value)
+        return x + self.project_out(attended.reshape(-1, channels)).reshape(x.shape)

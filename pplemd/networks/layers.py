@@ -1,0 +1,109 @@
+"""Layers for one sample, channels last; parameters follow the input's dtype."""
+
+from typing import TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+LayerT = TypeVar("LayerT", bound=eqx.Module)
+
+
+def zeroed(layer: LayerT) -> LayerT:
+    """Return the layer with every parameter 0, so that a residual branch starts as nothing."""
+    return jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if eqx.is_array(leaf) else leaf, layer)
+
+
+class Linear(eqx.Module):
+    """`y = x W + b` over the last axis, W ~ Normal(0, 1 / size_in), b = 0.
+
+    Args:
+        size_in: input features.
+        size_out: output features.
+        key: random key.
+    """
+
+    weight: Float[Array, "size_in size_out"]
+    bias: Float[Array, " size_out"]
+
+    def __init__(self, size_in: int, size_out: int, *, key: Key[Array, ""]) -> None:
+        self.weight = jax.random.normal(key, (size_in, size_out)) * size_in**-0.5
+        self.bias = jnp.zeros(size_out)
+
+    def __call__(self, x: Float[Array, "*points size_in"]) -> Float[Array, "*points size_out"]:
+        """Apply to every point."""
+        bias = jnp.expand_dims(self.bias.astype(x.dtype), tuple(range(x.ndim - 1)))
+        return x @ self.weight.astype(x.dtype) + bias
+
+
+class Conv(eqx.Module):
+    """Convolution of one (h, w, c) image with zero padding and stride 1, weights ~ Normal(0, 1 / fan_in), bias 0.
+
+    Args:
+        channels_in: input channels.
+        channels_out: output channels.
+        size: side of the kernel, odd, in pixels.
+        key: random key.
+    """
+
+    weight: Float[Array, "size size channels_in channels_out"]
+    bias: Float[Array, " channels_out"]
+
+    def __init__(self, channels_in: int, channels_out: int, size: int = 3, *, key: Key[Array, ""]) -> None:
+        fan_in = size * size * channels_in
+        self.weight = jax.random.normal(key, (size, size, channels_in, channels_out)) * fan_in**-0.5
+        self.bias = jnp.zeros(channels_out)
+
+    def __call__(self, x: Float[Array, "h w channels_in"]) -> Float[Array, "h w channels_out"]:
+        """Convolve; height and width are kept."""
+        image = jax.lax.conv_general_dilated(
+            x[None], self.weight.astype(x.dtype), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )[0]
+        return image + self.bias.astype(x.dtype)[None, None]
+
+
+def _standardise(x: Float[Array, "*shape"], axes: tuple[int, ...]) -> Float[Array, "*shape"]:
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # moments in 32 bits whatever the input
+    centred = wide - wide.mean(axes, keepdims=True)
+    variance = jnp.mean(centred**2, axes, keepdims=True)
+    return (centred * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)  # 1e-5: the floor of arXiv:1607.06450's code
+
+
+def layer_norm(x: Float[Array, " width"]) -> Float[Array, " width"]:
+    """Return x with mean 0 and variance 1, without parameters.
+
+    Source: arXiv:1607.06450, equation 3, gain 1 and bias 0.
+    """
+    return _standardise(x, (0,))
+
+
+class GroupNorm(eqx.Module):
+    """Standardise groups of channels over the image, then scale and shift each channel.
+
+    The number of groups is the largest divisor of the channels that is at most 32 and leaves 4 channels a group.
+
+    Args:
+        channels: channels of the image.
+
+    Source: arXiv:1803.08494, equations 1 and 7.
+    """
+
+    scale: Float[Array, " channels"]
+    shift: Float[Array, " channels"]
+    groups: int = eqx.field(static=True)
+
+    def __init__(self, channels: int) -> None:
+        most = min(
+            32, max(1, channels // 4)
+        )  # 32: the source's default; 4 a group, so that a small one is not one pixel
+        self.groups = max(count for count in range(1, most + 1) if channels % count == 0)
+        self.scale = jnp.ones(channels)
+        self.shift = jnp.zeros(channels)
+
+    def __call__(self, x: Float[Array, "h w channels"]) -> Float[Array, "h w channels"]:
+        """Normalise one image."""
+        height, width, channels = x.shape
+        grouped = x.reshape(height, width, self.groups, channels // self.groups)
+        normed = _standardise(grouped, (0, 1, 3)).reshape(x.shape)
+        return normed * self.scale.astype(x.dtype)[None, None] + self.shift.astype(x.dtype)[None, None]
