@@ -82,7 +82,11 @@ def _source(path: Path) -> Iterator[tuple[list[str], Reader]]:
         raise DataError(f"found nothing at {path}, expected a folder or a .zip of images: check the path")
     if not zipfile.is_zipfile(path):
         raise DataError(f"found {path}, neither a folder nor a whole zip, expected one of them: make the zip again")
-    with zipfile.ZipFile(path) as archive:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise DataError(f"found {path} damaged ({error}), expected a whole zip: make the zip again") from error
+    with archive:
         yield _zip_names(archive), lambda name: _read_member(archive, name)
 
 
@@ -90,7 +94,7 @@ def _decode(content: bytes, name: str, size: int | None) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+            image: Image.Image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
         if image.width * image.height > MAX_PIXELS:
             raise DataError(
                 f"found {image.width}x{image.height} pixels in {name}, expected at most {MAX_PIXELS}: save it smaller"

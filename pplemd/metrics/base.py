@@ -1,0 +1,45 @@
+"""The contract of an evaluation: declared lightly, prepared once, measured as often as wanted."""
+
+from abc import abstractmethod
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float, Float32, Num
+
+
+class AbstractMeasure(eqx.Module):
+    """A prepared evaluation: holds the reference, and turns samples into named figures."""
+
+    @abstractmethod
+    def measure(self, x: Num[np.ndarray, "n *shape"], seed: int = 0) -> dict[str, float]:
+        """The figures of these samples, in the order in which they are shown; `seed` fixes random directions.
+
+        Raises:
+            DataError: samples of another shape than the reference, too few, or NaN.
+        """
+
+    @abstractmethod
+    def real(self, count: int, seed: int = 0) -> Float[np.ndarray, "n *shape"]:
+        """Real samples other than the reference, `count` of them or as many as there are."""
+
+    @abstractmethod
+    def floor(self, seed: int = 0) -> dict[str, float]:
+        """The figures of real samples: the best that can be hoped for. The same names and order as `measure`."""
+
+
+class AbstractEvaluation(eqx.Module):
+    """What to measure, against what: parameters only, so that declaring one costs nothing."""
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """Samples wanted by `measure`; a field of each evaluation."""
+
+    @abstractmethod
+    def prepare(self) -> AbstractMeasure:
+        """Draw or load the reference and train what the figures need."""
+
+
+def take(x: Float32[np.ndarray, "n *shape"], count: int, seed: int) -> Float32[np.ndarray, "m *shape"]:
+    """Rows of `x` in random order without replacement: `count` of them, or all where there are fewer."""
+    return x[np.random.default_rng(seed).permutation(len(x))[:count]]

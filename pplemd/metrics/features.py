@@ -1,0 +1,135 @@
+"""Features of images: the hidden layer of a small classifier, or principal components where there are no labels."""
+
+import hashlib
+import math
+import warnings
+from abc import abstractmethod
+
+import equinox as eqx
+import numpy as np
+import sklearn
+from jaxtyping import Float32, Int, Int32, Num
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
+
+from pplemd.cache import cached_arrays
+from pplemd.errors import DataError
+
+WIDTH = 64  # hidden units, hence features
+PRESENTATIONS = 1_200_000  # images shown in training at most: digits take 200 passes, 60,000 images take 20
+ROWS_AT_ONCE = 4096  # images turned into features at once
+
+
+class AbstractFeatures(eqx.Module):
+    """A map from samples to feature vectors in which distances mean something."""
+
+    @abstractmethod
+    def features(self, x: Num[np.ndarray, "n *shape"]) -> Float32[np.ndarray, "n width"]:
+        """The feature vector of each sample."""
+
+
+class Classifier(AbstractFeatures):
+    """A trained network with one hidden ReLU layer; its hidden activations are the features."""
+
+    hidden: Float32[np.ndarray, "d width"]  # weights of the hidden layer
+    hidden_bias: Float32[np.ndarray, " width"]
+    out: Float32[np.ndarray, "width k"]  # weights of the logits
+    out_bias: Float32[np.ndarray, " k"]
+    present: Int32[np.ndarray, " k"]  # class index of each logit
+
+    def features(self, x: Num[np.ndarray, "n *shape"]) -> Float32[np.ndarray, "n width"]:
+        """Hidden activations, (n, 64)."""
+        parts = [
+            np.maximum(_rows(x[start : start + ROWS_AT_ONCE]) @ self.hidden + self.hidden_bias[None, :], 0.0)
+            for start in range(0, len(x), ROWS_AT_ONCE)
+        ]
+        return np.concatenate(parts)
+
+    def labels(self, x: Num[np.ndarray, "n *shape"]) -> Int32[np.ndarray, " n"]:
+        """The likeliest class index of each image."""
+        return self.labels_of(self.features(x))
+
+    def labels_of(self, features: Float32[np.ndarray, "n width"]) -> Int32[np.ndarray, " n"]:
+        """The likeliest class index, from features already computed."""
+        return self.present[(features @ self.out + self.out_bias[None, :]).argmax(axis=1)]
+
+    def accuracy(self, x: Num[np.ndarray, "n *shape"], label: Int[np.ndarray, " n"]) -> float:
+        """Share of the images whose likeliest class is their label."""
+        return float((self.labels(x) == label).mean())
+
+
+class Principal(AbstractFeatures):
+    """Leading principal components: the raw numbers, rotated, and cut to 64 where there are more."""
+
+    mean: Float32[np.ndarray, " d"]
+    axes: Float32[np.ndarray, "d width"]  # orthonormal columns
+
+    def features(self, x: Num[np.ndarray, "n *shape"]) -> Float32[np.ndarray, "n width"]:
+        """Components along the axes, in the samples' own units."""
+        return (_rows(x) - self.mean[None, :]) @ self.axes
+
+
+def _rows(x: np.ndarray) -> Float32[np.ndarray, "n d"]:
+    return x.reshape(len(x), -1).astype(np.float32)
+
+
+def _fit(x: np.ndarray, label: np.ndarray, max_iter: int) -> dict[str, np.ndarray]:
+    network = MLPClassifier(hidden_layer_sizes=(WIDTH,), random_state=0, max_iter=max_iter)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # features need no converged network
+        network.fit(_rows(x), label)
+    out, out_bias = network.coefs_[1], network.intercepts_[1]
+    if len(network.classes_) == 2:  # scikit-learn keeps one logit for two classes: that of the second
+        out, out_bias = np.hstack([np.zeros_like(out), out]), np.concatenate([np.zeros_like(out_bias), out_bias])
+    return {
+        "hidden": network.coefs_[0].astype(np.float32),
+        "hidden_bias": network.intercepts_[0].astype(np.float32),
+        "out": out.astype(np.float32),
+        "out_bias": out_bias.astype(np.float32),
+        "present": network.classes_.astype(np.int32),
+    }
+
+
+def train_classifier(x: Num[np.ndarray, "n *shape"], label: Int[np.ndarray, " n"]) -> Classifier:
+    """Train a small classifier of images, or take it from the cache.
+
+    Scikit-learn's MLPClassifier with 64 hidden units and a fixed seed, on the flattened images: up to 200 passes, fewer
+    above 6,000 images. The weights are kept as arrays, under a digest of the images, the labels and these settings.
+
+    Args:
+        x: train images in [-1, 1].
+        label: class index of each.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        DataError: fewer than two classes.
+    """
+    if len(np.unique(label)) < 2:
+        raise DataError("found fewer than two classes, expected two or more: evaluate this data without labels")
+    max_iter = min(200, max(10, PRESENTATIONS // len(x)))
+    state = hashlib.sha256(f"{x.dtype.str}{x.shape}{label.dtype.str}".encode())
+    for array in (x, label):
+        state.update(np.ascontiguousarray(array).view(np.uint8).data)
+    key = f"classifier {state.hexdigest()} width={WIDTH} seed=0 max_iter={max_iter} scikit-learn={sklearn.__version__}"
+    return Classifier(**cached_arrays(key, lambda: _fit(x, label, max_iter)))
+
+
+def principal(x: Num[np.ndarray, "n *shape"]) -> Principal:
+    """The leading principal components of the samples, 64 at most.
+
+    Up to 64 numbers a sample, distances are those of the raw samples.
+
+    Args:
+        x: samples of any shape, n >= 2.
+
+    Raises:
+        DataError: fewer than two samples.
+    """
+    if len(x) < 2:
+        raise DataError(f"found {len(x)} sample, expected two or more to find principal components: add samples")
+    width = min(WIDTH, len(x), math.prod(x.shape[1:]))
+    fitted = PCA(n_components=width, random_state=0).fit(_rows(x))
+    return Principal(fitted.mean_.astype(np.float32), np.ascontiguousarray(fitted.components_.T.astype(np.float32)))

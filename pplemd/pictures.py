@@ -1,0 +1,175 @@
+"""Pictures of samples: a grid of images, a scatter of points, a histogram of numbers."""
+
+import math
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Num, UInt8
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from pplemd.errors import DataError
+
+MID_GREY = 128  # what a NaN pixel becomes, and the margin between images
+TARGET_SIDE = 64  # pixels: small images are enlarged by whole factors to at least this
+MAX_IMAGES = 1024  # in one grid: 32 x 32
+MAX_POINTS = 20_000  # in one scatter: more only slow it down
+MAX_PANELS = 3  # pairs of dimensions drawn side by side
+SAMPLE_COLOUR, REFERENCE_COLOUR = "#d95f02", "#7570b3"  # told apart by the colour-blind: ColorBrewer Dark2
+
+
+def _bytes(x: Num[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n h w c"]:
+    """[-1, 1] to 0..255, clipped; NaN to mid-grey."""
+    levels = (np.clip(x.astype(np.float64), -1.0, 1.0) + 1.0) * 127.5
+    return np.where(np.isnan(levels), float(MID_GREY), np.round(levels)).astype(np.uint8)
+
+
+def image_grid(x: Num[np.ndarray, "n h w c"], columns: int | None = None, scale: int | None = None) -> Image.Image:
+    """Images side by side, enlarged by nearest neighbour, with a margin between them.
+
+    Args:
+        x: images in [-1, 1], (n, h, w, c) with c = 1 or 3; values outside are clipped, NaN becomes mid-grey. Of more
+            than 1,024 the first are drawn.
+        columns: images in a row; by default the grid is about square.
+        scale: whole factor of enlargement; by default the least that makes the longer side 64 pixels.
+
+    Returns:
+        The picture, grey or RGB.
+
+    Raises:
+        DataError: no images, another shape, or columns or scale below 1.
+    """
+    if x.ndim != 4 or 0 in x.shape or x.shape[3] not in (1, 3):
+        raise DataError(f"found images of shape {x.shape}, expected (n, h, w, 1) or (n, h, w, 3): reshape them")
+    x = x[:MAX_IMAGES]
+    count, height, width, channels = x.shape
+    columns = math.ceil(math.sqrt(count)) if columns is None else columns
+    scale = math.ceil(TARGET_SIDE / max(height, width)) if scale is None else scale
+    if columns < 1 or scale < 1:
+        raise DataError(f"found columns = {columns} and scale = {scale}, expected at least 1: leave them out")
+    margin = max(1, scale // 4)
+    rows = math.ceil(count / columns)
+    step_y, step_x = height * scale + margin, width * scale + margin
+    canvas = np.full((rows * step_y + margin, columns * step_x + margin, channels), MID_GREY, dtype=np.uint8)
+    enlarged = _bytes(x).repeat(scale, axis=1).repeat(scale, axis=2)
+    for index, image in enumerate(enlarged):
+        top, left = margin + (index // columns) * step_y, margin + (index % columns) * step_x
+        canvas[top : top + height * scale, left : left + width * scale] = image
+    return Image.fromarray(canvas[..., 0] if channels == 1 else canvas)
+
+
+def _finite_rows(x: Num[np.ndarray, "n *shape"]) -> np.ndarray:
+    rows = x.reshape(len(x), -1).astype(np.float64)
+    return rows[np.isfinite(rows).all(axis=1)][:MAX_POINTS]
+
+
+def _limits(sets: list[np.ndarray], dimension: int) -> tuple[float, float]:
+    """What shows nearly all of the reference (the last set, where it has points), with some room."""
+    shown = next((rows[:, dimension] for rows in reversed(sets) if len(rows)), np.array([-1.0, 1.0]))
+    low, high = (float(edge) for edge in np.quantile(shown, [0.001, 0.999]))
+    room = 0.15 * (high - low) or 1.0
+    return low - room, high + room
+
+
+def _histogram(axes: Axes, sets: list[np.ndarray]) -> None:
+    bins = np.linspace(*_limits(sets, 0), 81)
+    for rows, colour, name in zip(sets, (SAMPLE_COLOUR, REFERENCE_COLOUR), ("samples", "reference"), strict=False):
+        heights = np.histogram(rows[:, 0], bins)[0] / (max(len(rows), 1) * np.diff(bins))
+        axes.stairs(heights, bins, color=colour, label=name, fill=name == "samples", alpha=0.8)
+    axes.set(xlabel="x", ylabel="density")
+
+
+def _cloud(axes: Axes, sets: list[np.ndarray], first: int) -> None:
+    named = list(zip(sets, (SAMPLE_COLOUR, REFERENCE_COLOUR), ("samples", "reference"), strict=False))
+    for rows, colour, name in reversed(named):  # samples on top
+        axes.plot(rows[:, first], rows[:, first + 1], ".", color=colour, label=name, markersize=2.0, alpha=0.5)
+    axes.set(xlabel=f"x[{first}]", ylabel=f"x[{first + 1}]", aspect="equal", adjustable="box")
+    axes.set(xlim=_limits(sets, first), ylim=_limits(sets, first + 1))
+
+
+def scatter(x: Num[np.ndarray, "n *shape"], reference: Num[np.ndarray, "m *shape"] | None = None) -> Image.Image:
+    """A picture of vectors: a histogram in one dimension, points in two, pairs of the first dimensions above.
+
+    Samples with NaN or infinity are dropped and counted in the title; at most 20,000 are drawn.
+
+    Args:
+        x: samples, (n, d) or of any shape of d numbers.
+        reference: samples drawn beneath; the axes show their range.
+
+    Returns:
+        The picture, RGB.
+
+    Raises:
+        DataError: no batch dimension, or unlike dimensions.
+    """
+    given = [x] if reference is None else [x, reference]
+    if any(samples.ndim < 2 for samples in given) or len({samples[:1].size for samples in given if len(samples)}) > 1:
+        shapes = [samples.shape for samples in given]
+        raise DataError(f"found samples of shapes {shapes}, expected (n, d) of one d: check the generator's shape")
+    sets = [_finite_rows(samples) for samples in given]
+    width = sets[0].shape[1]
+    panels = 1 if width == 1 else min(width // 2, MAX_PANELS)
+    figure = Figure(figsize=(5.0 * panels, 5.0), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    for panel in range(panels):
+        axes = figure.add_subplot(1, panels, panel + 1)
+        if width == 1:
+            _histogram(axes, sets)
+        else:
+            _cloud(axes, sets, 2 * panel)
+    dropped = len(x) - int(np.isfinite(x.reshape(len(x), -1)).all(axis=1).sum())
+    if dropped:
+        figure.suptitle(f"{dropped} of {len(x)} samples are not finite")
+    if reference is not None:
+        figure.axes[0].legend(loc="upper right")
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def draw(
+    x: Num[np.ndarray, "n *sizes"], shape: tuple[int, ...], reference: Num[np.ndarray, "m *sizes"] | None = None
+) -> Image.Image:
+    """The picture that suits the samples: a grid for (h, w, 1), (h, w, 3) or (h, w), else a scatter.
+
+    Args:
+        x: samples, of any shape with the numbers of `shape` in each.
+        shape: the shape of one sample.
+        reference: samples drawn beneath a scatter; a grid has no room for them.
+
+    Returns:
+        The picture.
+
+    Raises:
+        DataError: samples that do not have that shape.
+    """
+    if x.ndim < 1 or math.prod(x.shape[1:]) != math.prod(shape):
+        raise DataError(f"found samples of shape {x.shape[1:]}, expected {shape}: check the generator's shape")
+    if len(shape) == 2:
+        return image_grid(x.reshape(len(x), *shape, 1))
+    if len(shape) == 3 and shape[2] in (1, 3):
+        return image_grid(x.reshape(len(x), *shape))
+    return scatter(x.reshape(len(x), -1), None if reference is None else reference.reshape(len(reference), -1))
+
+
+def save_png(path: str | os.PathLike[str], picture: Image.Image) -> None:
+    """Write the picture beside the path, then rename: a reader sees the old file or the whole new one.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    target = Path(path)
+    temporary = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
+        with os.fdopen(handle, "wb") as file:
+            picture.save(file, format="PNG")
+        os.replace(temporary, target)
+    except OSError as error:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise DataError(f"found {target} not writable ({error}), expected a writable folder: choose another") from error
