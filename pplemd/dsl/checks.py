@@ -1,0 +1,115 @@
+"""What a program must be before it is traced, and what its trace must have declared."""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pplemd.dsl.dependencies import Origins
+from pplemd.dsl.effects import Declarations, DeclaredOutput
+from pplemd.dsl.places import defined
+from pplemd.dsl.program import Program
+from pplemd.errors import ProgramError
+
+
+def check_program(program: Any) -> None:
+    """Raise unless this is an instance of a `Program` with something to train."""
+    if isinstance(program, type):
+        raise ProgramError(
+            f"Found the class {program.__name__} itself; expected an instance of it. "
+            f"Build it with its networks: {program.__name__}(net=...)."
+        )
+    if not isinstance(program, Program):
+        raise ProgramError(
+            f"Found a {type(program).__name__}; expected an instance of a pplemd Program. "
+            "Derive its class from Program and build it with its networks."
+        )
+    if not any(is_trained(leaf) for leaf in jax.tree.leaves(program)):
+        raise ProgramError(
+            f"{defined(program)}: {type(program).__name__} holds no trainable array; expected a field with at least "
+            "one floating-point JAX array (NumPy arrays and Python numbers are constants). Give it a network."
+        )
+
+
+def is_trained(leaf: Any) -> bool:
+    """Whether a leaf of a program is trained: a floating-point JAX array, or the shape of one."""
+    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def check_signature(program: Program, classes: int | None) -> None:
+    """Raise unless ``__call__`` takes nothing, or a label where there are classes."""
+    parameters = list(inspect.signature(program.__call__).parameters.values())
+    place, name = defined(program), type(program).__name__
+    kinds = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    if len(parameters) > 1 or any(one.name != "label" or one.kind not in kinds for one in parameters):
+        found = ", ".join(["self", *(str(one) for one in parameters)])
+        raise ProgramError(
+            f"{place}: {name}.__call__ has the arguments ({found}); expected (self) or (self, label). "
+            "Make everything else a field of the program."
+        )
+    if classes is None and parameters and parameters[0].default is inspect.Parameter.empty:
+        raise ProgramError(
+            f"{place}: {name}.__call__ wants a label, but the teacher has no classes; expected (self) or "
+            "(self, label=None). Remove the label, or use a class-conditional teacher."
+        )
+    if classes is not None and not parameters:
+        raise ProgramError(
+            f"{place}: {name}.__call__ takes no label, but the teacher has {classes} classes; expected "
+            "(self, label). Add the label and hand it to the network, or use a teacher without classes."
+        )
+
+
+def check_teacher(shape: Any, classes: Any) -> None:
+    """Raise unless the teacher's shape and number of classes are possible."""
+    if any(not isinstance(size, int) or size < 1 for size in shape):
+        raise ProgramError(f"Found the sample shape {shape}; expected positive integers. Pass the teacher's shape.")
+    if classes is not None and classes < 1:
+        raise ProgramError(f"Found classes={classes}; expected at least 1, or None for a teacher without labels.")
+
+
+def check_declared(program: Program, declarations: Declarations, result: Any) -> jax.Array:
+    """Return the generated value; raise unless there is one and ``__call__`` returned it or nothing."""
+    if not declarations.outputs:
+        raise ProgramError(
+            f"{defined(program)}: the program generated nothing; expected one generate(name, value). "
+            'End __call__ with: return generate("x", value).'
+        )
+    value = declarations.outputs[0].value
+    if result is not None and result is not value:
+        raise ProgramError(
+            f"{defined(program)}: __call__ returned something other than the generated value "
+            f"{declarations.outputs[0].name!r}; expected that value, or nothing. "
+            'End __call__ with: return generate("x", value).'
+        )
+    return value
+
+
+def check_output(output: DeclaredOutput, found: Any, shape: tuple[int, ...], dtype: Any) -> None:
+    """Raise unless the generated value has the teacher's dtype and shape."""
+    if found.shape != tuple(shape):
+        raise ProgramError(
+            f"{output.place}: generated {output.name!r} has shape {found.shape}; expected the teacher's {tuple(shape)}"
+            f"{_shape_repair(found.shape, tuple(shape))}"
+        )
+    if found.dtype != jnp.dtype(dtype):
+        raise ProgramError(
+            f"{output.place}: generated {output.name!r} has dtype {found.dtype}; expected {jnp.dtype(dtype)}. "
+            f"Convert it with .astype(jnp.{jnp.dtype(dtype)}), and check what the network computes in."
+        )
+
+
+def _shape_repair(found: Sequence[int], shape: Sequence[int]) -> str:
+    if len(found) == len(shape) + 1 and tuple(found[1:]) == tuple(shape):
+        return ". Remove the batch dimension: a program is written for one sample."
+    return ". Change the network's output shape, or reshape the value."
+
+
+def check_depends(output: DeclaredOutput, reached: Origins) -> None:
+    """Raise unless the generated value depends on a latent."""
+    if not any(isinstance(origin, int) for origin in reached):
+        raise ProgramError(
+            f"{output.place}: generated {output.name!r} depends on no latent, so that every sample would be the same; "
+            "expected a value computed from at least one. Pass a latent to the network."
+        )

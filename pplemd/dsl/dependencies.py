@@ -1,0 +1,68 @@
+"""What depends on what in a traced program, by reachability in its jaxpr.
+
+Every value carries the set of origins that it depends on directly: program fields, the label, and latents. A
+latent's value is an origin of its own, so what its distribution depends on does not pass through it.
+Calls (jit, remat, custom rules) are entered; for any other nested jaxpr (loops, branches) every result is taken to
+depend on every operand.
+"""
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.extend.core as jex
+
+from pplemd.dsl.graph import latent_index
+
+
+class Origin(enum.Enum):
+    """An origin that is not a latent (latents are their index)."""
+
+    LEARNED = "learned"
+    LABEL = "label"
+
+
+Origins = frozenset[Origin | int]
+_NOTHING: Origins = frozenset()
+
+# Calls whose one jaxpr maps operands to results one to one.
+_CALLS = frozenset(
+    ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2", "custom_jvp_call", "custom_vjp_call")
+)
+
+
+def origins(jaxpr: jex.Jaxpr, arguments: Sequence[Origins]) -> Mapping[Any, Origins]:
+    """Return the origins of every variable of a jaxpr, from those of its arguments."""
+    known: dict[Any, Origins] = dict.fromkeys(jaxpr.constvars, _NOTHING)
+    known.update(zip(jaxpr.invars, arguments, strict=True))
+    for equation in jaxpr.eqns:
+        operands = [origin_of(atom, known) for atom in equation.invars]
+        known.update(zip(equation.outvars, _results(equation, operands), strict=True))
+    return known
+
+
+def origin_of(atom: Any, known: Mapping[Any, Origins]) -> Origins:
+    """Return the origins of a variable or of a literal, which has none."""
+    return _NOTHING if isinstance(atom, jex.Literal) else known[atom]
+
+
+def _results(equation: Any, operands: list[Origins]) -> list[Origins]:
+    index = latent_index(equation)
+    if index is not None:
+        return [frozenset({index})]
+    body = _body(equation)
+    if body is None:
+        return [_NOTHING.union(*operands)] * len(equation.outvars)
+    inner = origins(body, operands)
+    return [origin_of(atom, inner) for atom in body.outvars]
+
+
+def _body(equation: Any) -> jex.Jaxpr | None:
+    if equation.primitive.name not in _CALLS:
+        return None
+    nested = [value for value in equation.params.values() if isinstance(value, jex.Jaxpr | jex.ClosedJaxpr)]
+    if len(nested) != 1:
+        return None
+    body = nested[0].jaxpr if isinstance(nested[0], jex.ClosedJaxpr) else nested[0]
+    fits = len(body.invars) == len(equation.invars) and len(body.outvars) == len(equation.outvars)
+    return body if fits else None

@@ -1,0 +1,129 @@
+"""The map from base coordinates u to the value z of a latent, for a NumPyro distribution.
+
+Where the distribution is a push of standard normal noise of a known form, u ~ N(0, I) and z = T(u) ("normal").
+Elsewhere u is the unconstrained value itself, z = b(u) with NumPyro's bijection b onto the support, and the base
+density is log p(b(u)) + log|det db/du| ("prior"). All functions take one sample; parameters may be traced.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jaxtyping import Array, Float, Key, Scalar
+from numpyro.distributions import constraints, transforms
+
+from pplemd.dsl.quantiles import QUANTILES
+
+# log of the largest and the smallest normal float32 are 88.7 and -87.3: beyond, exp and sigmoid leave the support
+_UNCONSTRAINED_BOUND = 87.0
+
+
+def unmask(distribution: dist.Distribution) -> dist.Distribution:
+    """Return the law that is drawn from: a mask changes what NumPyro scores, not what it draws."""
+    if isinstance(distribution, dist.MaskedDistribution):
+        return unmask(distribution.base_dist)
+    if isinstance(distribution, dist.Independent):
+        return dist.Independent(unmask(distribution.base_dist), distribution.reinterpreted_batch_ndims)
+    if isinstance(distribution, dist.ExpandedDistribution):
+        return dist.ExpandedDistribution(unmask(distribution.base_dist), distribution.batch_shape)
+    return distribution
+
+
+def innermost(distribution: dist.Distribution) -> dist.Distribution:
+    """Return the distribution inside of `Independent` and `ExpandedDistribution`."""
+    while isinstance(distribution, dist.Independent | dist.ExpandedDistribution):
+        distribution = distribution.base_dist
+    return distribution
+
+
+def location_scale(distribution: dist.Distribution) -> tuple[Any, Any] | None:
+    """Return (loc, scale) of a location-scale family with real support, or of the base that one is transformed from.
+
+    Source: Gorinova, Moore & Hoffman, "Automatic Reparameterisation of Probabilistic Programs", arXiv:1906.03028.
+    """
+    core = innermost(distribution)
+    while isinstance(core, dist.TransformedDistribution):
+        core = innermost(core.base_dist)
+    named = {"loc", "scale"} <= set(core.arg_constraints)
+    return (core.loc, core.scale) if named and core.support is constraints.real else None
+
+
+def has_normal_base(distribution: dist.Distribution) -> bool:
+    """Whether the value is a known smooth push T(u) of standard normal noise u."""
+    core = innermost(distribution)
+    if isinstance(core, dist.TransformedDistribution):
+        return has_normal_base(core.base_dist) and all(_is_bijective(core, part) for part in core.transforms)
+    return type(core) in QUANTILES or type(core) is dist.MultivariateNormal
+
+
+def _is_bijective(distribution: dist.TransformedDistribution, transform: transforms.Transform) -> bool:
+    bounded = type(innermost(distribution.base_dist)) is dist.Uniform
+    # a value rounded to an end of a Uniform is only safe under a map that is finite there
+    return isinstance(transform, transforms.AffineTransform) or not (
+        bounded or isinstance(transform, transforms.AbsTransform)
+    )
+
+
+def base_shape(distribution: dist.Distribution) -> tuple[int, ...]:
+    """Return the shape of the base coordinates of one value."""
+    if has_normal_base(distribution):
+        return _noise_shape(distribution)
+    return transforms.biject_to(distribution.support).inverse_shape(distribution.shape())
+
+
+def _noise_shape(distribution: dist.Distribution) -> tuple[int, ...]:
+    if isinstance(distribution, dist.Independent | dist.TransformedDistribution):
+        return _noise_shape(distribution.base_dist)
+    if isinstance(distribution, dist.ExpandedDistribution):
+        base = distribution.base_dist
+        return distribution.batch_shape + _noise_shape(base)[len(base.batch_shape) :]
+    return distribution.shape()
+
+
+def push(distribution: dist.Distribution, u: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return the value z = T(u) at base coordinates u."""
+    if has_normal_base(distribution):
+        return _push_noise(distribution, u)
+    return transforms.biject_to(distribution.support)(u)
+
+
+def _push_noise(distribution: dist.Distribution, u: Array) -> Array:
+    if isinstance(distribution, dist.Independent | dist.ExpandedDistribution):
+        return _push_noise(distribution.base_dist, u)
+    if isinstance(distribution, dist.TransformedDistribution):
+        z = _push_noise(distribution.base_dist, u)
+        for transform in distribution.transforms:
+            z = transform(z)
+        return z
+    if type(distribution) is dist.MultivariateNormal:
+        factor = distribution.scale_tril
+        factor = factor.reshape((1,) * (u.ndim + 1 - factor.ndim) + factor.shape)
+        return jnp.broadcast_to(distribution.loc, u.shape) + jnp.sum(factor * u[..., None, :], axis=-1)
+    return QUANTILES[type(distribution)](distribution, u)
+
+
+def draw(key: Key[Array, ""], distribution: dist.Distribution) -> Float[Array, "..."]:
+    """Draw base coordinates, so that ``push`` of them follows the distribution."""
+    if has_normal_base(distribution):
+        return jax.random.normal(key, base_shape(distribution), jnp.float32)
+    bijection = transforms.biject_to(distribution.support)
+    u = bijection.inv(distribution.sample(key))
+    if isinstance(bijection, transforms.IdentityTransform):
+        return u
+    return jnp.clip(u, -_UNCONSTRAINED_BOUND, _UNCONSTRAINED_BOUND)
+
+
+def log_base(distribution: dist.Distribution, u: Float[Array, "..."]) -> Float[Scalar, ""]:
+    """Return the log-density of base coordinates, constants included: log N(u; 0, I) or log p(b(u)) + log|det|."""
+    if has_normal_base(distribution):
+        return -0.5 * jnp.sum(jnp.square(u)) - 0.5 * u.size * math.log(2.0 * math.pi)
+    bijection = transforms.biject_to(distribution.support)
+    z = bijection(u)
+    return log_prior(distribution, z) + jnp.sum(bijection.log_abs_det_jacobian(u, z))
+
+
+def log_prior(distribution: dist.Distribution, z: Float[Array, "..."]) -> Float[Scalar, ""]:
+    """Return log p(z), summed over every batch dimension."""
+    return jnp.sum(distribution.log_prob(z))
