@@ -30,8 +30,8 @@ def cache_dir() -> Path:
 def _load(path: Path) -> dict[str, np.ndarray] | None:
     """The arrays of the file; None, with a warning where it exists, if it cannot be read."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:  # np.load leaks a bad file it opens
+            return {name: arrays[name] for name in arrays.files}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:

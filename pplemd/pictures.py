@@ -62,8 +62,12 @@ def image_grid(x: Num[np.ndarray, "n h w c"], columns: int | None = None, scale:
     return Image.fromarray(canvas[..., 0] if channels == 1 else canvas)
 
 
+def _flat(x: np.ndarray) -> np.ndarray:
+    return x.reshape(len(x), math.prod(x.shape[1:]))  # -1 would refuse an empty batch
+
+
 def _finite_rows(x: Num[np.ndarray, "n *shape"]) -> np.ndarray:
-    rows = x.reshape(len(x), -1).astype(np.float64)
+    rows = _flat(x).astype(np.float64)
     return rows[np.isfinite(rows).all(axis=1)][:MAX_POINTS]
 
 
@@ -87,11 +91,13 @@ def _cloud(axes: Axes, sets: list[np.ndarray], first: int) -> None:
     named = list(zip(sets, (SAMPLE_COLOUR, REFERENCE_COLOUR), ("samples", "reference"), strict=False))
     for rows, colour, name in reversed(named):  # samples on top
         axes.plot(rows[:, first], rows[:, first + 1], ".", color=colour, label=name, markersize=2.0, alpha=0.5)
-    axes.set(xlabel=f"x[{first}]", ylabel=f"x[{first + 1}]", aspect="equal", adjustable="box")
-    axes.set(xlim=_limits(sets, first), ylim=_limits(sets, first + 1))
+    edges = [_limits(sets, first), _limits(sets, first + 1)]
+    half = max(high - low for low, high in edges) / 2.0  # one span for both: a square with equal units
+    xlim, ylim = [((low + high) / 2.0 - half, (low + high) / 2.0 + half) for low, high in edges]
+    axes.set(xlabel=f"x[{first}]", ylabel=f"x[{first + 1}]", aspect="equal", xlim=xlim, ylim=ylim)
 
 
-def scatter(x: Num[np.ndarray, "n *shape"], reference: Num[np.ndarray, "m *shape"] | None = None) -> Image.Image:
+def scatter(x: Num[np.ndarray, "n *shape"], reference: Num[np.ndarray, "m *shape_m"] | None = None) -> Image.Image:
     """A picture of vectors: a histogram in one dimension, points in two, pairs of the first dimensions above.
 
     Samples with NaN or infinity are dropped and counted in the title; at most 20,000 are drawn.
@@ -107,7 +113,7 @@ def scatter(x: Num[np.ndarray, "n *shape"], reference: Num[np.ndarray, "m *shape
         DataError: no batch dimension, or unlike dimensions.
     """
     given = [x] if reference is None else [x, reference]
-    if any(samples.ndim < 2 for samples in given) or len({samples[:1].size for samples in given if len(samples)}) > 1:
+    if any(samples.ndim < 2 for samples in given) or len({math.prod(samples.shape[1:]) for samples in given}) > 1:
         shapes = [samples.shape for samples in given]
         raise DataError(f"found samples of shapes {shapes}, expected (n, d) of one d: check the generator's shape")
     sets = [_finite_rows(samples) for samples in given]
@@ -121,17 +127,18 @@ def scatter(x: Num[np.ndarray, "n *shape"], reference: Num[np.ndarray, "m *shape
             _histogram(axes, sets)
         else:
             _cloud(axes, sets, 2 * panel)
-    dropped = len(x) - int(np.isfinite(x.reshape(len(x), -1)).all(axis=1).sum())
+    dropped = len(x) - int(np.isfinite(_flat(x)).all(axis=1).sum())
     if dropped:
         figure.suptitle(f"{dropped} of {len(x)} samples are not finite")
     if reference is not None:
-        figure.axes[0].legend(loc="upper right")
+        handles, names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside upper right", ncols=2, markerscale=4.0)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
 
 def draw(
-    x: Num[np.ndarray, "n *sizes"], shape: tuple[int, ...], reference: Num[np.ndarray, "m *sizes"] | None = None
+    x: Num[np.ndarray, "n *sizes"], shape: tuple[int, ...], reference: Num[np.ndarray, "m *sizes_m"] | None = None
 ) -> Image.Image:
     """The picture that suits the samples: a grid for (h, w, 1), (h, w, 3) or (h, w), else a scatter.
 
@@ -152,7 +159,7 @@ def draw(
         return image_grid(x.reshape(len(x), *shape, 1))
     if len(shape) == 3 and shape[2] in (1, 3):
         return image_grid(x.reshape(len(x), *shape))
-    return scatter(x.reshape(len(x), -1), None if reference is None else reference.reshape(len(reference), -1))
+    return scatter(_flat(x), None if reference is None else _flat(reference))
 
 
 def save_png(path: str | os.PathLike[str], picture: Image.Image) -> None:

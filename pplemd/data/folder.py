@@ -90,6 +90,13 @@ def _source(path: Path) -> Iterator[tuple[list[str], Reader]]:
         yield _zip_names(archive), lambda name: _read_member(archive, name)
 
 
+def _square(image: Image.Image, size: int) -> Image.Image:
+    """The centre square, resized. Cropped first: a filter over the whole image would blend in what is cut away."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)
+
+
 def _decode(content: bytes, name: str, size: int | None) -> Image.Image:
     try:
         with warnings.catch_warnings():
@@ -104,7 +111,7 @@ def _decode(content: bytes, name: str, size: int | None) -> Image.Image:
         image.load()
         image = ImageOps.exif_transpose(image)
         image = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
-        return image if size is None else ImageOps.fit(image, (size, size), method=Image.Resampling.LANCZOS)
+        return image if size is None else _square(image, size)
     except _DECODE_ERRORS as error:
         raise DataError(
             f"found {name} unreadable as an image ({type(error).__name__}: {error}), expected a whole .png or .jpg: "

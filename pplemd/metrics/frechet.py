@@ -37,7 +37,7 @@ def frechet_gaussians(
     return max(means + float(np.trace(covariance_a) + np.trace(covariance_b) - 2.0 * np.sqrt(cross).sum()), 0.0)
 
 
-def frechet(features_a: Num[np.ndarray, "n *shape"], features_b: Num[np.ndarray, "m *shape"]) -> float:
+def frechet(features_a: Num[np.ndarray, "n *shape_a"], features_b: Num[np.ndarray, "m *shape_b"]) -> float:
     """The squared Frechet distance of the Gaussians fitted to two sets of features.
 
     It is biased upwards at finite counts, more so for fewer samples: compare only figures of equal counts.

@@ -52,8 +52,8 @@ def check_mixture(
 def mixture_modes(
     x: Num[np.ndarray, "n *shape"],
     means: Float[np.ndarray, "modes d"],
-    weights: Float[np.ndarray, " modes"],
-    std: Float[np.ndarray, " modes"],
+    weights: Float[np.ndarray, " n_weights"],
+    std: Float[np.ndarray, " n_std"],
 ) -> ModeFigures:
     """Modes found, sharpness and the divergence of mode shares.
 

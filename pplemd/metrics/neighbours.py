@@ -40,7 +40,7 @@ def _inside(
 
 
 def precision_recall(
-    real: Num[np.ndarray, "n *shape"], fake: Num[np.ndarray, "m *shape"], k: int = 3
+    real: Num[np.ndarray, "n *shape_real"], fake: Num[np.ndarray, "m *shape_fake"], k: int = 3
 ) -> PrecisionRecall:
     """Improved precision and recall.
 

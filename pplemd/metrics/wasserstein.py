@@ -20,7 +20,7 @@ def _quantile_distance(a: Float64[np.ndarray, "n p"], b: Float64[np.ndarray, "m 
 
 
 def sliced_wasserstein(
-    a: Num[np.ndarray, "n *shape"], b: Num[np.ndarray, "m *shape"], projections: int = 128, seed: int = 0
+    a: Num[np.ndarray, "n *shape_a"], b: Num[np.ndarray, "m *shape_b"], projections: int = 128, seed: int = 0
 ) -> float:
     """The sliced 1-Wasserstein distance: the mean of 1-D distances over random directions.
 
