@@ -1,1 +1,34 @@
-"""pplemd: distil a diffusion model into one step."""
+"""pplemd: distil a diffusion model, or any prior, into a one-step generator declared as a probabilistic program."""
+
+from pplemd import data as data
+from pplemd import diffusion as diffusion
+from pplemd import metrics as metrics
+from pplemd import networks as networks
+from pplemd import teachers as teachers
+from pplemd.diffusion import CoarseToFine as CoarseToFine
+from pplemd.diffusion import LogNormal as LogNormal
+from pplemd.diffusion import LogUniform as LogUniform
+from pplemd.distil import Distilled as Distilled
+from pplemd.dsl import Program as Program
+from pplemd.dsl import generate as generate
+from pplemd.dsl import latent as latent
+from pplemd.errors import PplemdError as PplemdError
+from pplemd.inference import HMC as HMC
+from pplemd.inference import Cancellation as Cancellation
+from pplemd.inference import Chain as Chain
+from pplemd.inference import Coordinates as Coordinates
+from pplemd.inference import Exact as Exact
+from pplemd.inference import Langevin as Langevin
+from pplemd.inference import Unadjusted as Unadjusted
+from pplemd.learning import Adam as Adam
+from pplemd.learning import Labels as Labels
+from pplemd.learning import Optax as Optax
+from pplemd.learning import Recipe as Recipe
+from pplemd.learning import ScoreRecipe as ScoreRecipe
+from pplemd.learning import TeachRecipe as TeachRecipe
+from pplemd.learning import teach as teach
+from pplemd.model import Model as Model
+from pplemd.teachers import Denoiser as Denoiser
+from pplemd.teachers import GaussianMixture as GaussianMixture
+from pplemd.teachers import OneStep as OneStep
+from pplemd.teachers import one_step as one_step

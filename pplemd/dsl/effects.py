@@ -1,7 +1,7 @@
 """The two declarations of a program, on NumPyro's effect handlers: the one module that meets them."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.extend.core as jex
@@ -41,7 +41,7 @@ class DeclaredLatent:
     base_shape: tuple[int, ...]
     dtype: Any
     family: str
-    base: str
+    base: Literal["normal", "prior"]
     location_scale: tuple[int, ...] | None
 
 
@@ -146,7 +146,8 @@ class Declarations(Messenger):
                 "expected it directly in the program's __call__. Declare one site of the full shape outside and "
                 "transform only what uses its value."
             )
-        for site in (*self.latents, *self.outputs):
+        sites: list[DeclaredLatent | DeclaredOutput] = [*self.latents, *self.outputs]
+        for site in sites:
             if site.name == name:
                 raise ProgramError(
                     f"{here()}: two sites are called {name!r} (the first at {site.place}); expected every latent and "

@@ -87,15 +87,23 @@ class Problem(eqx.Module):
 
     def draw(self, key: Key[Array, ""], program: PyTree, label: Label = None) -> dict[str, Float[Array, "..."]]:
         """Draw base coordinates of one sample: u ~ N(0, I), or the unconstrained value of a draw from the prior."""
-        coordinates: dict[str, Array] = {}
+        keys = {site.name: jax.random.fold_in(key, index) for index, site in enumerate(self.sites)}
+        coordinates = {
+            site.name: jax.random.normal(keys[site.name], site.base_shape, site.dtype)
+            for site in self.sites
+            if site.base == "normal"
+        }
 
         def fill(index: int, distribution: Distribution) -> Array:
-            u = transport.draw(jax.random.fold_in(key, index), distribution)
-            coordinates[self.sites[index].name] = u
-            return transport.push(distribution, u)
+            name = self.sites[index].name
+            if name not in coordinates:
+                coordinates[name] = transport.draw(keys[name], distribution)
+            return transport.push(distribution, coordinates[name])
 
-        self._walk(program, label, fill, len(self.sites))
-        return coordinates
+        # only what a site without a normal base depends on has to be evaluated
+        needed = max((index + 1 for index, site in enumerate(self.sites) if site.base == "prior"), default=0)
+        self._walk(program, label, fill, needed)
+        return {site.name: coordinates[site.name] for site in self.sites}
 
     def log_base(self, program: PyTree, u: Values, label: Label = None) -> Float[Scalar, ""]:
         """Return the log-density of base coordinates, constants included."""

@@ -3,9 +3,12 @@
 Where the distribution is a push of standard normal noise of a known form, u ~ N(0, I) and z = T(u) ("normal").
 Elsewhere u is the unconstrained value itself, z = b(u) with NumPyro's bijection b onto the support, and the base
 density is log p(b(u)) + log|det db/du| ("prior"). All functions take one sample; parameters may be traced.
+NumPyro relies on JAX's promotion of ranks and dtypes, which a caller may have turned off: it is on around its calls.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -18,6 +21,12 @@ from pplemd.dsl.quantiles import QUANTILES
 
 # log of the largest and the smallest normal float32 are 88.7 and -87.3: beyond, exp and sigmoid leave the support
 _UNCONSTRAINED_BOUND = 87.0
+
+
+@contextlib.contextmanager
+def _promotion() -> Iterator[None]:
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 def unmask(distribution: dist.Distribution) -> dist.Distribution:
@@ -84,9 +93,10 @@ def _noise_shape(distribution: dist.Distribution) -> tuple[int, ...]:
 
 def push(distribution: dist.Distribution, u: Float[Array, "..."]) -> Float[Array, "..."]:
     """Return the value z = T(u) at base coordinates u."""
-    if has_normal_base(distribution):
-        return _push_noise(distribution, u)
-    return transforms.biject_to(distribution.support)(u)
+    with _promotion():
+        if has_normal_base(distribution):
+            return _push_noise(distribution, u)
+        return transforms.biject_to(distribution.support)(u)
 
 
 def _push_noise(distribution: dist.Distribution, u: Array) -> Array:
@@ -98,9 +108,7 @@ def _push_noise(distribution: dist.Distribution, u: Array) -> Array:
             z = transform(z)
         return z
     if type(distribution) is dist.MultivariateNormal:
-        factor = distribution.scale_tril
-        factor = factor.reshape((1,) * (u.ndim + 1 - factor.ndim) + factor.shape)
-        return jnp.broadcast_to(distribution.loc, u.shape) + jnp.sum(factor * u[..., None, :], axis=-1)
+        return distribution.loc + jnp.squeeze(jnp.matmul(distribution.scale_tril, u[..., None]), axis=-1)
     return QUANTILES[type(distribution)](distribution, u)
 
 
@@ -108,8 +116,9 @@ def draw(key: Key[Array, ""], distribution: dist.Distribution) -> Float[Array, "
     """Draw base coordinates, so that ``push`` of them follows the distribution."""
     if has_normal_base(distribution):
         return jax.random.normal(key, base_shape(distribution), jnp.float32)
-    bijection = transforms.biject_to(distribution.support)
-    u = bijection.inv(distribution.sample(key))
+    with _promotion():
+        bijection = transforms.biject_to(distribution.support)
+        u = bijection.inv(distribution.sample(key))
     if isinstance(bijection, transforms.IdentityTransform):
         return u
     return jnp.clip(u, -_UNCONSTRAINED_BOUND, _UNCONSTRAINED_BOUND)
@@ -119,11 +128,13 @@ def log_base(distribution: dist.Distribution, u: Float[Array, "..."]) -> Float[S
     """Return the log-density of base coordinates, constants included: log N(u; 0, I) or log p(b(u)) + log|det|."""
     if has_normal_base(distribution):
         return -0.5 * jnp.sum(jnp.square(u)) - 0.5 * u.size * math.log(2.0 * math.pi)
-    bijection = transforms.biject_to(distribution.support)
-    z = bijection(u)
-    return log_prior(distribution, z) + jnp.sum(bijection.log_abs_det_jacobian(u, z))
+    with _promotion():
+        bijection = transforms.biject_to(distribution.support)
+        z = bijection(u)
+        return log_prior(distribution, z) + jnp.sum(bijection.log_abs_det_jacobian(u, z))
 
 
 def log_prior(distribution: dist.Distribution, z: Float[Array, "..."]) -> Float[Scalar, ""]:
     """Return log p(z), summed over every batch dimension."""
-    return jnp.sum(distribution.log_prob(z))
+    with _promotion():
+        return jnp.sum(distribution.log_prob(z))

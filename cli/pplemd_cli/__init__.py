@@ -1,0 +1,1 @@
+"""The command `pplemd`: one file for each command; parse, one library call, print."""

@@ -1,0 +1,64 @@
+"""Options that several commands share, and what they set before JAX starts."""
+
+import enum
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ModelFile = Annotated[Path, typer.Argument(help="The model file: Python code, which is executed.", show_default=False)]
+RunPath = Annotated[Path, typer.Argument(help="A run folder, as printed by distill.", show_default=False)]
+ProgramName = Annotated[
+    str | None, typer.Option("--program", help="Which model of the file, where it holds several.", show_default=False)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="Change a field of the recipe: --set batch=64.", show_default=False
+    ),
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output, for programs.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Stop at the first NaN, and show tracebacks of mistakes.")]
+OtherFile = Annotated[
+    Path | None,
+    typer.Option("--model", help="Where the run's model file is now, if it was moved.", show_default=False),
+]
+
+
+class DeviceName(enum.StrEnum):
+    """What JAX may run on."""
+
+    cpu = "cpu"
+    gpu = "gpu"
+    tpu = "tpu"
+
+
+Device = Annotated[
+    DeviceName | None, typer.Option(help="What to run on; by default the fastest that JAX finds.", show_default=False)
+]
+
+
+def prepare(device: DeviceName | None, debug: bool) -> None:
+    """Set up JAX before it starts.
+
+    Raises:
+        PplemdError: where the device is not there.
+    """
+    if debug:
+        os.environ["PPLEMD_DEBUG"] = "1"
+        os.environ["JAX_DEBUG_NANS"] = "1"
+    if device is not None:
+        os.environ["JAX_PLATFORMS"] = {"gpu": "cuda"}.get(device.value, device.value)
+    import jax
+
+    from pplemd.errors import PplemdError
+
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise PplemdError(
+            f"JAX found no device {device.value if device else ''} ({reason}). Leave --device out, or install JAX for it."
+        ) from error

@@ -1,0 +1,56 @@
+"""Results for people and for programs."""
+
+import json
+import math
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+TITLES = {
+    "frechet": "Frechet",
+    "frechet_train": "Frechet (train)",
+    "precision": "precision",
+    "recall": "recall",
+    "class_kl": "class KL",
+    "seconds_per_1000": "s / 1,000",
+    "sliced_wasserstein": "sliced W",
+    "mode_kl": "mode KL",
+}
+
+
+def as_json(value: Any) -> None:
+    """One JSON value on standard output."""
+    from pplemd.checkpoint import finite
+
+    print(json.dumps(finite(value), indent=2))
+
+
+def report(figures: dict[str, Any]) -> None:
+    """The table of a report: floor, teacher and student, a row each."""
+    names = list(dict.fromkeys(name for row in ("floor", "teacher", "student") for name in figures[row]))
+    table = Table(title=f"{figures['count']:,} samples, seed {figures['seed']}", title_justify="left")
+    table.add_column("")
+    for name in names:
+        table.add_column(TITLES.get(name, name.replace("_", " ")), justify="right")
+    rows = {"floor": "real against real", "teacher": "teacher", "student": "student (1 step)"}
+    for key, title in rows.items():
+        table.add_row(title, *(_figure(figures[key].get(name)) for name in names))
+    Console().print(table)
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "-"
+    if not math.isfinite(value):
+        return "not finite"
+    return f"{value:.3f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
+
+
+def size(bytes_: float) -> str:
+    """A number of bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if bytes_ < 1000:
+            return f"{bytes_:.3g} {unit}"
+        bytes_ /= 1000
+    return f"{bytes_:.3g} TB"

@@ -1,0 +1,184 @@
+"""Loading a model file of the user, and picking the value that it defines."""
+
+import contextlib
+import importlib.util
+import itertools
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pplemd.dsl.places import place_of, shown
+from pplemd.errors import PplemdError, ProgramError
+
+_numbers = itertools.count()
+
+
+def load_file(path: str | Path) -> types.ModuleType:
+    """Execute a Python file as a module under a private, unique name.
+
+    The file's folder is importable while it loads. Modules that were only found there are forgotten afterwards, so
+    that files of two folders may have siblings of the same name.
+
+    Args:
+        path: of a ``.py`` file in UTF-8.
+
+    Raises:
+        ProgramError: the file cannot be read, or raised an error; with the line.
+    """
+    file = Path(path)
+    source = _source(file)
+    try:
+        code = compile(source, str(file), "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        raise ProgramError(_syntax(file, error)) from error
+    name = f"_pplemd_model_{next(_numbers)}_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with _importable(file.resolve().parent):
+            exec(code, module.__dict__)  # compiled above: no stale bytecode, and no folder __pycache__ beside the file
+    except PplemdError:
+        del sys.modules[name]
+        raise
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise ProgramError(_raised(file, error)) from error
+    return module
+
+
+def select(module: types.ModuleType, kind: type, name: str | None = None) -> tuple[str, Any]:
+    """Return the name and the value of a module's one value of a class, or of the one that is named.
+
+    Args:
+        module: a loaded model file.
+        kind: class that the value must be an instance of.
+        name: of the value; None where there is only one.
+
+    Raises:
+        ProgramError: there is none, or several and no name, or the name is another.
+    """
+    place, wanted = shown(module.__file__ or module.__name__), kind.__name__
+    found = _values(module, kind)
+    choice = f"--{wanted.lower()} NAME"
+    if name is not None:
+        value = getattr(module, name, None)
+        if isinstance(value, kind):
+            return name, value
+        what = f"is a {type(value).__name__}" if hasattr(module, name) else "does not exist"
+        raise ProgramError(f"{place}: {name!r} {what}; expected a {wanted}. {_names(found, wanted, choice)}")
+    if len(found) > 1:
+        raise ProgramError(
+            f"{place}: found several values that are a {wanted} ({', '.join(found)}); expected one, or a choice. "
+            f"Name one with {choice}."
+        )
+    if not found:
+        raise ProgramError(f"{place}: found no value that is a {wanted}; expected one.{_classes(module, kind)}")
+    return next(iter(found.items()))
+
+
+def _values(module: types.ModuleType, kind: type) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in vars(module).items():
+        known = any(value is other for other in found.values())
+        if isinstance(value, kind) and not name.startswith("_") and not known:
+            found[name] = value
+    return found
+
+
+def _names(found: dict[str, Any], wanted: str, choice: str) -> str:
+    if not found:
+        return f"The file defines no {wanted} at module level."
+    return f"Name one of {', '.join(found)} with {choice}."
+
+
+def _classes(module: types.ModuleType, kind: type) -> str:
+    derived = [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, kind) and value.__module__ == module.__name__
+    ]
+    if derived:
+        return f" The file defines the class {derived[0]}: add a value of it, program = {derived[0]}(...)."
+    return f" Add one at module level, for example program = Ring(net=...) of a class derived from {kind.__name__}."
+
+
+def _source(file: Path) -> str:
+    place = shown(file)
+    if not file.exists():
+        raise ProgramError(f"{place} does not exist; expected a Python file. Check the path and the working folder.")
+    if file.is_dir():
+        raise ProgramError(f"{place} is a folder; expected a Python file. Name one of the .py files in it.")
+    if file.suffix != ".py":
+        raise ProgramError(f"{place} is not a .py file; expected a Python file that defines a program. Rename it.")
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ProgramError(
+            f"{place} is not UTF-8 text (byte {error.start}); expected Python source. Save it as UTF-8, or check that "
+            "it is the right file."
+        ) from error
+    except OSError as error:
+        raise ProgramError(
+            f"{place} cannot be read ({error.strerror}); expected a readable file. Check its permissions."
+        ) from error
+
+
+def _syntax(file: Path, error: SyntaxError | ValueError) -> str:
+    if not isinstance(error, SyntaxError):
+        return f"{shown(file)} is not Python source ({error}); expected text. Check that it is the right file."
+    text = f": {error.text.strip()!r}" if error.text else ""
+    return (
+        f"{shown(error.filename or file)}, line {error.lineno}: {error.msg}{text}; expected valid Python. "
+        "Repair that line, or the one above it."
+    )
+
+
+def _raised(file: Path, error: BaseException) -> str:
+    place = place_of(error)
+    if isinstance(error, SyntaxError):  # of a module that the file imports
+        return _syntax(file, error)
+    if isinstance(error, SystemExit):
+        return (
+            f"{place}: the file ended Python while it loaded (SystemExit: {error.code}); expected it to define a "
+            'program and return. Move what runs as a script below if __name__ == "__main__".'
+        )
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            f"{place}: found an import of {error.name!r}, which does not exist; expected an installed package or a "
+            "file in the same folder. Install it, or correct the name."
+        )
+    return (
+        f"{place}: found {type(error).__name__}: {str(error).strip() or '(no message)'}; expected the file to load "
+        "without an error. Repair that line."
+    )
+
+
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    entry = str(folder)
+    if entry in sys.path:
+        yield
+        return
+    before = set(sys.modules)
+    sys.path.insert(0, entry)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # the file itself may have removed it
+            sys.path.remove(entry)
+        for name in set(sys.modules) - before:
+            if _lies_in(folder, name):
+                del sys.modules[name]
+
+
+def _lies_in(folder: Path, name: str) -> bool:
+    origin = getattr(sys.modules[name], "__file__", None)
+    if origin is None or not Path(origin).is_relative_to(folder):
+        return False
+    top = name.partition(".")[0]  # not what lies deeper, such as the packages of an environment inside of the folder
+    return Path(origin).relative_to(folder).parts[0] in (top, f"{top}.py")

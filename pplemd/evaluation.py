@@ -1,0 +1,162 @@
+"""How good a distilled generator is: the same figures for real samples, the teacher, and the student."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from pplemd.distil import Distilled
+from pplemd.errors import DivergenceError
+from pplemd.learning import Labels
+from pplemd.metrics import AbstractEvaluation, SampleEvaluation
+from pplemd.teachers import AbstractTeacher, sample
+
+CHUNK = 500  # samples drawn at a time: bounds memory, and gives a progress bar something to show
+
+Draw = Callable[[PRNGKeyArray, int, Int[Array, " count"] | None], Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The table that a run ends with.
+
+    Attributes:
+        floor: figures of real samples against other real samples.
+        teacher: figures of the teacher's samples, with `seconds_per_1000`.
+        student: figures of the student's samples, with `seconds_per_1000`.
+        count: samples judged.
+        seed: seed of the samples.
+    """
+
+    floor: dict[str, float]
+    teacher: dict[str, float]
+    student: dict[str, float]
+    count: int
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """Samples and what they cost.
+
+    Attributes:
+        x: the samples.
+        seconds_per_1000: wall time for a thousand, compilation left out.
+    """
+
+    x: Float[np.ndarray, "count ..."]
+    seconds_per_1000: float
+
+
+def evaluate(
+    distilled: Distilled,
+    teacher: AbstractTeacher,
+    evaluation: AbstractEvaluation | None,
+    seed: int = 0,
+    advance: Callable[[float], None] = lambda share: None,
+) -> Report:
+    """Judge a student and its teacher by the same figures.
+
+    Args:
+        distilled: the student.
+        teacher: its teacher.
+        evaluation: what to measure; by default distances from other draws of the teacher.
+        seed: seed of the samples; training never uses its key.
+        advance: told the share that is done, 0 to 1.
+
+    Raises:
+        DivergenceError: where samples are not finite.
+    """
+    labels = distilled.labels
+
+    def teach(key, count, chosen):
+        return sample(key, teacher, count, chosen)
+
+    chosen_evaluation = evaluation or SampleEvaluation(_reference(teach, labels))
+    measure = chosen_evaluation.prepare()
+    count = chosen_evaluation.count
+    key = jax.random.fold_in(jax.random.key(seed), 0x5EED)
+    from_teacher = draw(teach, key, count, labels, lambda share: advance(0.8 * share))
+    from_student = draw(distilled.sample, jax.random.fold_in(key, 1), count, labels, lambda s: advance(0.8 + 0.1 * s))
+    report = Report(
+        measure.floor(seed),
+        {**_measured(measure, from_teacher, "teacher"), "seconds_per_1000": from_teacher.seconds_per_1000},
+        {**_measured(measure, from_student, "student"), "seconds_per_1000": from_student.seconds_per_1000},
+        count,
+        seed,
+    )
+    advance(1.0)
+    return report
+
+
+def _measured(measure, drawn: Drawn, who: str) -> dict[str, float]:
+    bad = int(np.sum(~np.isfinite(drawn.x.reshape(len(drawn.x), -1)).all(axis=1)))
+    if bad:
+        raise DivergenceError(
+            f"{bad} of {len(drawn.x)} samples of the {who} are not finite, so they cannot be judged. "
+            "The run has diverged: distil again with a smaller learning rate or E-step step size."
+        )
+    return measure.measure(drawn.x)
+
+
+def draw(
+    source: Draw,
+    key: PRNGKeyArray,
+    count: int,
+    labels: Labels | None,
+    advance: Callable[[float], None] = lambda share: None,
+) -> Drawn:
+    """Draw many samples in chunks of one compiled size, and time them.
+
+    Args:
+        source: `(key, count, labels) -> x`.
+        key: a key.
+        count: how many.
+        labels: the prior of their labels, or None.
+        advance: told the share that is done.
+    """
+    chunks, size = -(-count // CHUNK), min(count, CHUNK)
+
+    def one(i: int) -> np.ndarray:
+        key_labels, key_x = jax.random.split(jax.random.fold_in(key, i))
+        chosen = None if labels is None else labels.draw(key_labels, size)
+        return np.asarray(source(key_x, size, chosen))
+
+    one(0)  # compiles; drawn again below, timed
+    start = time.perf_counter()
+    parts = []
+    for i in range(chunks):
+        parts.append(one(i))
+        advance((i + 1) / chunks)
+    seconds = (time.perf_counter() - start) * 1000 / (chunks * size)
+    return Drawn(np.concatenate(parts)[:count], seconds)
+
+
+def draw_teacher(
+    teacher: AbstractTeacher,
+    labels: Labels | None,
+    seed: int = 0,
+    advance: Callable[[float], None] = lambda share: None,
+    count: int = 100,
+) -> Drawn:
+    """A few samples of a teacher, one class after the other where it has classes, for a picture."""
+    chosen = None if labels is None else uniform_classes(labels.classes, count)
+    return draw(lambda key, n, _: sample(key, teacher, n, chosen), jax.random.key(seed), count, None, advance)
+
+
+def _reference(source: Draw, labels: Labels | None) -> Callable[[int, int], np.ndarray]:
+    """Draws of the teacher as the reference, for models without an evaluation."""
+
+    def reference(count: int, seed: int) -> np.ndarray:
+        return draw(source, jax.random.fold_in(jax.random.key(seed), 0x7EAC), count, labels).x
+
+    return reference
+
+
+def uniform_classes(classes: int, count: int) -> Int[Array, " count"]:
+    """Labels 0, 1, ..., classes - 1, 0, 1, ...: one of each in turn, for pictures."""
+    return jnp.arange(count, dtype=jnp.int32) % classes

@@ -1,0 +1,203 @@
+"""One step of EM distillation: score update, E-step, M-step."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from pplemd.dsl import Problem, Program
+from pplemd.inference import Chain, Coordinates, Draw, Student, emd_law
+from pplemd.learning.labels import Labels
+from pplemd.learning.learner import Learner, average, descend, learner
+from pplemd.learning.optimisers import guarded
+from pplemd.learning.recipe import Recipe
+from pplemd.learning.score_matching import noised_loss
+from pplemd.teachers import AbstractDenoiser, AbstractTeacher
+
+
+class EMState(eqx.Module):
+    """What the next EM step needs, and what a checkpoint keeps.
+
+    Attributes:
+        step: EM steps done.
+        generator: the program under training.
+        score: the student's score network under training.
+        average: the program's moving average: what is sampled and evaluated.
+    """
+
+    step: Int[Array, ""]
+    generator: Learner
+    score: Learner
+    average: Program
+
+    @property
+    def skipped_in_a_row(self) -> Int[Array, ""]:
+        """Updates skipped since the last good one, of the generator or of the score network."""
+        return jnp.maximum(self.generator.skipped_in_a_row, self.score.skipped_in_a_row)
+
+
+class EMStep(eqx.Module):
+    """(state, key) -> (state, metrics), for one problem under one recipe.
+
+    Attributes:
+        problem: the traced program.
+        teacher: the prior q.
+        recipe: how to distil.
+        labels: the label prior, or None.
+    """
+
+    problem: Problem
+    teacher: AbstractTeacher
+    recipe: Recipe
+    labels: Labels | None
+
+    def init(self, program: Program, score_network: AbstractDenoiser) -> EMState:
+        """The state before the first step."""
+        return EMState(
+            jnp.zeros((), jnp.int32),
+            learner(program, self._generator_optimiser),
+            learner(score_network, self._score_optimiser),
+            jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, program),
+        )
+
+    def __call__(self, state: EMState, key: PRNGKeyArray) -> tuple[EMState, dict[str, Float[Array, ""]]]:
+        """One step: fit the student's score, sample the E-step, ascend the complete-data likelihood."""
+        key_score, key_e_step = jax.random.split(key)
+        progress = state.step / self.recipe.steps
+        program = state.generator.module
+        score, score_loss = self._update_score(state.score, program, key_score, progress)
+        batch = self._e_step(program, score.module, key_e_step, progress)
+        gradient, loss = eqx.filter_grad(m_step_loss, has_aux=True)(program, self.problem, batch, self.recipe)
+        generator = descend(state.generator, gradient, self._generator_optimiser)
+        decay = jnp.minimum(self.recipe.ema, (1 + state.step) / (10 + state.step))  # short memory at the start
+        metrics = {
+            "score_loss": score_loss,
+            "pull": loss,
+            "gradient_norm": optax.global_norm(gradient),
+            "acceptance": jnp.mean(batch.draw.acceptance),
+            "latent_norm": _mean_square(batch.draw.position.latents),
+            "noise_norm": _mean_square(batch.draw.position.noise),
+        }
+        new = EMState(state.step + 1, generator, score, average(state.average, generator.module, decay))
+        return new, metrics
+
+    @property
+    def _generator_optimiser(self) -> optax.GradientTransformation:
+        return guarded(self.recipe.generator, self.recipe.steps)
+
+    @property
+    def _score_optimiser(self) -> optax.GradientTransformation:
+        return guarded(self.recipe.score.optimiser, self.recipe.steps * self.recipe.score.updates)
+
+    def _update_score(
+        self, score: Learner, program: Program, key: PRNGKeyArray, progress: Array
+    ) -> tuple[Learner, Float[Array, ""]]:
+        """Denoising score matching on fresh samples of the student (never on corrected ones)."""
+        recipe = self.recipe.score
+
+        def update(current: Learner, update_key: PRNGKeyArray) -> tuple[Learner, Array]:
+            key_fresh, key_noise = jax.random.split(update_key)
+            fresh = self._fresh(program, key_fresh)
+            x = jax.vmap(lambda u, label: self.problem.generate(program, u, label))(fresh.latents, fresh.labels)
+            loss, gradient = eqx.filter_value_and_grad(noised_loss)(
+                current.module, key_noise, x, fresh.labels, (recipe.sigmas, recipe.weighting), progress
+            )
+            return descend(current, gradient, self._score_optimiser), loss
+
+        losses = []
+        for update_key in jax.random.split(key, recipe.updates):
+            score, loss = update(score, update_key)
+            losses.append(loss)
+        return score, jnp.mean(jnp.stack(losses))
+
+    def _fresh(self, program: Program, key: PRNGKeyArray) -> "Fresh":
+        key_labels, key_latents = jax.random.split(key)
+        labels = None if self.labels is None else self.labels.draw(key_labels, self.recipe.batch)
+        keys = jax.random.split(key_latents, self.recipe.batch)
+        draw = jax.vmap(lambda k, label: self.problem.draw(k, program, label))
+        return Fresh(draw(keys, labels), labels)
+
+    def _e_step(self, program: Program, score_network: AbstractTeacher, key: PRNGKeyArray, progress: Array) -> "Batch":
+        """Chains of the tilted law from fresh draws, one sigma for each."""
+        key_sigma, key_fresh, key_eps, key_chain = jax.random.split(key, 4)
+        count = self.recipe.batch
+        sigma = self.recipe.sigmas.sample(key_sigma, (count,), progress)
+        fresh = self._fresh(program, key_fresh)
+        eps = jax.random.normal(key_eps, (count, *self.problem.output.shape))
+        student = Student(self.problem, program, score_network)
+        chain = _held if self.recipe.frozen else _moving
+
+        def one(chain_key, sigma, label, eps, latents):
+            return chain(self.recipe.chain, chain_key, (self.teacher, student, sigma, label), (eps, latents))
+
+        draw = jax.vmap(one)(jax.random.split(key_chain, count), sigma, fresh.labels, eps, fresh.latents)
+        return Batch(draw, sigma, fresh.labels)
+
+
+class Fresh(eqx.Module):
+    """Fresh draws of the program's latents.
+
+    Attributes:
+        latents: base coordinates by site, with a leading batch dimension.
+        labels: a class for each, or None.
+    """
+
+    latents: dict[str, Array]
+    labels: Int[Array, " batch"] | None
+
+
+class Batch(eqx.Module):
+    """What the E-step hands to the M-step.
+
+    Attributes:
+        draw: the ends of the chains, with a leading batch dimension.
+        sigma: their noise levels.
+        labels: their classes, or None.
+    """
+
+    draw: Draw
+    sigma: Float[Array, " batch"]
+    labels: Int[Array, " batch"] | None
+
+
+def _moving(chain: Chain, key: PRNGKeyArray, law, start) -> Draw:
+    """A chain over (eps, z)."""
+    return chain.run(key, emd_law(*law), Coordinates(*start))
+
+
+def _held(chain: Chain, key: PRNGKeyArray, law, start) -> Draw:
+    """A chain over eps alone; z comes back as it was."""
+    eps, latents = start
+    draw = chain.run(key, emd_law(*law, held=latents), Coordinates(eps, None))
+    return eqx.tree_at(
+        lambda d: (d.position.latents, d.residual.latents), draw, (latents, None), is_leaf=lambda leaf: leaf is None
+    )
+
+
+def m_step_loss(
+    program: Program, problem: Problem, batch: Batch, recipe: Recipe
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Half the weighted squared distance from g(z_K) to where the chain pulled it, and the mean square of that pull.
+
+    loss = 1/2 mean v(sigma) |g(z_K) - stop_gradient(g(z_K) + sigma eps~)|^2, eps~ the chain's noise less its twin's. Its gradient
+    is that of the complete-data log-likelihood of x_sigma given z, up to the noise that the twin cancels.
+
+    Source: arXiv:2405.16852, equation 11.
+    """
+
+    def one(latents, residual, sigma, label):
+        x = problem.generate(program, latents, label)
+        pull = sigma * residual
+        distance = x - jax.lax.stop_gradient(x + pull)
+        return 0.5 * recipe.weighting(sigma) * jnp.sum(distance**2), jnp.mean(pull**2)
+
+    draw = batch.draw
+    losses, pulls = jax.vmap(one)(draw.position.latents, draw.residual.noise, batch.sigma, batch.labels)
+    return jnp.mean(losses), jnp.mean(pulls)
+
+
+def _mean_square(tree) -> Float[Array, ""]:
+    """Mean square over all entries of a pytree: 1 where they are standard normal."""
+    leaves = jax.tree.leaves(tree)
+    return sum(jnp.sum(leaf**2) for leaf in leaves) / sum(leaf.size for leaf in leaves)

@@ -1,0 +1,46 @@
+"""A module under training: its value and its optimiser's state."""
+
+import equinox as eqx
+import optax
+from jaxtyping import Array, Float, Int, PyTree
+
+
+class Learner(eqx.Module):
+    """A module and the state of the optimiser that trains it.
+
+    Attributes:
+        module: what is trained; its inexact arrays are the parameters.
+        memory: the optimiser's state, an Optax apply_if_finite state.
+    """
+
+    module: PyTree
+    memory: optax.ApplyIfFiniteState
+
+    @property
+    def skipped(self) -> Int[Array, ""]:
+        """Updates skipped so far because their gradient was not finite."""
+        return self.memory.total_notfinite
+
+    @property
+    def skipped_in_a_row(self) -> Int[Array, ""]:
+        """Updates skipped since the last good one."""
+        return self.memory.notfinite_count
+
+
+def learner(module: PyTree, optimiser: optax.GradientTransformation) -> Learner:
+    """A module about to be trained."""
+    return Learner(module, optimiser.init(eqx.filter(module, eqx.is_inexact_array)))
+
+
+def descend(current: Learner, gradient: PyTree, optimiser: optax.GradientTransformation) -> Learner:
+    """One update of the module's parameters against a gradient of the module's structure."""
+    parameters = eqx.filter(current.module, eqx.is_inexact_array)
+    updates, memory = optimiser.update(gradient, current.memory, parameters)
+    return Learner(eqx.apply_updates(current.module, updates), memory)
+
+
+def average(average_so_far: PyTree, module: PyTree, decay: Float[Array, ""] | float) -> PyTree:
+    """Exponential moving average of a module's parameters: decay * average + (1 - decay) * module."""
+    kept, _ = eqx.partition(average_so_far, eqx.is_inexact_array)
+    new, rest = eqx.partition(module, eqx.is_inexact_array)
+    return eqx.combine(optax.incremental_update(new, kept, 1 - decay), rest)

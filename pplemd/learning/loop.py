@@ -1,0 +1,204 @@
+"""The training loop: one compiled step, called until it is done, told to stop, or stuck. It knows nothing of EM."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from pplemd.checkpoint import Checkpoints
+from pplemd.errors import DivergenceError
+
+
+class TrainingState(Protocol):
+    """What the loop asks of a state."""
+
+    @property
+    def skipped_in_a_row(self) -> Int[Array, ""]:
+        """Updates skipped since the last good one."""
+        ...
+
+
+Step = Callable[[Any, PRNGKeyArray], tuple[Any, dict[str, Array]]]
+
+
+class Window(eqx.Module):
+    """A state and the sums of its metrics since the last report; what a checkpoint keeps.
+
+    Attributes:
+        state: the training state.
+        sums: metrics summed over the window.
+        count: steps in the window.
+    """
+
+    state: PyTree
+    sums: dict[str, Float[Array, ""]]
+    count: Int[Array, ""]
+
+
+class Schedule(eqx.Module):
+    """How often the loop does what.
+
+    Attributes:
+        steps: steps in all.
+        log_every: steps between reports.
+        sample_every: steps between pictures.
+        checkpoint_every: steps between checkpoints.
+        patience: skipped updates in a row after which it stops.
+    """
+
+    steps: int
+    log_every: int
+    sample_every: int
+    checkpoint_every: int
+    patience: int
+
+
+class Watcher:
+    """What the loop tells while it runs; each method does nothing unless replaced by a function.
+
+    Args:
+        advance: called with the step after each step.
+        report: called with the step and the window's mean metrics.
+        picture: called with the step and the state.
+        note: called with a sentence for the user.
+        begin: called once, with the step that the run starts from.
+    """
+
+    def __init__(
+        self,
+        advance: Callable[[int], None] = lambda step: None,
+        report: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
+        picture: Callable[[int, Any], None] = lambda step, state: None,
+        note: Callable[[str], None] = lambda sentence: None,
+        begin: Callable[[int], None] = lambda step: None,
+    ):
+        self.advance, self.report, self.picture, self.note, self.begin = advance, report, picture, note, begin
+
+
+class Interrupted(Exception):  # noqa: N818
+    """The loop was asked to stop; its state is saved.
+
+    Attributes:
+        step: the last step done.
+        signal: the signal's number.
+    """
+
+    def __init__(self, step: int, signal_number: int):
+        super().__init__(f"stopped after step {step} by {signal.Signals(signal_number).name}")
+        self.step, self.signal = step, signal_number
+
+
+def fit(
+    step: Step,
+    state: TrainingState,
+    key: PRNGKeyArray,
+    schedule: Schedule,
+    watcher: Watcher,
+    checkpoints: Checkpoints | None = None,
+) -> Any:
+    """Run a step until the schedule ends.
+
+    The key of step i is fold_in(key, i), so a run that goes on from a checkpoint is the run that was not stopped.
+
+    Args:
+        step: (state, key) -> (state, metrics), pure; compiled once here, the state's buffers donated.
+        state: the state to start from, where there is no checkpoint.
+        key: the run's key.
+        schedule: how often to do what.
+        watcher: told what happens.
+        checkpoints: where to save, and to go on from.
+
+    Returns:
+        The last state.
+
+    Raises:
+        Interrupted: after SIGINT or SIGTERM, once the state is saved.
+        DivergenceError: after `patience` skipped updates in a row.
+    """
+    advance = _compiled(step)
+    window = first_window(step, state, key)
+    found = None if checkpoints is None else checkpoints.latest(window, watcher.note)
+    done, window = found or (0, window)
+    watcher.begin(done)
+    with _signals() as received:
+        while done < schedule.steps:
+            window = advance(step, window, jax.random.fold_in(key, done))
+            done += 1
+            watcher.advance(done)
+            window = _keep_up(done, window, schedule, watcher)
+            stopping = bool(received) and done < schedule.steps
+            if checkpoints is not None and (stopping or done == schedule.steps or done % schedule.checkpoint_every == 0):
+                checkpoints.save(done, window)
+            if stopping:
+                raise Interrupted(done, received[0])
+    return window.state
+
+
+def first_window(step: Step, state: TrainingState, key: PRNGKeyArray) -> Window:
+    """The window before the first step; with shapes for arrays it gives the structure of a checkpoint."""
+    _, metrics = eqx.filter_eval_shape(step, state, key)
+    return Window(state, jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics), jnp.zeros((), jnp.int32))
+
+
+def _compiled(step: Step) -> Callable:
+    """The step with its metrics summed, compiled; only the window's buffers are donated."""
+
+    @eqx.filter_jit(donate="all-except-first")
+    def advance(held: Step, window: Window, key: PRNGKeyArray) -> Window:
+        state, metrics = held(window.state, key)
+        return Window(state, jax.tree.map(jnp.add, window.sums, metrics), window.count + 1)
+
+    return advance
+
+
+def _keep_up(done: int, window: Window, schedule: Schedule, watcher: Watcher) -> Window:
+    """Report, stop where stuck, and draw, where it is time; the sums start again after a report."""
+    if done % schedule.log_every == 0 or done == schedule.steps:
+        count = int(window.count)
+        watcher.report(done, {name: float(total) / count for name, total in window.sums.items()})
+        window = Window(window.state, jax.tree.map(jnp.zeros_like, window.sums), jnp.zeros_like(window.count))
+        _stop_if_stuck(done, window.state, schedule.patience)
+    if done % schedule.sample_every == 0 or done == schedule.steps:
+        watcher.picture(done, window.state)
+    return window
+
+
+def _stop_if_stuck(done: int, state: TrainingState, patience: int) -> None:
+    skipped = int(state.skipped_in_a_row)
+    if skipped >= patience:
+        raise DivergenceError(
+            f"the last {skipped} updates before step {done} were skipped: their gradients were not finite. The weights "
+            "are as they were before. Usual causes: a teacher that returns NaN at some sigma, a learning rate or E-step "
+            "step size that is too large (try --set generator.learning_rate=1e-4, or --set frozen=true)."
+        )
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM; a second one of either acts as it did before."""
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def receive(number: int, frame: Any) -> None:
+        received.append(number)
+        restore()
+
+    try:
+        for number in before:
+            signal.signal(number, receive)
+    except ValueError:  # not in the main thread: signals are somebody else's business
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        restore()

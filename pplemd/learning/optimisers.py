@@ -1,0 +1,79 @@
+"""Optimisers as values of the recipe; each becomes an Optax transformation."""
+
+from abc import abstractmethod
+
+import equinox as eqx
+import optax
+
+from pplemd.errors import RecipeError
+
+SKIP_WITHOUT_END = 2**31 - 1  # optax.apply_if_finite gives in after this many: never; the loop stops the run before
+
+
+class AbstractOptimiser(eqx.Module):
+    """A declared optimiser."""
+
+    @abstractmethod
+    def transformation(self, steps: int) -> optax.GradientTransformation:
+        """The Optax transformation for a run of `steps` updates."""
+
+
+class Adam(AbstractOptimiser):
+    """Adam with warm-up, cosine decay and clipping of the global gradient norm.
+
+    Attributes:
+        learning_rate: peak step.
+        b1: decay of the first moment; 0 in the EMD paper and most distillers.
+        b2: decay of the second moment.
+        clip: largest global norm of a gradient; 0 for no clipping.
+        warmup: updates of linear warm-up.
+        final: share of the learning rate that the cosine decay ends at; 1 for no decay.
+    """
+
+    learning_rate: float = 1e-3
+    b1: float = 0.9
+    b2: float = 0.99
+    clip: float = 1.0
+    warmup: int = 0
+    final: float = 1.0
+
+    def __check_init__(self):
+        if not (self.learning_rate > 0 and 0 <= self.b1 < 1 and 0 <= self.b2 < 1 and self.clip >= 0):
+            raise RecipeError(
+                "Adam needs learning_rate > 0, b1 and b2 in [0, 1) and clip >= 0; found "
+                f"learning_rate={self.learning_rate}, b1={self.b1}, b2={self.b2}, clip={self.clip}."
+            )
+        if self.warmup < 0 or not 0 <= self.final <= 1:
+            raise RecipeError(
+                f"Adam needs warmup >= 0 and final in [0, 1]; found warmup={self.warmup}, final={self.final}."
+            )
+
+    def transformation(self, steps: int) -> optax.GradientTransformation:
+        """Clip, then Adam under the schedule."""
+        adam = optax.adam(self._schedule(steps), b1=self.b1, b2=self.b2)
+        return optax.chain(optax.clip_by_global_norm(self.clip), adam) if self.clip else adam
+
+    def _schedule(self, steps: int) -> optax.Schedule:
+        decay = optax.cosine_decay_schedule(self.learning_rate, max(steps - self.warmup, 1), alpha=self.final)
+        if not self.warmup:
+            return decay
+        return optax.join_schedules([optax.linear_schedule(0.0, self.learning_rate, self.warmup), decay], [self.warmup])
+
+
+class Optax(AbstractOptimiser):
+    """Any Optax transformation, as it is.
+
+    Attributes:
+        given: the transformation, with its own schedule.
+    """
+
+    given: optax.GradientTransformation
+
+    def transformation(self, steps: int) -> optax.GradientTransformation:
+        """The transformation that was given."""
+        return self.given
+
+
+def guarded(optimiser: AbstractOptimiser, steps: int) -> optax.GradientTransformation:
+    """The optimiser, with every update skipped and counted whose gradient is not finite."""
+    return optax.apply_if_finite(optimiser.transformation(steps), max_consecutive_errors=SKIP_WITHOUT_END)

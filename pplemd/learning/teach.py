@@ -1,0 +1,153 @@
+"""Teaching a network its prior: denoising score matching on data, with EMA, kept so that it is done once."""
+
+import dataclasses
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from pplemd.data import Dataset
+from pplemd.errors import DataError, RecipeError
+from pplemd.learning.learner import Learner, average, descend, learner
+from pplemd.learning.optimisers import Adam, guarded
+from pplemd.learning.recipe import ScoreRecipe
+from pplemd.learning.score_matching import noised_loss
+from pplemd.networks import AbstractNetwork
+from pplemd.teachers import Denoiser
+
+
+class TeachRecipe(eqx.Module):
+    """How a teacher is trained.
+
+    Attributes:
+        steps: updates.
+        batch: images per update.
+        score: optimiser, noise levels and weighting.
+        ema: decay of the average that becomes the teacher.
+        seed: seed of initialisation, batches and noise.
+    """
+
+    steps: int = 4000
+    batch: int = 256
+    score: ScoreRecipe = ScoreRecipe(optimiser=Adam(learning_rate=1e-3, warmup=200, final=0.0), updates=1)
+    ema: float = 0.999
+    seed: int = 0
+
+    def __check_init__(self):
+        if self.steps < 1 or self.batch < 1 or not 0 <= self.ema < 1:
+            raise RecipeError(
+                f"a teacher needs steps >= 1, batch >= 1 and 0 <= ema < 1; found steps={self.steps}, "
+                f"batch={self.batch}, ema={self.ema}."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Taught:
+    """A teacher that is declared but not yet trained.
+
+    Attributes:
+        network: builds the network from a key.
+        data: what it learns; only the training split is used.
+        recipe: how.
+    """
+
+    network: Callable[[PRNGKeyArray], AbstractNetwork]
+    data: Dataset
+    recipe: TeachRecipe
+
+    def build(self) -> Denoiser:
+        """The untrained denoiser; traced by eqx.filter_eval_shape where only its shapes are wanted.
+
+        Raises:
+            DataError: where the network's shape or classes are not the data's.
+        """
+        sigma_data = float(np.std(self.data.train.x))
+        network = self.network(jax.random.fold_in(jax.random.key(self.recipe.seed), 0))
+        if network.shape != self.data.shape:
+            raise DataError(f"the teacher's network takes x of shape {network.shape}; the data has {self.data.shape}.")
+        if network.classes is not None and network.classes != self.data.classes:
+            raise DataError(
+                f"the teacher's network has classes={network.classes}; the data has {self.data.classes}. Give the "
+                "network the data's number, or None to ignore the labels."
+            )
+        return Denoiser(network, sigma_data)
+
+
+def teach(
+    network: Callable[[PRNGKeyArray], AbstractNetwork], data: Dataset, recipe: TeachRecipe | None = None
+) -> Taught:
+    """Declare a teacher prior: a network that learns to denoise data.
+
+    Args:
+        network: builds the network from a key, for example `lambda key: em.networks.ResidualMLP(..., key=key)`.
+        data: the images.
+        recipe: how to train it.
+    """
+    return Taught(network, data, recipe or TeachRecipe())
+
+
+class TeachState(eqx.Module):
+    """A teacher under training.
+
+    Attributes:
+        step: updates done.
+        denoiser: the denoiser under training.
+        average: its moving average.
+    """
+
+    step: Int[Array, ""]
+    denoiser: Learner
+    average: Denoiser
+
+    @property
+    def skipped_in_a_row(self) -> Int[Array, ""]:
+        """Updates skipped since the last good one."""
+        return self.denoiser.skipped_in_a_row
+
+
+class TeachStep(eqx.Module):
+    """(state, key) -> (state, metrics) of a teacher's training.
+
+    Attributes:
+        x: the training images.
+        labels: their classes, or None where the network takes none.
+        recipe: how to train.
+    """
+
+    x: Float[Array, "count ..."]
+    labels: Int[Array, " count"] | None
+    recipe: TeachRecipe
+
+    def init(self, denoiser: Denoiser) -> TeachState:
+        """The state before the first update."""
+        optimiser = guarded(self.recipe.score.optimiser, self.recipe.steps)
+        copy = jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, denoiser)
+        return TeachState(jnp.zeros((), jnp.int32), learner(denoiser, optimiser), copy)
+
+    def __call__(self, state: TeachState, key: PRNGKeyArray) -> tuple[TeachState, dict[str, Float[Array, ""]]]:
+        """One update on one minibatch."""
+        recipe = self.recipe
+        key_batch, key_noise = jax.random.split(key)
+        index = jax.random.randint(key_batch, (recipe.batch,), 0, self.x.shape[0])
+        labels = None if self.labels is None else self.labels[index]
+        loss, gradient = eqx.filter_value_and_grad(noised_loss)(
+            state.denoiser.module,
+            key_noise,
+            self.x[index],
+            labels,
+            (recipe.score.sigmas, recipe.score.weighting),
+            state.step / recipe.steps,
+        )
+        denoiser = descend(state.denoiser, gradient, guarded(recipe.score.optimiser, recipe.steps))
+        decay = jnp.minimum(recipe.ema, (1 + state.step) / (10 + state.step))
+        return TeachState(state.step + 1, denoiser, average(state.average, denoiser.module, decay)), {"loss": loss}
+
+
+def teach_step(taught: Taught) -> TeachStep:
+    """The training step of a declared teacher, its data on the device."""
+    labelled = eqx.filter_eval_shape(taught.build).classes is not None
+    labels = jnp.asarray(taught.data.train.label) if labelled else None
+    return TeachStep(jnp.asarray(taught.data.train.x), labels, taught.recipe)

@@ -1,0 +1,22 @@
+"""The picture of a run: what its generator draws now, always from the same noise."""
+
+import jax
+import numpy as np
+from PIL import Image
+
+from pplemd.distil import Distilled
+from pplemd.evaluation import uniform_classes
+from pplemd.pictures import draw
+
+IMAGES, POINTS = 100, 5000  # samples in a grid of images, in a cloud of points
+SEED = 20_160  # any fixed number: the same noise at every picture shows what training changes
+
+
+def portrait(distilled: Distilled, seed: int = SEED) -> Image.Image:
+    """A grid of images, one class after the other, or a cloud of points."""
+    shape = distilled.problem.output.shape
+    count = IMAGES if len(shape) == 3 else POINTS
+    classes = distilled.problem.classes
+    labels = None if classes is None else uniform_classes(classes, count)
+    x = distilled.sample(jax.random.key(seed), count, labels)
+    return draw(np.asarray(x), shape)

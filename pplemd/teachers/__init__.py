@@ -1,0 +1,15 @@
+"""Teacher priors behind one contract."""
+
+from pplemd.teachers.base import AbstractDenoiser as AbstractDenoiser
+from pplemd.teachers.base import AbstractExactTeacher as AbstractExactTeacher
+from pplemd.teachers.base import AbstractTeacher as AbstractTeacher
+from pplemd.teachers.denoiser import Denoiser as Denoiser
+from pplemd.teachers.function import DenoiserFunction as DenoiserFunction
+from pplemd.teachers.function import ScoreFunction as ScoreFunction
+from pplemd.teachers.mixture import GaussianMixture as GaussianMixture
+from pplemd.teachers.one_step import OneStep as OneStep
+from pplemd.teachers.one_step import one_step as one_step
+from pplemd.teachers.sampling import HeunSampler as HeunSampler
+from pplemd.teachers.sampling import check as check
+from pplemd.teachers.sampling import denoise as denoise
+from pplemd.teachers.sampling import sample as sample

@@ -1,0 +1,57 @@
+"""What a teacher is: the score of its law at every noise level, and what else it may know."""
+
+from abc import abstractmethod
+
+import equinox as eqx
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+
+class AbstractTeacher(eqx.Module):
+    """A prior q(x), known through the score of its noised law q_sigma, x_sigma = x + sigma * eps.
+
+    Attributes:
+        shape: the shape of one x.
+        classes: how many class labels condition the law, or None.
+    """
+
+    shape: eqx.AbstractVar[tuple[int, ...]]
+    classes: eqx.AbstractVar[int | None]
+
+    @abstractmethod
+    def score(
+        self,
+        x_sigma: Float[Array, "..."],
+        sigma: Float[Array, ""],
+        label: Int[Array, ""] | None = None,
+    ) -> Float[Array, "..."]:
+        """Gradient of log q_sigma(x_sigma | label) in x_sigma, for one x_sigma of the teacher's shape."""
+
+
+class AbstractExactTeacher(AbstractTeacher):
+    """A teacher whose noised densities and own draws are known in closed form."""
+
+    @abstractmethod
+    def log_density(
+        self,
+        x_sigma: Float[Array, "..."],
+        sigma: Float[Array, ""],
+        label: Int[Array, ""] | None = None,
+    ) -> Float[Array, ""]:
+        """Log q_sigma(x_sigma | label), normalised, for one x_sigma."""
+
+    @abstractmethod
+    def draw(self, key: PRNGKeyArray, label: Int[Array, ""] | None = None) -> Float[Array, "..."]:
+        """One noiseless draw of q."""
+
+
+class AbstractDenoiser(AbstractTeacher):
+    """A teacher that is a denoiser: D(x_sigma, sigma) = E[x | x_sigma]."""
+
+    @abstractmethod
+    def denoise(
+        self,
+        x_sigma: Float[Array, "..."],
+        sigma: Float[Array, ""],
+        label: Int[Array, ""] | None = None,
+    ) -> Float[Array, "..."]:
+        """Posterior mean of x for one x_sigma."""

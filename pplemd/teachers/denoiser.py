@@ -1,0 +1,53 @@
+"""A network as a teacher: EDM's preconditioned denoiser."""
+
+import equinox as eqx
+from jaxtyping import Array, Float, Int
+
+from pplemd.diffusion import precondition, score_from_denoised
+from pplemd.networks import AbstractNetwork
+from pplemd.teachers.base import AbstractDenoiser
+
+
+class Denoiser(AbstractDenoiser):
+    """D(x_sigma, sigma) = c_skip x_sigma + c_out F(c_in x_sigma, c_noise), F a network.
+
+    The student's score network is one of these too.
+
+    Source: arXiv:2206.00364, equation 7 and table 1.
+
+    Attributes:
+        network: F, called as network(x, time, label).
+        sigma_data: standard deviation of the clean data, in data units.
+    """
+
+    network: AbstractNetwork
+    sigma_data: float = eqx.field(static=True)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one x: the network's."""
+        return self.network.shape
+
+    @property
+    def classes(self) -> int | None:
+        """The number of labels: the network's."""
+        return self.network.classes
+
+    def denoise(
+        self,
+        x_sigma: Float[Array, "..."],
+        sigma: Float[Array, ""],
+        label: Int[Array, ""] | None = None,
+    ) -> Float[Array, "..."]:
+        """Posterior mean of x given x_sigma, by the network."""
+        at = precondition(sigma, self.sigma_data)
+        return at.skip * x_sigma + at.out * self.network(at.scale_in * x_sigma, at.noise, label)
+
+    def score(
+        self,
+        x_sigma: Float[Array, "..."],
+        sigma: Float[Array, ""],
+        label: Int[Array, ""] | None = None,
+    ) -> Float[Array, "..."]:
+        """(D - x_sigma) / sigma^2."""
+        return score_from_denoised(self.denoise(x_sigma, sigma, label), x_sigma, sigma)

@@ -1,0 +1,89 @@
+"""A mixture of Gaussians: density, score and draws exact at every noise level."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from pplemd.errors import TeacherError
+from pplemd.teachers.base import AbstractExactTeacher
+
+
+class GaussianMixture(AbstractExactTeacher):
+    """The law sum_k w_k N(m_k, s_k^2 I); noised to sigma it is the same mixture with variances s_k^2 + sigma^2.
+
+    With `labels=True` the components are the classes, and a label picks one.
+
+    Args:
+        means: component means, (components, *shape).
+        std: standard deviation of each component in data units, a scalar or (components,).
+        weights: positive weights, scaled to sum to one; equal by default.
+        labels: whether a label conditions on one component.
+
+    Raises:
+        TeacherError: where the arrays do not fit each other or a scale is not positive.
+    """
+
+    means: Float[Array, "components dim"]
+    variances: Float[Array, " components"]
+    log_weights: Float[Array, " components"]
+    shape: tuple[int, ...] = eqx.field(static=True)
+    classes: int | None = eqx.field(static=True)
+
+    def __init__(self, means, std, weights=None, *, labels: bool = False):
+        means = jnp.asarray(means, jnp.float32)
+        if means.ndim < 2:
+            raise TeacherError(f"a mixture needs means of shape (components, *shape); found {means.shape}.")
+        count = means.shape[0]
+        std = jnp.asarray(std, jnp.float32)
+        weights = jnp.ones(count) if weights is None else jnp.asarray(weights, jnp.float32)
+        if std.shape not in ((), (count,)) or weights.shape != (count,):
+            raise TeacherError(
+                f"a mixture of {count} means needs std of shape () or ({count},) and weights of shape ({count},); "
+                f"found std {std.shape} and weights {weights.shape}."
+            )
+        if not bool(jnp.all(std > 0) & jnp.all(weights > 0)):
+            raise TeacherError("a mixture needs positive std and weights; found a value that is zero, negative or NaN.")
+        self.shape = means.shape[1:]
+        self.classes = count if labels else None
+        self.means = means.reshape(count, -1)
+        self.variances = jnp.broadcast_to(std**2, (count,))
+        self.log_weights = jnp.log(weights / weights.sum())
+
+    def log_density(
+        self,
+        x_sigma: Float[Array, "..."],
+        sigma: Float[Array, ""],
+        label: Int[Array, ""] | None = None,
+    ) -> Float[Array, ""]:
+        """Log of the noised mixture's density, normalised."""
+        variances = self.variances + sigma**2
+        squares = jnp.sum((x_sigma.reshape(1, -1) - self.means) ** 2, axis=-1)
+        dim = self.means.shape[1]
+        components = -0.5 * (squares / variances + dim * jnp.log(2 * jnp.pi * variances))
+        if label is not None:
+            return components[label]
+        return jax.nn.logsumexp(components + self.log_weights)
+
+    def score(
+        self,
+        x_sigma: Float[Array, "..."],
+        sigma: Float[Array, ""],
+        label: Int[Array, ""] | None = None,
+    ) -> Float[Array, "..."]:
+        """Sum over components of their posterior weight times (m_k - x_sigma) / (s_k^2 + sigma^2)."""
+        variances = self.variances + sigma**2
+        offsets = self.means - x_sigma.reshape(1, -1)
+        if label is not None:
+            return (offsets[label] / variances[label]).reshape(self.shape)
+        dim = self.means.shape[1]
+        logits = self.log_weights - 0.5 * (jnp.sum(offsets**2, axis=-1) / variances + dim * jnp.log(variances))
+        pull = jax.nn.softmax(logits) / variances
+        return (pull @ offsets).reshape(self.shape)
+
+    def draw(self, key: PRNGKeyArray, label: Int[Array, ""] | None = None) -> Float[Array, "..."]:
+        """A component, then a point of it."""
+        key_component, key_point = jax.random.split(key)
+        component = jax.random.categorical(key_component, self.log_weights) if label is None else label
+        point = jax.random.normal(key_point, self.means.shape[1:])
+        return (self.means[component] + jnp.sqrt(self.variances[component]) * point).reshape(self.shape)

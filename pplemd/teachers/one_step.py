@@ -1,0 +1,47 @@
+"""A teacher's denoiser as a one-step generator."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from pplemd.errors import TeacherError
+from pplemd.teachers.base import AbstractDenoiser, AbstractTeacher
+
+
+class OneStep(eqx.Module):
+    """g(z) = D(sigma* z, sigma*): the teacher's network, asked once at one large noise level.
+
+    Source: arXiv:2405.16852, section 4 (initialisation of the generator).
+
+    Attributes:
+        denoiser: the denoiser whose weights the M-step trains.
+        sigma: sigma*, in data units.
+    """
+
+    denoiser: AbstractDenoiser
+    sigma: float = eqx.field(static=True)
+
+    def __call__(self, z: Float[Array, "..."], label: Int[Array, ""] | None = None) -> Float[Array, "..."]:
+        """One x for one standard normal z of the same shape."""
+        sigma = jnp.asarray(self.sigma, z.dtype)
+        return self.denoiser.denoise(sigma * z, sigma, label)
+
+
+def one_step(teacher: AbstractTeacher, sigma: float) -> OneStep:
+    """The one-step generator that starts as a copy of the teacher.
+
+    Args:
+        teacher: a teacher that is a denoiser network.
+        sigma: sigma*, in data units; peers use 1 (Diff-Instruct), 2.5 (SiD), the EMD paper about 20 for images.
+
+    Raises:
+        TeacherError: where the teacher has no network to copy, or sigma is not positive.
+    """
+    if not isinstance(teacher, AbstractDenoiser):
+        raise TeacherError(
+            f"one_step copies a denoiser network; found a {type(teacher).__name__}, which has none. "
+            "Give the program a network of its own, for example em.networks.MLP(...)."
+        )
+    if not sigma > 0:
+        raise TeacherError(f"one_step needs sigma > 0, the noise level at which the teacher is asked; found {sigma}.")
+    return OneStep(teacher, float(sigma))

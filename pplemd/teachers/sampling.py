@@ -1,0 +1,92 @@
+"""Draws of a teacher: its own where it has them, otherwise the reverse diffusion."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from pplemd.diffusion import denoised_from_score, heun, karras_grid
+from pplemd.errors import TeacherError
+from pplemd.teachers.base import AbstractDenoiser, AbstractExactTeacher, AbstractTeacher
+
+
+class HeunSampler(eqx.Module):
+    """EDM's deterministic sampler as a value: how many steps, from where to where.
+
+    Source: arXiv:2206.00364, algorithm 1.
+
+    Attributes:
+        steps: number of noise levels; a step costs two network evaluations, the last one one.
+        low: smallest sigma above zero, in data units.
+        high: sigma at which it starts.
+    """
+
+    steps: int = eqx.field(static=True, default=18)
+    low: float = eqx.field(static=True, default=0.002)
+    high: float = eqx.field(static=True, default=80.0)
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations for one sample."""
+        return 2 * self.steps - 1
+
+    def __call__(
+        self, key: PRNGKeyArray, teacher: AbstractTeacher, label: Int[Array, ""] | None = None
+    ) -> Float[Array, "..."]:
+        """One draw of the teacher."""
+        grid = karras_grid(self.steps, self.low, self.high)
+        start = grid[0] * jax.random.normal(key, teacher.shape)
+        return heun(lambda x_sigma, sigma: denoise(teacher, x_sigma, sigma, label), start, grid)
+
+
+def denoise(
+    teacher: AbstractTeacher,
+    x_sigma: Float[Array, "..."],
+    sigma: Float[Array, ""],
+    label: Int[Array, ""] | None = None,
+) -> Float[Array, "..."]:
+    """E[x | x_sigma] of any teacher: its denoiser, or Tweedie's formula x_sigma + sigma^2 score."""
+    if isinstance(teacher, AbstractDenoiser):
+        return teacher.denoise(x_sigma, sigma, label)
+    return denoised_from_score(teacher.score(x_sigma, sigma, label), x_sigma, sigma)
+
+
+@eqx.filter_jit
+def sample(
+    key: PRNGKeyArray,
+    teacher: AbstractTeacher,
+    count: int,
+    labels: Int[Array, " count"] | None = None,
+    sampler: HeunSampler | None = None,
+) -> Float[Array, "count ..."]:
+    """Draw from a teacher: exactly where it can, else by the reverse diffusion.
+
+    Args:
+        key: a key.
+        teacher: the teacher.
+        count: how many draws.
+        labels: a class for each draw, where the teacher has classes.
+        sampler: the reverse diffusion; 18 Heun steps by default.
+    """
+    keys = jax.random.split(key, count)
+    run = sampler or HeunSampler()
+    if isinstance(teacher, AbstractExactTeacher):
+        return jax.vmap(teacher.draw)(keys, labels)
+    return jax.vmap(lambda k, label: run(k, teacher, label))(keys, labels)
+
+
+def check(teacher: AbstractTeacher) -> None:
+    """See once, abstractly, that a teacher's score has the shape and dtype of its x.
+
+    Raises:
+        TeacherError: where it has not.
+    """
+    x = jax.ShapeDtypeStruct(teacher.shape, jnp.float32)
+    sigma = jax.ShapeDtypeStruct((), jnp.float32)
+    label = None if teacher.classes is None else jax.ShapeDtypeStruct((), jnp.int32)
+    found = eqx.filter_eval_shape(lambda t, *args: t.score(*args), teacher, x, sigma, label)
+    if (found.shape, found.dtype) != (x.shape, x.dtype):
+        raise TeacherError(
+            f"the score of {type(teacher).__name__} has shape {found.shape} and type {found.dtype}; expected "
+            f"{x.shape} and {x.dtype}, those of x. A score is written for one x, without a batch dimension."
+        )
