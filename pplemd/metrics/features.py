@@ -77,10 +77,7 @@ def _rows(x: np.ndarray) -> Float32[np.ndarray, "n d"]:
 
 def _fit(x: np.ndarray, label: np.ndarray, max_iter: int) -> dict[str, np.ndarray]:
     network = MLPClassifier(hidden_layer_sizes=(WIDTH,), random_state=0, max_iter=max_iter)
-    with (
-        warnings.catch_warnings(),
-        threadpool_limits(1),
-    ):  # products this small are slower, and less repeatable, on more
+    with warnings.catch_warnings(), threadpool_limits(1):  # products this small are slower, not faster, on more
         warnings.simplefilter("ignore", ConvergenceWarning)  # features need no converged network
         network.fit(_rows(x), label)
     out, out_bias = network.coefs_[1], network.intercepts_[1]

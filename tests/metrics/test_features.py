@@ -3,6 +3,7 @@ import warnings
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 from pplemd.errors import DataError
 from pplemd.metrics import features, principal, train_classifier
@@ -40,7 +41,7 @@ def test_reads_held_out_digits(digit_images):
 def test_is_the_network_that_scikit_learn_trained(digit_images):
     train, test = digit_images.train, digit_images.test
     network = features.MLPClassifier(hidden_layer_sizes=(64,), random_state=0, max_iter=200)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)
         network.fit(train.x.reshape(-1, 64), train.label)
     ours = train_classifier(train.x, train.label)
