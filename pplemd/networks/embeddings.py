@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Key
 
 from pplemd.errors import RecipeError
 from pplemd.networks.base import Label
-from pplemd.networks.layers import Linear
+from pplemd.networks.layers import Linear, scaled_normal, widened
 
 FEATURES = 64  # sines and cosines of the time: 32 periods
 
@@ -29,7 +29,7 @@ def fourier_features(time: Float[Array, ""], count: int = FEATURES) -> Float[Arr
 
     Source: arXiv:1706.03762, section 3.5, with periods for a scalar of order 1.
     """
-    time = time.astype(jnp.promote_types(time.dtype, jnp.float32))
+    time = widened(time)
     log_rates = jnp.linspace(math.log(2 * math.pi / 16), math.log(2 * math.pi * 8), count // 2, dtype=time.dtype)
     angles = time * jnp.exp(log_rates)
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])
@@ -47,7 +47,7 @@ class ClassEmbedding(eqx.Module):
     table: Float[Array, "classes width"]
 
     def __init__(self, classes: int, width: int, *, key: Key[Array, ""]) -> None:
-        self.table = jax.random.normal(key, (classes, width))
+        self.table = scaled_normal(key, (classes, width), 1)
 
     def __call__(self, label: Label) -> Float[Array, " width"]:
         """Return the class's vector; zeros for None and for an index outside the classes, such as -1."""

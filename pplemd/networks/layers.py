@@ -1,5 +1,6 @@
 """Layers for one sample, channels last; parameters follow the input's dtype."""
 
+import math
 from typing import TypeVar
 
 import equinox as eqx
@@ -15,6 +16,29 @@ def zeroed(layer: LayerT) -> LayerT:
     return jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if eqx.is_array(leaf) else leaf, layer)
 
 
+def scaled_normal(key: Key[Array, ""], shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
+    """Draw Normal(0, 1 / fan_in) weights.
+
+    The draw is flat and its size a power of two, cut to size: few programs to compile, and flat ones compile fast.
+
+    Args:
+        key: random key.
+        shape: shape of the weights.
+        fan_in: number of inputs that one output sums over.
+
+    Returns:
+        The weights, float32.
+    """
+    size = math.prod(shape)
+    flat = jax.random.normal(key, (2 ** (size - 1).bit_length(),))
+    return jax.lax.slice(flat, (0,), (size,)).reshape(shape) * fan_in**-0.5
+
+
+def widened(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return x in at least 32 bits."""
+    return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
+
+
 class Linear(eqx.Module):
     """`y = x W + b` over the last axis, W ~ Normal(0, 1 / size_in), b = 0.
 
@@ -28,7 +52,7 @@ class Linear(eqx.Module):
     bias: Float[Array, " size_out"]
 
     def __init__(self, size_in: int, size_out: int, *, key: Key[Array, ""]) -> None:
-        self.weight = jax.random.normal(key, (size_in, size_out)) * size_in**-0.5
+        self.weight = scaled_normal(key, (size_in, size_out), size_in)
         self.bias = jnp.zeros(size_out)
 
     def __call__(self, x: Float[Array, "*points size_in"]) -> Float[Array, "*points size_out"]:
@@ -51,8 +75,7 @@ class Conv(eqx.Module):
     bias: Float[Array, " channels_out"]
 
     def __init__(self, channels_in: int, channels_out: int, size: int = 3, *, key: Key[Array, ""]) -> None:
-        fan_in = size * size * channels_in
-        self.weight = jax.random.normal(key, (size, size, channels_in, channels_out)) * fan_in**-0.5
+        self.weight = scaled_normal(key, (size, size, channels_in, channels_out), size * size * channels_in)
         self.bias = jnp.zeros(channels_out)
 
     def __call__(self, x: Float[Array, "h w channels_in"]) -> Float[Array, "h w channels_out"]:
@@ -64,7 +87,7 @@ class Conv(eqx.Module):
 
 
 def _standardise(x: Float[Array, "*shape"], axes: tuple[int, ...]) -> Float[Array, "*shape"]:
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # moments in 32 bits whatever the input
+    wide = widened(x)  # moments in 32 bits whatever the input
     centred = wide - wide.mean(axes, keepdims=True)
     variance = jnp.mean(centred**2, axes, keepdims=True)
     return (centred * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)  # 1e-5: the floor of arXiv:1607.06450's code
