@@ -86,6 +86,16 @@ def check_declared(program: Program, declarations: Declarations, result: Any) ->
     return value
 
 
+def check_closed(program: Program, constants: Sequence[Any]) -> None:
+    """Raise if the program uses a traced value of another transformation as if it were a constant."""
+    if any(isinstance(constant, jax.core.Tracer) for constant in constants):
+        raise ProgramError(
+            f"{defined(program)}: found a traced value that left its transformation; expected the program to depend "
+            "on its fields, its label and its latents only. Return the value from the function that was transformed, "
+            "or make it a field."
+        )
+
+
 def check_output(output: DeclaredOutput, found: Any, shape: tuple[int, ...], dtype: Any) -> None:
     """Raise unless the generated value has the teacher's dtype and shape."""
     if found.shape != tuple(shape):

@@ -204,9 +204,10 @@ def _refuse_observed(msg: Any) -> None:
 
 
 def _refuse_discrete(name: str, distribution: dist.Distribution) -> None:
-    if innermost(distribution).is_discrete:
+    core = innermost(distribution)
+    if core.is_discrete or isinstance(core, dist.Delta):  # NumPyro does not count a point mass as discrete
         raise ProgramError(
-            f"{here()}: latent {name!r} has the discrete distribution {type(innermost(distribution)).__name__}; "
+            f"{here()}: latent {name!r} has the discrete distribution {type(core).__name__}; "
             "expected a continuous one, since latents move along gradients. Use a continuous relaxation, or a "
             "mixture whose component is summed out (dist.MixtureSameFamily)."
         )
@@ -217,7 +218,6 @@ def _describe(name: str, distribution: dist.Distribution) -> tuple[tuple[int, ..
     family = type(innermost(distribution)).__name__
     key = jax.eval_shape(lambda: jax.random.key(0))
     try:
-        distribution.validate_args(strict=False)
         u = jax.eval_shape(lambda key: draw(key, distribution), key)
         z = jax.eval_shape(lambda u: push(distribution, u), u)
         jax.eval_shape(lambda u: log_base(distribution, u), u)
@@ -225,7 +225,7 @@ def _describe(name: str, distribution: dist.Distribution) -> tuple[tuple[int, ..
     except Exception as error:
         raise ProgramError(
             f"{here()}: latent {name!r} cannot be drawn or scored under {family} ({type(error).__name__}: {error}); "
-            "expected a proper continuous distribution with valid parameters. Give it a proper prior, for example "
+            "expected a proper continuous distribution. Give it a proper prior, for example "
             "dist.Normal(jnp.zeros(2), 1.0)."
         ) from error
     if z.size == 0:

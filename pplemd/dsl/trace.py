@@ -73,6 +73,7 @@ def _graph(program: Program, label: jax.ShapeDtypeStruct | None) -> tuple[Graph,
 
     with explained():
         closed = jax.make_jaxpr(evaluate)([_abstract(leaf) for leaf in leaves if is_array(leaf)], label)
+    checks.check_closed(program, closed.consts)
     stages, latents = cut(closed)
     parameters = tuple(one.parameters for one in seen[-1].latents)
     return Graph(closed, parameters, stages, latents, treedef, static), seen[-1]

@@ -49,9 +49,7 @@ PRIOR_BASE = {
     "dirichlet": dist.Dirichlet(jnp.array([0.8, 2.0, 3.0])),
     "dirichlet batch": dist.Dirichlet(jnp.ones((2, 3))).to_event(1),
     "truncated": dist.TruncatedNormal(jnp.array([0.3, -1.0]), 0.7, low=0.0, high=2.0),
-    "logit uniform": dist.TransformedDistribution(
-        dist.Uniform(jnp.zeros(2), 1.0), [transforms.SigmoidTransform().inv]
-    ),
+    "logit uniform": dist.TransformedDistribution(dist.Uniform(jnp.zeros(2), 1.0), [transforms.SigmoidTransform().inv]),
     "mixture": dist.MixtureSameFamily(
         dist.Categorical(jnp.array([0.25, 0.75])), dist.Normal(jnp.array([-2.0, 1.0]), 0.5)
     ),
@@ -69,7 +67,9 @@ def test_base_is_the_documented_one(name: str) -> None:
 
 
 # The change of variables below proves every family; these also try the wiring of draws, shapes and batches.
-@pytest.mark.parametrize("name", ["expanded inside", "multivariate normal batch", "log normal", "cauchy", "half normal"])
+@pytest.mark.parametrize(
+    "name", ["expanded inside", "multivariate normal batch", "log normal", "cauchy", "half normal"]
+)
 def test_push_of_draws_follows_the_distribution(name: str) -> None:
     """Bounded moments (a Cauchy has no others) of push(draw) and of the distribution's own sampler agree."""
     law, count = _case(name), 10_000
