@@ -39,5 +39,6 @@ class SelfAttention(eqx.Module):
         channels = x.shape[-1]
         tokens = self.project_in(self.norm(x).reshape(-1, channels))
         query, key, value = tokens.reshape(-1, 3, self.heads, channels // self.heads).swapaxes(0, 1)
-        attended = jax.nn.dot_product_attention(query, key, value)
+        with jax.numpy_dtype_promotion("standard"):  # JAX computes the softmax of 16-bit inputs in 32 bits
+            attended = jax.nn.dot_product_attention(query, key, value)
         return x + self.project_out(attended.reshape(-1, channels)).reshape(x.shape)
