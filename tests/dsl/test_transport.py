@@ -95,7 +95,7 @@ def _moments(z: jax.Array) -> tuple[jax.Array, jax.Array]:
     return features.mean(axis=0), features.var(axis=0)
 
 
-@pytest.mark.parametrize("name", ["student", "gamma", "truncated", "logit uniform", "mixture"])
+@pytest.mark.parametrize("name", ["gamma", "truncated", "logit uniform", "mixture"])
 def test_push_undoes_the_unconstraining_of_a_prior_draw(name: str) -> None:
     law, key = _case(name), jax.random.key(4)
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # NumPyro relies on them
@@ -168,8 +168,8 @@ def test_quantiles_have_the_exact_slope(name: str) -> None:
 
 
 def test_draws_stay_inside_of_the_support() -> None:
-    """A Gamma whose float32 samples underflow to 0 has finite base coordinates and a finite density there."""
-    law = dist.Gamma(jnp.full(50, 0.001), 1.0)
+    """A power of a Uniform whose float32 samples underflow to 0 has finite base coordinates and density there."""
+    law = dist.TransformedDistribution(dist.Uniform(jnp.zeros(50), 1.0), transforms.PowerTransform(100.0))
     assert float(law.sample(jax.random.key(0)).min()) == 0.0
     u = transport.draw(jax.random.key(0), law)
     assert bool(jnp.all(jnp.isfinite(u)))
