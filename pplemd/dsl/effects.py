@@ -233,10 +233,11 @@ def _describe(name: str, distribution: dist.Distribution) -> tuple[tuple[int, ..
             f"{here()}: latent {name!r} has shape {z.shape}, which holds no element; expected at least one. "
             "Check the shape of the distribution's parameters."
         )
-    if z.dtype != jnp.float32 or u.dtype != jnp.float32:
+    expected = jnp.result_type(float)  # float32, or float64 where JAX is set to double precision
+    if z.dtype != expected or u.dtype != expected:
         raise ProgramError(
-            f"{here()}: latent {name!r} has dtype {z.dtype}; expected float32. "
-            "Convert the distribution's parameters with .astype(jnp.float32)."
+            f"{here()}: latent {name!r} has dtype {z.dtype}; expected {expected}. "
+            f"Convert the distribution's parameters with .astype(jnp.{expected})."
         )
     return tuple(z.shape), np.dtype(z.dtype), tuple(base)
 

@@ -115,7 +115,7 @@ def _push_noise(distribution: dist.Distribution, u: Array) -> Array:
 def draw(key: Key[Array, ""], distribution: dist.Distribution) -> Float[Array, "..."]:
     """Draw base coordinates, so that ``push`` of them follows the distribution."""
     if has_normal_base(distribution):
-        return jax.random.normal(key, base_shape(distribution), jnp.float32)
+        return jax.random.normal(key, base_shape(distribution))
     with _promotion():
         bijection = transforms.biject_to(distribution.support)
         u = bijection.inv(distribution.sample(key))

@@ -6,17 +6,19 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from pplemd.diffusion import AbstractWeighting
 from pplemd.dsl import Problem, Program
 from pplemd.inference import Chain, Coordinates, Draw, Student, emd_law
 from pplemd.learning.labels import Labels
 from pplemd.learning.learner import Learner, average, descend, learner
+from pplemd.learning.loop import AbstractState
 from pplemd.learning.optimisers import guarded
 from pplemd.learning.recipe import Recipe
 from pplemd.learning.score_matching import noised_loss
 from pplemd.teachers import AbstractDenoiser, AbstractTeacher
 
 
-class EMState(eqx.Module):
+class EMState(AbstractState):
     """What the next EM step needs, and what a checkpoint keeps.
 
     Attributes:
@@ -35,6 +37,32 @@ class EMState(eqx.Module):
     def skipped_in_a_row(self) -> Int[Array, ""]:
         """Updates skipped since the last good one, of the generator or of the score network."""
         return jnp.maximum(self.generator.skipped_in_a_row, self.score.skipped_in_a_row)
+
+
+class Fresh(eqx.Module):
+    """Fresh draws of the program's latents.
+
+    Attributes:
+        latents: base coordinates by site, with a leading batch dimension.
+        labels: a class for each, or None.
+    """
+
+    latents: dict[str, Array]
+    labels: Int[Array, " batch"] | None
+
+
+class Batch(eqx.Module):
+    """What the E-step hands to the M-step.
+
+    Attributes:
+        draw: the ends of the chains, with a leading batch dimension.
+        sigma: their noise levels.
+        labels: their classes, or None.
+    """
+
+    draw: Draw
+    sigma: Float[Array, " batch"]
+    labels: Int[Array, " batch"] | None
 
 
 class EMStep(eqx.Module):
@@ -67,8 +95,8 @@ class EMStep(eqx.Module):
         progress = state.step / self.recipe.steps
         program = state.generator.module
         score, score_loss = self._update_score(state.score, program, key_score, progress)
-        batch = self._e_step(program, score.module, key_e_step, progress)
-        gradient, loss = eqx.filter_grad(m_step_loss, has_aux=True)(program, self.problem, batch, self.recipe)
+        batch = self.e_step(program, score.module, key_e_step, progress)
+        gradient, loss = eqx.filter_grad(m_step_loss, has_aux=True)(program, self.problem, batch, self.recipe.weighting)
         generator = descend(state.generator, gradient, self._generator_optimiser)
         decay = jnp.minimum(self.recipe.ema, (1 + state.step) / (10 + state.step))  # short memory at the start
         metrics = {
@@ -111,14 +139,14 @@ class EMStep(eqx.Module):
             losses.append(loss)
         return score, jnp.mean(jnp.stack(losses))
 
-    def _fresh(self, program: Program, key: PRNGKeyArray) -> "Fresh":
+    def _fresh(self, program: Program, key: PRNGKeyArray) -> Fresh:
         key_labels, key_latents = jax.random.split(key)
         labels = None if self.labels is None else self.labels.draw(key_labels, self.recipe.batch)
         keys = jax.random.split(key_latents, self.recipe.batch)
         draw = jax.vmap(lambda k, label: self.problem.draw(k, program, label))
         return Fresh(draw(keys, labels), labels)
 
-    def _e_step(self, program: Program, score_network: AbstractTeacher, key: PRNGKeyArray, progress: Array) -> "Batch":
+    def e_step(self, program: Program, score_network: AbstractTeacher, key: PRNGKeyArray, progress: Array) -> Batch:
         """Chains of the tilted law from fresh draws, one sigma for each."""
         key_sigma, key_fresh, key_eps, key_chain = jax.random.split(key, 4)
         count = self.recipe.batch
@@ -133,32 +161,6 @@ class EMStep(eqx.Module):
 
         draw = jax.vmap(one)(jax.random.split(key_chain, count), sigma, fresh.labels, eps, fresh.latents)
         return Batch(draw, sigma, fresh.labels)
-
-
-class Fresh(eqx.Module):
-    """Fresh draws of the program's latents.
-
-    Attributes:
-        latents: base coordinates by site, with a leading batch dimension.
-        labels: a class for each, or None.
-    """
-
-    latents: dict[str, Array]
-    labels: Int[Array, " batch"] | None
-
-
-class Batch(eqx.Module):
-    """What the E-step hands to the M-step.
-
-    Attributes:
-        draw: the ends of the chains, with a leading batch dimension.
-        sigma: their noise levels.
-        labels: their classes, or None.
-    """
-
-    draw: Draw
-    sigma: Float[Array, " batch"]
-    labels: Int[Array, " batch"] | None
 
 
 def _moving(chain: Chain, key: PRNGKeyArray, law, start) -> Draw:
@@ -176,7 +178,7 @@ def _held(chain: Chain, key: PRNGKeyArray, law, start) -> Draw:
 
 
 def m_step_loss(
-    program: Program, problem: Problem, batch: Batch, recipe: Recipe
+    program: Program, problem: Problem, batch: Batch, weighting: AbstractWeighting
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Half the weighted squared distance from g(z_K) to where the chain pulled it, and the mean square of that pull.
 
@@ -190,7 +192,7 @@ def m_step_loss(
         x = problem.generate(program, latents, label)
         pull = sigma * residual
         distance = x - jax.lax.stop_gradient(x + pull)
-        return 0.5 * recipe.weighting(sigma) * jnp.sum(distance**2), jnp.mean(pull**2)
+        return 0.5 * weighting(sigma) * jnp.sum(distance**2), jnp.mean(pull**2)
 
     draw = batch.draw
     losses, pulls = jax.vmap(one)(draw.position.latents, draw.residual.noise, batch.sigma, batch.labels)

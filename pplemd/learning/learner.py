@@ -1,6 +1,7 @@
 """A module under training: its value and its optimiser's state."""
 
 import equinox as eqx
+import jax
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -35,7 +36,8 @@ def learner(module: PyTree, optimiser: optax.GradientTransformation) -> Learner:
 def descend(current: Learner, gradient: PyTree, optimiser: optax.GradientTransformation) -> Learner:
     """One update of the module's parameters against a gradient of the module's structure."""
     parameters = eqx.filter(current.module, eqx.is_inexact_array)
-    updates, memory = optimiser.update(gradient, current.memory, parameters)
+    with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer count
+        updates, memory = optimiser.update(gradient, current.memory, parameters)
     return Learner(eqx.apply_updates(current.module, updates), memory)
 
 

@@ -1,9 +1,10 @@
 """The training loop: one compiled step, called until it is done, told to stop, or stuck. It knows nothing of EM."""
 
 import signal
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,13 +15,13 @@ from pplemd.checkpoint import Checkpoints
 from pplemd.errors import DivergenceError
 
 
-class TrainingState(Protocol):
+class AbstractState(eqx.Module):
     """What the loop asks of a state."""
 
     @property
+    @abstractmethod
     def skipped_in_a_row(self) -> Int[Array, ""]:
         """Updates skipped since the last good one."""
-        ...
 
 
 Step = Callable[[Any, PRNGKeyArray], tuple[Any, dict[str, Array]]]
@@ -95,7 +96,7 @@ class Interrupted(Exception):  # noqa: N818
 
 def fit(
     step: Step,
-    state: TrainingState,
+    state: AbstractState,
     key: PRNGKeyArray,
     schedule: Schedule,
     watcher: Watcher,
@@ -139,7 +140,7 @@ def fit(
     return window.state
 
 
-def first_window(step: Step, state: TrainingState, key: PRNGKeyArray) -> Window:
+def first_window(step: Step, state: AbstractState, key: PRNGKeyArray) -> Window:
     """The window before the first step; with shapes for arrays it gives the structure of a checkpoint."""
     _, metrics = eqx.filter_eval_shape(step, state, key)
     return Window(state, jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics), jnp.zeros((), jnp.int32))
@@ -168,7 +169,7 @@ def _keep_up(done: int, window: Window, schedule: Schedule, watcher: Watcher) ->
     return window
 
 
-def _stop_if_stuck(done: int, state: TrainingState, patience: int) -> None:
+def _stop_if_stuck(done: int, state: AbstractState, patience: int) -> None:
     skipped = int(state.skipped_in_a_row)
     if skipped >= patience:
         raise DivergenceError(

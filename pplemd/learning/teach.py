@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from pplemd.data import Dataset
 from pplemd.errors import DataError, RecipeError
 from pplemd.learning.learner import Learner, average, descend, learner
+from pplemd.learning.loop import AbstractState
 from pplemd.learning.optimisers import Adam, guarded
 from pplemd.learning.recipe import ScoreRecipe
 from pplemd.learning.score_matching import noised_loss
@@ -89,7 +90,7 @@ def teach(
     return Taught(network, data, recipe or TeachRecipe())
 
 
-class TeachState(eqx.Module):
+class TeachState(AbstractState):
     """A teacher under training.
 
     Attributes:

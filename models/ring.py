@@ -1,0 +1,45 @@
+"""A ring of eight modes in the plane, their weights unequal: an exact teacher, a random generator, seconds.
+
+Source: the test problem of mode-covering samplers; weights 1:2:3:4:4:3:2:1, radius 4, standard deviation 0.15.
+Command: pplemd distill models/ring.py
+"""
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+
+import pplemd as em
+
+angles = np.arange(8) * np.pi / 4
+means = 4.0 * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+weights = np.array([1, 2, 3, 4, 4, 3, 2, 1]) / 20
+std = 0.15
+
+sigmas = em.CoarseToFine(start=(1.0, 6.0), end=(0.08, 2.5), until=0.7)
+
+
+class Ring(em.Program):
+    """x = g(z), z ~ N(0, I) in the plane, g a network that knows nothing at the start."""
+
+    net: em.networks.MLP
+
+    def __call__(self):
+        z = em.latent("z", dist.Normal(jnp.zeros(2), 1.0))
+        return em.generate("x", self.net(z))
+
+
+ring = em.Model(
+    program=lambda teacher, key: Ring(em.networks.MLP((2,), (2,), width=192, depth=4, key=key)),
+    teacher=em.GaussianMixture(means, std, weights),
+    score_network=lambda key: em.Denoiser(em.networks.ResidualMLP((2,), width=128, blocks=3, key=key), sigma_data=2.83),
+    recipe=em.Recipe(
+        steps=4000,
+        batch=512,
+        sigmas=sigmas,
+        chain=em.Chain(em.Langevin(em.Coordinates(noise=0.4**2, latents=0.004**2)), length=1),
+        frozen=True,
+        generator=em.Adam(learning_rate=2e-3, final=0.05),
+        score=em.ScoreRecipe(optimiser=em.Adam(learning_rate=3e-3, final=0.05), sigmas=sigmas, updates=2),
+    ),
+    evaluation=em.metrics.MixtureEvaluation(means, weights, std),
+)
