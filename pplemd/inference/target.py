@@ -13,8 +13,8 @@ from pplemd.inference.potential import AbstractPotential, Potential
 class TiltedLaw(eqx.Module):
     """rho(u) proportional to base(u) exp(-U(T(u))), for one u.
 
-    The gradient needs no Jacobian term: grad log rho = grad log base - J_T(u)^T grad U(T(u)). EM distillation, refiners of a
-    generator, tilted priors and posteriors differ in T, U and the base alone.
+    The gradient needs no Jacobian term: grad log rho = grad log base - J_T(u)^T grad U(T(u)). EM distillation,
+    refiners of a generator, tilted priors and posteriors differ in T, U and the base alone.
 
     Source: arXiv:2405.16852, section 3.2 (reparameterised E-step); arXiv:2010.00654, equation 7.
 

@@ -182,8 +182,8 @@ def m_step_loss(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Half the weighted squared distance from g(z_K) to where the chain pulled it, and the mean square of that pull.
 
-    loss = 1/2 mean v(sigma) |g(z_K) - stop_gradient(g(z_K) + sigma eps~)|^2, eps~ the chain's noise less its twin's. Its gradient
-    is that of the complete-data log-likelihood of x_sigma given z, up to the noise that the twin cancels.
+    loss = 1/2 mean v(sigma) |g(z_K) - stop_gradient(g(z_K) + sigma eps~)|^2, eps~ the chain's noise less its twin's.
+    Its gradient is that of the complete-data log-likelihood of x_sigma given z, up to the noise that the twin cancels.
 
     Source: arXiv:2405.16852, equation 11.
     """

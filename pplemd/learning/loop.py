@@ -133,7 +133,9 @@ def fit(
             watcher.advance(done)
             window = _keep_up(done, window, schedule, watcher)
             stopping = bool(received) and done < schedule.steps
-            if checkpoints is not None and (stopping or done == schedule.steps or done % schedule.checkpoint_every == 0):
+            if checkpoints is not None and (
+                stopping or done == schedule.steps or done % schedule.checkpoint_every == 0
+            ):
                 checkpoints.save(done, window)
             if stopping:
                 raise Interrupted(done, received[0])
@@ -173,8 +175,8 @@ def _stop_if_stuck(done: int, state: AbstractState, patience: int) -> None:
     skipped = int(state.skipped_in_a_row)
     if skipped >= patience:
         raise DivergenceError(
-            f"the last {skipped} updates before step {done} were skipped: their gradients were not finite. The weights "
-            "are as they were before. Usual causes: a teacher that returns NaN at some sigma, a learning rate or E-step "
+            f"the last {skipped} updates before step {done} were skipped: their gradients were not finite. The "
+            "weights are as they were before. Usual causes: a teacher that returns NaN at some sigma, a learning rate or E-step "
             "step size that is too large (try --set generator.learning_rate=1e-4, or --set frozen=true)."
         )
 

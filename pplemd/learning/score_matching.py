@@ -16,6 +16,7 @@ def denoising_loss(
     sigma: Float[Array, " batch"],
     labels: Int[Array, " batch"] | None,
     weighting: AbstractWeighting,
+    dropout: bool = False,
 ) -> Float[Array, ""]:
     """Mean over a batch of w(sigma) |D(x + sigma eps, sigma) - x|^2 / dim(x).
 
@@ -23,17 +24,19 @@ def denoising_loss(
 
     Args:
         denoiser: D.
-        key: a key for eps.
+        key: a key for eps and for the denoiser's dropout.
         x: clean samples, in data units.
         sigma: one noise level for each.
         labels: one class for each, or None.
         weighting: w.
+        dropout: whether D drops features: for few data, not for the student's endless samples.
 
     Source: arXiv:2206.00364, equation 2 and table 1.
     """
-    eps = jax.random.normal(key, x.shape)
-    noised = x + jax.vmap(jnp.multiply)(sigma, eps)
-    error = jax.vmap(denoiser.denoise)(noised, sigma, labels) - x
+    key_noise, key_dropout = jax.random.split(key)
+    noised = x + jax.vmap(jnp.multiply)(sigma, jax.random.normal(key_noise, x.shape))
+    keys = jax.random.split(key_dropout, x.shape[0]) if dropout else None
+    error = jax.vmap(denoiser.denoise)(noised, sigma, labels, keys) - x
     return jnp.mean(jax.vmap(weighting)(sigma) * jax.vmap(lambda e: jnp.mean(e**2))(error))
 
 
@@ -44,6 +47,7 @@ def noised_loss(
     labels: Int[Array, " batch"] | None,
     noise: tuple[AbstractSigmas, AbstractWeighting | None],
     progress: Float[Array, ""],
+    dropout: bool = False,
 ) -> Float[Array, ""]:
     """The denoising loss at noise levels drawn from their distribution, under EDM's weighting by default.
 
@@ -53,13 +57,13 @@ def noised_loss(
     key_sigma, key_noise = jax.random.split(key)
     sigmas, weighting = noise
     sigma = sigmas.sample(key_sigma, (x.shape[0],), progress)
-    return denoising_loss(denoiser, key_noise, x, sigma, labels, weighting or _edm_weight(denoiser))
+    return denoising_loss(denoiser, key_noise, x, sigma, labels, weighting or _edm_weight(denoiser), dropout)
 
 
 def _edm_weight(denoiser: AbstractDenoiser) -> EDMWeight:
     if not isinstance(denoiser, Denoiser):
         raise RecipeError(
-            f"a {type(denoiser).__name__} has no sigma_data to weight its loss by; expected an em.Denoiser, or a recipe "
-            "with ScoreRecipe(weighting=...)."
+            f"a {type(denoiser).__name__} has no sigma_data to weight its loss by; expected an em.Denoiser, or a "
+            "recipe with ScoreRecipe(weighting=...)."
         )
     return EDMWeight(denoiser.sigma_data)

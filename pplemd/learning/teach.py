@@ -141,6 +141,7 @@ class TeachStep(eqx.Module):
             labels,
             (recipe.score.sigmas, recipe.score.weighting),
             state.step / recipe.steps,
+            dropout=True,
         )
         denoiser = descend(state.denoiser, gradient, guarded(recipe.score.optimiser, recipe.steps))
         decay = jnp.minimum(recipe.ema, (1 + state.step) / (10 + state.step))

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 
 import equinox as eqx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from pplemd.errors import RecipeError
 
@@ -22,7 +22,11 @@ class AbstractNetwork(eqx.Module):
 
     @abstractmethod
     def __call__(
-        self, x: Float[Array, "*shape"], time: Float[Array, ""] | float, label: Label = None
+        self,
+        x: Float[Array, "*shape"],
+        time: Float[Array, ""] | float,
+        label: Label = None,
+        key: Key[Array, ""] | None = None,
     ) -> Float[Array, "*shape"]:
         """Return the raw prediction for one sample.
 
@@ -30,6 +34,7 @@ class AbstractNetwork(eqx.Module):
             x: the network's input, of the network's shape; vmap to batch.
             time: what the network is told of the noise level, of order 1: log(sigma) / 4 in the EDM convention.
             label: class index in [0, classes); None or -1 for no label.
+            key: randomness of dropout while training; None for the deterministic network.
 
         Returns:
             The prediction, of x's shape and dtype.
@@ -53,6 +58,16 @@ def check_sizes(owner: str, sizes: Mapping[str, int | None]) -> None:
         if size is not None and size < 1:
             repair = "Leave it None for no labels." if name == "classes" else "Raise it; the default is a start."
             raise RecipeError(f"{owner}: {name} is {size}; expected an integer of 1 or more. {repair}")
+
+
+def check_dropout(owner: str, rate: float) -> None:
+    """Raise RecipeError unless a dropout rate is in [0, 1).
+
+    Raises:
+        RecipeError: it is not.
+    """
+    if not 0.0 <= rate < 1.0:
+        raise RecipeError(f"{owner}: dropout is {rate}; expected a probability in [0, 1). Use 0 for none.")
 
 
 def check_shape(owner: str, name: str, shape: tuple[int, ...]) -> None:

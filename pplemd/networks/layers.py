@@ -39,6 +39,27 @@ def widened(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
 
 
+def dropout(x: Float[Array, "*shape"], rate: float, key: Key[Array, ""] | None) -> Float[Array, "*shape"]:
+    """Drop features at random while training, and scale up the rest; without a key, return x.
+
+    Args:
+        x: features.
+        rate: probability that a feature is dropped, in [0, 1).
+        key: random key while training, None otherwise.
+
+    Source: arXiv:1207.0580, with the scaling at training time.
+    """
+    if key is None or rate == 0.0:
+        return x
+    kept = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    return jnp.where(kept, x / (1.0 - rate), jnp.zeros_like(x))
+
+
+def branch_keys(key: Key[Array, ""] | None, count: int) -> list[Key[Array, ""] | None]:
+    """Return a key for each of `count` branches, or None for each where there is no key."""
+    return [None] * count if key is None else list(jax.random.split(key, count))
+
+
 class Linear(eqx.Module):
     """`y = x W + b` over the last axis, W ~ Normal(0, 1 / size_in), b = 0.
 

@@ -7,9 +7,9 @@ from jaxtyping import Array, Float, Key
 
 from pplemd.errors import RecipeError
 from pplemd.networks.attention import SelfAttention
-from pplemd.networks.base import AbstractNetwork, Label, check_input, check_shape, check_sizes
+from pplemd.networks.base import AbstractNetwork, Label, check_dropout, check_input, check_shape, check_sizes
 from pplemd.networks.embeddings import Conditioning
-from pplemd.networks.layers import Conv, GroupNorm, Linear, zeroed
+from pplemd.networks.layers import Conv, GroupNorm, Linear, branch_keys, dropout, zeroed
 
 
 def _halve(x: Float[Array, "h w c"]) -> Float[Array, "h//2 w//2 c"]:
@@ -56,11 +56,18 @@ class ConvBlock(eqx.Module):
         self.skip = None if channels_in == channels_out else Linear(channels_in, channels_out, key=key_skip)
         self.attention = SelfAttention(channels_out, key=key_attention) if attend else None
 
-    def __call__(self, x: Float[Array, "h w channels_in"], condition: Float[Array, " width"]) -> Float[Array, "h w _"]:
-        """Return the block's output for one image."""
+    def __call__(
+        self,
+        x: Float[Array, "h w channels_in"],
+        condition: Float[Array, " width"],
+        key: Key[Array, ""] | None = None,
+        rate: float = 0.0,
+    ) -> Float[Array, "h w _"]:
+        """Return the block's output for one image; with a key, features before conv_2 are dropped at a rate."""
         scale, shift = self.modulation(condition).reshape(2, 1, 1, -1)
         hidden = self.conv_first(jax.nn.silu(self.norm_first(x)))
-        hidden = self.conv_last(jax.nn.silu(self.norm_last(hidden) * (1 + scale) + shift))
+        hidden = jax.nn.silu(self.norm_last(hidden) * (1 + scale) + shift)
+        hidden = self.conv_last(dropout(hidden, rate, key))
         out = hidden + (x if self.skip is None else self.skip(x))
         return out if self.attention is None else self.attention(out)
 
@@ -123,16 +130,19 @@ class UNet(AbstractNetwork):
         blocks: residual blocks a level on the way down; one more on the way up.
         attention: image heights, in pixels, at which every block attends too.
         classes: number of labels, None for none.
+        dropout: probability that a block's feature is dropped while training; for a teacher of few data.
         key: random key.
 
     Raises:
-        RecipeError: a size below 1, a shape that does not halve, or attention at a height that no level has.
+        RecipeError: a size below 1, a dropout outside [0, 1), a shape that does not halve, or attention at a height
+            that no level has.
 
     Source: arXiv:2006.11239, appendix B, with the blocks of arXiv:2105.05233.
     """
 
     shape: tuple[int, ...] = eqx.field(static=True)
     classes: int | None = eqx.field(static=True)
+    dropout: float = eqx.field(static=True)
     conditioning: Conditioning
     first: Conv
     down: tuple[tuple[ConvBlock, ...], ...]  # one tuple a level, finest first
@@ -150,16 +160,18 @@ class UNet(AbstractNetwork):
         blocks: int = 2,
         attention: tuple[int, ...] = (),
         classes: int | None = None,
+        dropout: float = 0.0,
         key: Key[Array, ""],
     ) -> None:
         check_shape("UNet", "shape", shape)
+        check_dropout("UNet", dropout)
         check_shape("UNet", "multipliers", multipliers)
         check_sizes("UNet", {"channels": channels, "blocks": blocks, "classes": classes})
         _check_unet(shape, multipliers, attention)
         key_condition, key_first, key_down, key_middle, key_up, key_last = jax.random.split(key, 6)
         width = 4 * channels  # of the conditioning vector: arXiv:2006.11239's code
         levels = [(channels * multiplier, shape[0] // 2**i in attention) for i, multiplier in enumerate(multipliers)]
-        self.shape, self.classes = shape, classes
+        self.shape, self.classes, self.dropout = shape, classes, dropout
         self.conditioning = Conditioning(width, classes, key=key_condition)
         self.first = Conv(shape[2], channels, key=key_first)
         self.down = _encoder(levels, blocks, channels, width, key=key_down)
@@ -173,11 +185,20 @@ class UNet(AbstractNetwork):
         self.last = zeroed(Conv(levels[0][0], shape[2], key=key_last))
 
     def __call__(
-        self, x: Float[Array, "*shape"], time: Float[Array, ""] | float, label: Label = None
+        self,
+        x: Float[Array, "*shape"],
+        time: Float[Array, ""] | float,
+        label: Label = None,
+        key: Key[Array, ""] | None = None,
     ) -> Float[Array, "*shape"]:
         """Return the raw prediction for one image; see AbstractNetwork."""
         check_input("UNet", x.shape, self.shape)
         condition = self.conditioning(time, label).astype(x.dtype)
+        keys = iter(branch_keys(key, sum(len(level) for level in (*self.down, self.middle, *self.up))))
+
+        def apply(block: ConvBlock, image: Array) -> Array:
+            return block(image, condition, next(keys), self.dropout)
+
         hidden = self.first(x)
         skips = [hidden]
         for i, level in enumerate(self.down):
@@ -185,12 +206,12 @@ class UNet(AbstractNetwork):
                 hidden = _halve(hidden)
                 skips.append(hidden)
             for block in level:
-                hidden = block(hidden, condition)
+                hidden = apply(block, hidden)
                 skips.append(hidden)
         for block in self.middle:
-            hidden = block(hidden, condition)
+            hidden = apply(block, hidden)
         for i, level in enumerate(self.up):
             hidden = _double(hidden) if i else hidden
             for block in level:
-                hidden = block(jnp.concatenate([hidden, skips.pop()], -1), condition)
+                hidden = apply(block, jnp.concatenate([hidden, skips.pop()], -1))
         return self.last(jax.nn.silu(self.norm(hidden)))

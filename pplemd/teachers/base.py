@@ -53,5 +53,6 @@ class AbstractDenoiser(AbstractTeacher):
         x_sigma: Float[Array, "..."],
         sigma: Float[Array, ""],
         label: Int[Array, ""] | None = None,
+        key: PRNGKeyArray | None = None,
     ) -> Float[Array, "..."]:
-        """Posterior mean of x for one x_sigma."""
+        """Posterior mean of x for one x_sigma; a key is the randomness of training (dropout), None otherwise."""

@@ -1,7 +1,7 @@
 """A network as a teacher: EDM's preconditioned denoiser."""
 
 import equinox as eqx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.diffusion import precondition, score_from_denoised
 from pplemd.networks import AbstractNetwork
@@ -38,10 +38,11 @@ class Denoiser(AbstractDenoiser):
         x_sigma: Float[Array, "..."],
         sigma: Float[Array, ""],
         label: Int[Array, ""] | None = None,
+        key: PRNGKeyArray | None = None,
     ) -> Float[Array, "..."]:
         """Posterior mean of x given x_sigma, by the network."""
         at = precondition(sigma, self.sigma_data)
-        return at.skip * x_sigma + at.out * self.network(at.scale_in * x_sigma, at.noise, label)
+        return at.skip * x_sigma + at.out * self.network(at.scale_in * x_sigma, at.noise, label, key)
 
     def score(
         self,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import equinox as eqx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.diffusion import score_from_denoised
 from pplemd.teachers.base import AbstractDenoiser, AbstractTeacher
@@ -52,6 +52,7 @@ class DenoiserFunction(AbstractDenoiser):
         x_sigma: Float[Array, "..."],
         sigma: Float[Array, ""],
         label: Int[Array, ""] | None = None,
+        key: PRNGKeyArray | None = None,
     ) -> Float[Array, "..."]:
         """The user's denoiser."""
         return _call(self.function, x_sigma, sigma, label)

@@ -31,7 +31,7 @@ class Langevin(AbstractKernel):
         return State(position), Info(jnp.ones(()), jnp.ones((), bool), key)
 
     def shadow(self, twin: PyTree, info: Info, injected: float) -> PyTree:
-        """nu <- (1 - gamma) nu + sqrt(2 gamma) n, the paper's book-kept noise."""
+        """Nu <- (1 - gamma) nu + sqrt(2 gamma) n, the paper's book-kept noise."""
         return self._move(info.noise, twin, jax.tree.map(jnp.negative, twin), injected)
 
     def _move(self, key: PRNGKeyArray, position: PyTree, score: PyTree, temperature: float) -> PyTree:
