@@ -14,7 +14,7 @@ def _count(classes: int | None) -> int:
 def test_parameter_count_on_digits() -> None:
     width = 384
     ends = (64 + 1) * width + (width + 1) * 64
-    block = (width + 1) * 2 * width + 2 * (width + 1) * width
-    expected = (64 + 1) * width + ends + 4 * block  # 64 time features
-    assert _count(None) == expected == 2_440_000
-    assert _count(10) == expected + 10 * width
+    block = (128 + 1) * 2 * width + 2 * (width + 1) * width  # 128: features of the conditioning vector
+    expected = (64 + 1) * 128 + ends + 4 * block  # 64 time features
+    assert _count(None) == expected == 1_636_928
+    assert _count(10) == expected + 10 * 128
