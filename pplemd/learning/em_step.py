@@ -8,9 +8,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.diffusion import AbstractWeighting
 from pplemd.dsl import Problem, Program
-from pplemd.inference import Chain, Coordinates, Draw, Student, emd_law
+from pplemd.inference import Coordinates, Draw, Student, emd_law
 from pplemd.learning.labels import Labels
-from pplemd.learning.learner import Learner, average, descend, learner
+from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.loop import AbstractState
 from pplemd.learning.optimisers import guarded
 from pplemd.learning.recipe import Recipe
@@ -86,7 +86,7 @@ class EMStep(eqx.Module):
             jnp.zeros((), jnp.int32),
             learner(program, self._generator_optimiser),
             learner(score_network, self._score_optimiser),
-            jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, program),
+            copied(program),
         )
 
     def __call__(self, state: EMState, key: PRNGKeyArray) -> tuple[EMState, dict[str, Float[Array, ""]]]:
@@ -98,7 +98,6 @@ class EMStep(eqx.Module):
         batch = self.e_step(program, score.module, key_e_step, progress)
         gradient, loss = eqx.filter_grad(m_step_loss, has_aux=True)(program, self.problem, batch, self.recipe.weighting)
         generator = descend(state.generator, gradient, self._generator_optimiser)
-        decay = jnp.minimum(self.recipe.ema, (1 + state.step) / (10 + state.step))  # short memory at the start
         metrics = {
             "score_loss": score_loss,
             "pull": loss,
@@ -107,8 +106,8 @@ class EMStep(eqx.Module):
             "latent_norm": _mean_square(batch.draw.position.latents),
             "noise_norm": _mean_square(batch.draw.position.noise),
         }
-        new = EMState(state.step + 1, generator, score, average(state.average, generator.module, decay))
-        return new, metrics
+        averaged = average(state.average, generator.module, warmed(self.recipe.ema, state.step))
+        return EMState(state.step + 1, generator, score, averaged), metrics
 
     @property
     def _generator_optimiser(self) -> optax.GradientTransformation:
@@ -154,27 +153,21 @@ class EMStep(eqx.Module):
         fresh = self._fresh(program, key_fresh)
         eps = jax.random.normal(key_eps, (count, *self.problem.output.shape))
         student = Student(self.problem, program, score_network)
-        chain = _held if self.recipe.frozen else _moving
 
         def one(chain_key, sigma, label, eps, latents):
-            return chain(self.recipe.chain, chain_key, (self.teacher, student, sigma, label), (eps, latents))
+            held = latents if self.recipe.frozen else None
+            law = emd_law(self.teacher, student, sigma, label, held)
+            start = Coordinates(eps, None if self.recipe.frozen else latents)
+            draw = self.recipe.chain.run(chain_key, law, start)
+            return _with_latents(draw, latents) if self.recipe.frozen else draw
 
         draw = jax.vmap(one)(jax.random.split(key_chain, count), sigma, fresh.labels, eps, fresh.latents)
         return Batch(draw, sigma, fresh.labels)
 
 
-def _moving(chain: Chain, key: PRNGKeyArray, law, start) -> Draw:
-    """A chain over (eps, z)."""
-    return chain.run(key, emd_law(*law), Coordinates(*start))
-
-
-def _held(chain: Chain, key: PRNGKeyArray, law, start) -> Draw:
-    """A chain over eps alone; z comes back as it was."""
-    eps, latents = start
-    draw = chain.run(key, emd_law(*law, held=latents), Coordinates(eps, None))
-    return eqx.tree_at(
-        lambda d: (d.position.latents, d.residual.latents), draw, (latents, None), is_leaf=lambda leaf: leaf is None
-    )
+def _with_latents(draw: Draw, latents: dict[str, Array]) -> Draw:
+    """The draw of a chain over eps alone, with the latents that were held; they have no residual."""
+    return Draw(Coordinates(draw.position.noise, latents), draw.residual, draw.acceptance)
 
 
 def m_step_loss(

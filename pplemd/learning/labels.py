@@ -1,5 +1,7 @@
 """The prior over class labels."""
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,18 +14,21 @@ class Labels(eqx.Module):
     """A categorical prior over labels 0 .. classes - 1.
 
     Args:
-        weights: a positive weight for each class; they are scaled to sum to one.
+        weights: a weight for each class, zero for one that is never drawn; they are scaled to sum to one.
 
     Raises:
-        RecipeError: where there are none, or one is negative.
+        RecipeError: where there are none, one is negative or not finite, or all are zero.
     """
 
     weights: tuple[float, ...] = eqx.field(static=True)
 
     def __init__(self, weights):
         self.weights = tuple(float(weight) for weight in weights)
-        if not self.weights or min(self.weights) < 0 or not sum(self.weights) > 0:
-            raise RecipeError(f"labels need weights that are not negative and not all zero; found {self.weights}.")
+        if not self.weights or min(self.weights) < 0 or not 0 < sum(self.weights) < math.inf:
+            raise RecipeError(
+                f"labels need finite weights that are not negative and not all zero; found {self.weights}. Give one "
+                "for each class, for example its share of the data."
+            )
 
     @property
     def classes(self) -> int:

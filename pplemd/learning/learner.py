@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -29,8 +30,13 @@ class Learner(eqx.Module):
 
 
 def learner(module: PyTree, optimiser: optax.GradientTransformation) -> Learner:
-    """A module about to be trained."""
-    return Learner(module, optimiser.init(eqx.filter(module, eqx.is_inexact_array)))
+    """A module about to be trained: a copy, since the loop donates its buffers and a teacher may share them."""
+    return Learner(copied(module), optimiser.init(eqx.filter(module, eqx.is_inexact_array)))
+
+
+def copied(module: PyTree) -> PyTree:
+    """The same module with buffers of its own."""
+    return jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, module)
 
 
 def descend(current: Learner, gradient: PyTree, optimiser: optax.GradientTransformation) -> Learner:
@@ -46,3 +52,11 @@ def average(average_so_far: PyTree, module: PyTree, decay: Float[Array, ""] | fl
     kept, _ = eqx.partition(average_so_far, eqx.is_inexact_array)
     new, rest = eqx.partition(module, eqx.is_inexact_array)
     return eqx.combine(optax.incremental_update(new, kept, 1 - decay), rest)
+
+
+def warmed(decay: float, step: Int[Array, ""]) -> Float[Array, ""]:
+    """The decay of an average after `step` updates, min(decay, (1 + step) / (10 + step)): a short memory at the start.
+
+    Source: the rule of TensorFlow's ExponentialMovingAverage for `num_updates`.
+    """
+    return jnp.minimum(decay, (1 + step) / (10 + step))

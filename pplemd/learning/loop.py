@@ -1,6 +1,7 @@
 """The training loop: one compiled step, called until it is done, told to stop, or stuck. It knows nothing of EM."""
 
 import signal
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -65,7 +66,7 @@ class Watcher:
     Args:
         advance: called with the step after each step.
         report: called with the step and the window's mean metrics.
-        picture: called with the step and the state.
+        picture: called with the step and the state, whose buffers the next step takes: copy what is to be kept.
         note: called with a sentence for the user.
         begin: called once, with the step that the run starts from.
     """
@@ -107,8 +108,8 @@ def fit(
     The key of step i is fold_in(key, i), so a run that goes on from a checkpoint is the run that was not stopped.
 
     Args:
-        step: (state, key) -> (state, metrics), pure; compiled once here, the state's buffers donated.
-        state: the state to start from, where there is no checkpoint.
+        step: (state, key) -> (state, metrics), pure; compiled once here.
+        state: the state to start from, where there is no checkpoint; its buffers are gone afterwards.
         key: the run's key.
         schedule: how often to do what.
         watcher: told what happens.
@@ -176,8 +177,8 @@ def _stop_if_stuck(done: int, state: AbstractState, patience: int) -> None:
     if skipped >= patience:
         raise DivergenceError(
             f"the last {skipped} updates before step {done} were skipped: their gradients were not finite. The "
-            "weights are as they were before. Usual causes: a teacher that returns NaN at some sigma, a learning rate or E-step "
-            "step size that is too large (try --set generator.learning_rate=1e-4, or --set frozen=true)."
+            "weights are as they were before. Usual causes: a teacher that returns NaN at some sigma, a learning rate "
+            "or E-step step size that is too large (try --set generator.learning_rate=1e-4, or --set frozen=true)."
         )
 
 
@@ -195,13 +196,12 @@ def _signals() -> Iterator[list[int]]:
         received.append(number)
         restore()
 
-    try:
-        for number in before:
-            signal.signal(number, receive)
-    except ValueError:  # not in the main thread: signals are somebody else's business
+    if threading.current_thread() is not threading.main_thread():  # signals are somebody else's business there
         yield received
         return
     try:
+        for number in before:
+            signal.signal(number, receive)
         yield received
     finally:
         restore()

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.data import Dataset
 from pplemd.errors import DataError, RecipeError
-from pplemd.learning.learner import Learner, average, descend, learner
+from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.loop import AbstractState
 from pplemd.learning.optimisers import Adam, guarded
 from pplemd.learning.recipe import ScoreRecipe
@@ -26,7 +26,7 @@ class TeachRecipe(eqx.Module):
     Attributes:
         steps: updates.
         batch: images per update.
-        score: optimiser, noise levels and weighting.
+        score: optimiser, noise levels and weighting; its `updates` says nothing here.
         ema: decay of the average that becomes the teacher.
         seed: seed of initialisation, batches and noise.
     """
@@ -125,8 +125,7 @@ class TeachStep(eqx.Module):
     def init(self, denoiser: Denoiser) -> TeachState:
         """The state before the first update."""
         optimiser = guarded(self.recipe.score.optimiser, self.recipe.steps)
-        copy = jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, denoiser)
-        return TeachState(jnp.zeros((), jnp.int32), learner(denoiser, optimiser), copy)
+        return TeachState(jnp.zeros((), jnp.int32), learner(denoiser, optimiser), copied(denoiser))
 
     def __call__(self, state: TeachState, key: PRNGKeyArray) -> tuple[TeachState, dict[str, Float[Array, ""]]]:
         """One update on one minibatch."""
@@ -144,8 +143,8 @@ class TeachStep(eqx.Module):
             dropout=True,
         )
         denoiser = descend(state.denoiser, gradient, guarded(recipe.score.optimiser, recipe.steps))
-        decay = jnp.minimum(recipe.ema, (1 + state.step) / (10 + state.step))
-        return TeachState(state.step + 1, denoiser, average(state.average, denoiser.module, decay)), {"loss": loss}
+        averaged = average(state.average, denoiser.module, warmed(recipe.ema, state.step))
+        return TeachState(state.step + 1, denoiser, averaged), {"loss": loss}
 
 
 def teach_step(taught: Taught) -> TeachStep:

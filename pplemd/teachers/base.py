@@ -1,6 +1,7 @@
 """What a teacher is: the score of its law at every noise level, and what else it may know."""
 
 from abc import abstractmethod
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -14,8 +15,15 @@ class AbstractTeacher(eqx.Module):
         classes: how many class labels condition the law, or None.
     """
 
-    shape: eqx.AbstractVar[tuple[int, ...]]
-    classes: eqx.AbstractVar[int | None]
+    if TYPE_CHECKING:  # mypy takes an AbstractVar for a field, which no property may implement
+
+        @property
+        def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+        @property
+        def classes(self) -> int | None: ...  # noqa: D102
+    else:
+        shape: eqx.AbstractVar[tuple[int, ...]]
+        classes: eqx.AbstractVar[int | None]
 
     @abstractmethod
     def score(

@@ -21,7 +21,8 @@ class GaussianMixture(AbstractExactTeacher):
         labels: whether a label conditions on one component.
 
     Raises:
-        TeacherError: where the arrays do not fit each other or a scale is not positive.
+        TeacherError: where the arrays do not fit each other or a scale is not positive; in its methods, where a label
+            is given to a mixture that has none.
     """
 
     means: Float[Array, "components dim"]
@@ -57,13 +58,10 @@ class GaussianMixture(AbstractExactTeacher):
         label: Int[Array, ""] | None = None,
     ) -> Float[Array, ""]:
         """Log of the noised mixture's density, normalised."""
-        variances = self.variances + sigma**2
-        squares = jnp.sum((x_sigma.reshape(1, -1) - self.means) ** 2, axis=-1)
-        dim = self.means.shape[1]
-        components = -0.5 * (squares / variances + dim * jnp.log(2 * jnp.pi * variances))
+        densities = self._log_densities(x_sigma, sigma)
         if label is not None:
-            return components[label]
-        return jax.nn.logsumexp(components + self.log_weights)
+            return densities[self._component(label)]
+        return jax.nn.logsumexp(densities + self.log_weights)
 
     def score(
         self,
@@ -75,15 +73,28 @@ class GaussianMixture(AbstractExactTeacher):
         variances = self.variances + sigma**2
         offsets = self.means - x_sigma.reshape(1, -1)
         if label is not None:
-            return (offsets[label] / variances[label]).reshape(self.shape)
-        dim = self.means.shape[1]
-        logits = self.log_weights - 0.5 * (jnp.sum(offsets**2, axis=-1) / variances + dim * jnp.log(variances))
-        pull = jax.nn.softmax(logits) / variances
-        return (pull @ offsets).reshape(self.shape)
+            component = self._component(label)
+            return (offsets[component] / variances[component]).reshape(self.shape)
+        posterior = jax.nn.softmax(self._log_densities(x_sigma, sigma) + self.log_weights)
+        return ((posterior / variances) @ offsets).reshape(self.shape)
 
     def draw(self, key: PRNGKeyArray, label: Int[Array, ""] | None = None) -> Float[Array, "..."]:
         """A component, then a point of it."""
         key_component, key_point = jax.random.split(key)
-        component = jax.random.categorical(key_component, self.log_weights) if label is None else label
+        component = jax.random.categorical(key_component, self.log_weights) if label is None else self._component(label)
         point = jax.random.normal(key_point, self.means.shape[1:])
         return (self.means[component] + jnp.sqrt(self.variances[component]) * point).reshape(self.shape)
+
+    def _log_densities(self, x_sigma: Float[Array, "..."], sigma: Float[Array, ""]) -> Float[Array, " components"]:
+        """Log density of each noised component, normalised."""
+        variances = self.variances + sigma**2
+        squares = jnp.sum((x_sigma.reshape(1, -1) - self.means) ** 2, axis=-1)
+        return -0.5 * (squares / variances + self.means.shape[1] * jnp.log(2 * jnp.pi * variances))
+
+    def _component(self, label: Int[Array, ""]) -> Int[Array, ""]:
+        if self.classes is None:
+            raise TeacherError(
+                "a mixture without classes was given a label; expected none. Build it with "
+                "GaussianMixture(..., labels=True) to let a label pick a component."
+            )
+        return label

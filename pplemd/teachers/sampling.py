@@ -67,7 +67,15 @@ def sample(
         count: how many draws.
         labels: a class for each draw, where the teacher has classes.
         sampler: the reverse diffusion; 18 Heun steps by default.
+
+    Raises:
+        TeacherError: where labels are given to a teacher without classes, or not one for each draw.
     """
+    if labels is not None and (teacher.classes is None or labels.shape != (count,)):
+        raise TeacherError(
+            f"a teacher with classes={teacher.classes} was asked for {count} draws with labels of shape "
+            f"{labels.shape}; expected shape ({count},), or labels=None where it has no classes."
+        )
     keys = jax.random.split(key, count)
     run = sampler or HeunSampler()
     if isinstance(teacher, AbstractExactTeacher):

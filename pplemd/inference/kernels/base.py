@@ -27,7 +27,7 @@ class Info(eqx.Module):
     Attributes:
         acceptance: acceptance probability, 1 for kernels that accept everything.
         accepted: whether the chain moved to the proposal.
-        noise: what was injected, in the kernel's own terms (Langevin's noise, a momentum).
+        noise: what was injected, in the kernel's own terms: the key of Langevin's noise, HMC's momentum.
     """
 
     acceptance: Float[Array, ""]

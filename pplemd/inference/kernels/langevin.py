@@ -32,7 +32,8 @@ class Langevin(AbstractKernel):
 
     def shadow(self, twin: PyTree, info: Info, injected: float) -> PyTree:
         """Nu <- (1 - gamma) nu + sqrt(2 gamma) n, the paper's book-kept noise."""
-        return self._move(info.noise, twin, jax.tree.map(jnp.negative, twin), injected)
+        temperature = injected**2  # noise enters as sqrt(2 gamma temperature) n
+        return self._move(info.noise, twin, jax.tree.map(jnp.negative, twin), temperature)
 
     def _move(self, key: PRNGKeyArray, position: PyTree, score: PyTree, temperature: float) -> PyTree:
         """One Euler step per block, with the noise that `key` stands for; the increment is whitened by sqrt(gamma)."""
