@@ -8,7 +8,7 @@ from pplemd import teachers as teachers
 from pplemd.diffusion import CoarseToFine as CoarseToFine
 from pplemd.diffusion import LogNormal as LogNormal
 from pplemd.diffusion import LogUniform as LogUniform
-from pplemd.distil import Distilled as Distilled
+from pplemd.distillation import Distilled as Distilled
 from pplemd.dsl import Program as Program
 from pplemd.dsl import generate as generate
 from pplemd.dsl import latent as latent
@@ -28,6 +28,10 @@ from pplemd.learning import ScoreRecipe as ScoreRecipe
 from pplemd.learning import TeachRecipe as TeachRecipe
 from pplemd.learning import teach as teach
 from pplemd.model import Model as Model
+from pplemd.narration import Silent as Silent
+from pplemd.session import Outcome as Outcome
+from pplemd.session import distil as distil
+from pplemd.session import load as load
 from pplemd.teachers import Denoiser as Denoiser
 from pplemd.teachers import GaussianMixture as GaussianMixture
 from pplemd.teachers import OneStep as OneStep

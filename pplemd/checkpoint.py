@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import equinox as eqx
 import jax
@@ -15,6 +15,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from pplemd.errors import CheckpointError
+
+try:
+    import fcntl
+except ImportError:  # Windows: two processes in one folder are not told apart there
+    fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("pplemd")
 
@@ -55,18 +60,40 @@ class RunFolder:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing: to a temporary neighbour, flushed, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write a whole file or nothing: to a temporary neighbour, flushed, then renamed.
+
+    Raises:
+        CheckpointError: where it cannot be written, as on a full disk; an older file stays as it is.
+    """
+    name = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+    except BaseException as error:
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise CheckpointError(_unwritable(path, error)) from error
         raise
+
+
+def _unwritable(path: Path, error: Exception) -> str:
+    return (
+        f"{path} cannot be written ({_reason(error)}). Check the path, its permissions and the space on the disk; what "
+        "was saved before is untouched, and a run goes on from there by --resume."
+    )
+
+
+def _reason(error: Exception) -> str:
+    """What an exception says, in one line."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    lines = text.strip().splitlines()
+    return lines[0][:200].rstrip(".") if lines else type(error).__name__
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -101,22 +128,32 @@ class MetricsFile:
         write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def append(self, step: int, figures: dict[str, float]) -> None:
-        """Add a line and flush it to the disk."""
-        with self._path.open("a") as file:
-            file.write(json.dumps(finite({"step": step, **figures})) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Add a line and flush it to the disk.
+
+        Raises:
+            CheckpointError: where it cannot be written, as on a full disk.
+        """
+        try:
+            with self._path.open("a") as file:
+                file.write(json.dumps(finite({"step": step, **figures})) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise CheckpointError(_unwritable(self._path, error)) from error
 
 
 def _complete_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The lines that were written whole; a kill can leave a torn one at the end."""
     if not path.is_file():
         return
-    for line in path.read_text(errors="replace").splitlines():
+    for text in path.read_text(errors="replace").splitlines():
         try:
-            yield json.loads(line)
+            line = json.loads(text)
         except ValueError:
             return
+        if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+            return
+        yield line
 
 
 class Checkpoints:
@@ -125,12 +162,25 @@ class Checkpoints:
     Args:
         folder: where they lie.
         keep: how many of the newest to keep.
+        read_only: write nothing, and let another process write meanwhile.
+
+    Raises:
+        CheckpointError: where the folder cannot be made, or another process writes in it.
     """
 
-    def __init__(self, folder: Path, keep: int = 2):
+    def __init__(self, folder: Path, keep: int = 2, *, read_only: bool = False):
         self._folder = folder.absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None if read_only else keep,
+            enable_async_checkpointing=False,
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,  # what a kill left half written
+        )
+        self._lock = None if read_only else _locked(self._folder)
+        try:
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(_unwritable(folder, error)) from error
 
     def save(self, step: int, tree: Any) -> None:
         """Save a snapshot; it appears under its number only when it is whole.
@@ -149,11 +199,8 @@ class Checkpoints:
                 ),
             )
             self._manager.wait_until_finished()
-        except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"the checkpoint of step {step} could not be written to {self._folder}: {error}. "
-                "Earlier checkpoints are untouched; make room and go on with --resume."
-            ) from error
+        except Exception as error:  # Orbax and TensorStore raise many kinds
+            raise CheckpointError(_unwritable(self._folder / str(step), error)) from error
 
     def latest(self, like: Any, say: Callable[[str], None] = log.warning) -> tuple[int, Any] | None:
         """The newest snapshot that is whole, or None where there is none.
@@ -170,12 +217,11 @@ class Checkpoints:
             try:
                 return step, self._read(step, like)
             except Exception as error:  # Orbax and TensorStore raise many kinds; each means: not this one
-                reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-                say(f"checkpoint {step} in {self._folder} cannot be read ({reason}); trying the one before it.")
+                say(f"checkpoint {step} in {self._folder} cannot be read ({_reason(error)}); trying the one before it.")
         if steps:
             raise CheckpointError(
                 f"none of the {len(steps)} checkpoints in {self._folder} can be read. They are damaged, or of a model "
-                "file or recipe that has since changed; start again with a new --out."
+                "file or recipe that has since changed; remove that folder, or start again with a new --out."
             )
         return None
 
@@ -195,6 +241,28 @@ class Checkpoints:
     def close(self) -> None:
         """Wait for what is being written and let go of the folder."""
         self._manager.close()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def _locked(folder: Path) -> IO[bytes]:
+    """An open file that no other process can lock; the system lets go of it when this process ends, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("ab")
+    except OSError as error:
+        raise CheckpointError(_unwritable(folder, error)) from error
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise CheckpointError(
+            f"another process is writing to {folder}. Wait for it, stop it, or choose another folder by --out."
+        ) from error
+    except OSError:  # a file system without locks
+        pass
+    return file
 
 
 def digest(tree: Any) -> str:

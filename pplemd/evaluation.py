@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from pplemd.distil import Distilled
+from pplemd.distillation import Distilled
 from pplemd.errors import DivergenceError
 from pplemd.learning import Labels
 from pplemd.metrics import AbstractEvaluation, SampleEvaluation
@@ -80,17 +80,21 @@ def evaluate(
     measure = chosen_evaluation.prepare()
     count = chosen_evaluation.count
     key = jax.random.fold_in(jax.random.key(seed), 0x5EED)
-    from_teacher = draw(teach, key, count, labels, lambda share: advance(0.8 * share))
-    from_student = draw(distilled.sample, jax.random.fold_in(key, 1), count, labels, lambda s: advance(0.8 + 0.1 * s))
-    report = Report(
-        measure.floor(seed),
-        {**_measured(measure, from_teacher, "teacher"), "seconds_per_1000": from_teacher.seconds_per_1000},
-        {**_measured(measure, from_student, "student"), "seconds_per_1000": from_student.seconds_per_1000},
+    from_teacher = draw(teach, key, count, labels, lambda share: advance(0.7 * share))
+    from_student = draw(distilled.sample, jax.random.fold_in(key, 1), count, labels, lambda s: advance(0.7 + 0.1 * s))
+    floor = measure.floor(seed)
+    advance(0.9)
+    of_teacher = _measured(measure, from_teacher, "teacher")
+    advance(0.95)
+    of_student = _measured(measure, from_student, "student")
+    advance(1.0)
+    return Report(
+        floor,
+        {**of_teacher, "seconds_per_1000": from_teacher.seconds_per_1000},
+        {**of_student, "seconds_per_1000": from_student.seconds_per_1000},
         count,
         seed,
     )
-    advance(1.0)
-    return report
 
 
 def _measured(measure, drawn: Drawn, who: str) -> dict[str, float]:

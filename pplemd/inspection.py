@@ -1,33 +1,38 @@
 """What a plan says of itself, before anything runs: sites, teacher, networks, memory, cost."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
 
-from pplemd.distil import distillation
-from pplemd.learning import Taught
+from pplemd.cost import operations
+from pplemd.distillation import first_shapes
+from pplemd.dsl import Site
+from pplemd.learning import EMState, EMStep, Taught
 from pplemd.model import Plan
 from pplemd.override import as_data
 
-ADAM_COPIES = 2  # first and second moments
+# of LLVM alone, and of no effect on buffers: the step is compiled to be looked at
+COMPILER_OPTIONS: Any = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def describe(plan: Plan) -> dict[str, Any]:
     """A plan as plain data.
 
-    Keys: name, sites, output, teacher, networks (parameters of each), recipe, memory (bytes held and bytes of one step's
-    temporaries), cost (floating-point operations of one step, and network evaluations per chain).
+    Keys: program, sites, output, classes, teacher, networks (parameters of each), recipe, memory (bytes held, and bytes
+    of one step's temporaries) and cost (floating-point operations of one step, and how often each network is asked).
     """
+    output = plan.problem.output
     return {
         "program": plan.problem.name,
         "sites": [_site(site) for site in plan.problem.sites],
         "output": {
-            "name": plan.problem.output.name,
-            "shape": list(plan.problem.output.shape),
-            "depends_on": list(plan.problem.output.parents),
-            "labelled": plan.problem.output.labelled,
+            "name": output.name,
+            "shape": list(output.shape),
+            "depends_on": list(output.parents),
+            "labelled": output.labelled,
         },
         "classes": plan.problem.classes,
         "teacher": _teacher(plan),
@@ -37,7 +42,7 @@ def describe(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _site(site: Any) -> dict[str, Any]:
+def _site(site: Site) -> dict[str, Any]:
     return {
         "name": site.name,
         "distribution": site.family,
@@ -45,7 +50,7 @@ def _site(site: Any) -> dict[str, Any]:
         "depends_on": list(site.parents),
         "learned": site.learned,
         "labelled": site.labelled,
-        "parameterization": "non-centered" if site.base == "normal" else "own coordinates (unconstrained)",
+        "parameterization": "non-centered" if site.base == "normal" else "unconstrained",
         "eligible": site.eligible,
     }
 
@@ -64,38 +69,52 @@ def _networks(plan: Plan) -> dict[str, int]:
         f"{plan.problem.name}.{name}": parameters(getattr(plan.program, name))
         for name in type(plan.program).__dataclass_fields__
     }
-    return {**fields, "score network": parameters(plan.score_network), "teacher": parameters(plan.teacher)}
+    found = {**fields, "score network": parameters(plan.score_network), "teacher": parameters(plan.teacher)}
+    return {name: count for name, count in found.items() if count}
 
 
 def parameters(tree: Any) -> int:
     """The number of parameters of a module, of arrays or of shapes."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree) if hasattr(leaf, "shape"))
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree) if _is_array(leaf))
+
+
+def _is_array(leaf: Any) -> bool:
+    return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
 
 
 def _footprint(plan: Plan) -> dict[str, Any]:
-    """Bytes and operations of one EM step, from the compiler's own account of it."""
-    work = distillation(plan, plan.teacher, plan.model.recipe)
-    state = eqx.filter_eval_shape(work.initial)
-    compiled = eqx.filter_jit(lambda step, *args: step(*args)).lower(work.step, state, work.key).compile()
-    analysis = compiled.compiled.memory_analysis()
-    costs = compiled.compiled.cost_analysis() or {}
-    held = _bytes(state) + _bytes(plan.teacher)
-    recipe = plan.model.recipe
+    """Bytes of one EM step, from the compiler's own account of it, and operations, counted on its trace."""
+    recipe, state = plan.model.recipe, first_shapes(plan).state
+    call, arguments = _call(EMStep(plan.problem, plan.teacher, recipe, plan.labels), state)
+    analysis = jax.jit(call).lower(*arguments).compile(COMPILER_OPTIONS).memory_analysis()
     return {
         "memory": {
-            "held_bytes": held,
+            "held_bytes": _bytes(state) + _bytes(plan.teacher),
             "temporary_bytes": getattr(analysis, "temp_size_in_bytes", None),
         },
         "cost": {
-            "flops_per_step": costs.get("flops"),
+            "flops_per_step": operations(call, *arguments),
             "chains": recipe.batch,
             "kernel_steps_per_chain": recipe.chain.length,
-            "score_evaluations_per_chain": 2 * recipe.chain.length,
             "score_updates": recipe.score.updates,
         },
     }
 
 
+def _call(step: EMStep, state: EMState) -> tuple[Callable, tuple[Any, Any]]:
+    """The step as a function of arrays alone, and the shapes of its arguments."""
+    arrays, static = eqx.partition((step, state), _is_array)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arrays)
+
+    def call(held, key):
+        whole, before = eqx.combine(held, static)
+        after, metrics = whole(before, key)
+        return eqx.filter(after, eqx.is_array), metrics
+
+    return call, (shapes, jax.eval_shape(lambda: jax.random.key(0)))
+
+
 def _bytes(tree: Any) -> int:
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "shape")]
-    return sum(int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in leaves)
+    return sum(
+        int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree) if _is_array(leaf)
+    )

@@ -7,10 +7,11 @@ import equinox as eqx
 import jax
 from jaxtyping import PRNGKeyArray
 
-from pplemd.dsl import Problem, Program, trace
+from pplemd.dsl import Problem, Program, explained, trace
 from pplemd.errors import ProgramError, RecipeError, TeacherError
 from pplemd.learning import Labels, Recipe, Taught, uniform_labels
 from pplemd.metrics import AbstractEvaluation
+from pplemd.override import check_fields
 from pplemd.teachers import AbstractDenoiser, AbstractTeacher, check
 
 
@@ -33,6 +34,38 @@ class Model:
     labels: Labels | None = None
     score_network: Callable[[PRNGKeyArray], AbstractDenoiser] | None = None
     evaluation: AbstractEvaluation | None = None
+
+    def __post_init__(self):
+        if not callable(self.program) or isinstance(self.program, type | Program):
+            raise ProgramError(
+                f"the model's `program` is {_found(self.program)}; expected a function that builds one, "
+                "`program=lambda teacher, key: Digits(net=em.one_step(teacher, sigma=2.5))`."
+            )
+        if not isinstance(self.teacher, AbstractTeacher | Taught):
+            raise TeacherError(
+                f"the model's `teacher` is {_found(self.teacher)}; expected a teacher, such as "
+                "em.GaussianMixture(...), em.teachers.ScoreFunction(...) or em.teach(network, data)."
+            )
+        if self.score_network is not None and not callable(self.score_network):
+            raise TeacherError(
+                f"the model's `score_network` is {_found(self.score_network)}; expected a function that builds one, "
+                "`score_network=lambda key: em.Denoiser(...)`."
+            )
+        for name, kind in (("recipe", Recipe), ("labels", Labels | None), ("evaluation", AbstractEvaluation | None)):
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise RecipeError(f"the model's `{name}` is {_found(value)}; expected {_KINDS[name]}.")
+
+
+_KINDS = {
+    "recipe": "em.Recipe(...)",
+    "labels": "em.Labels(weights), or to leave it out",
+    "evaluation": "an evaluation such as em.metrics.ImageEvaluation(data), or to leave it out",
+}
+
+
+def _found(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +97,14 @@ def plan(model: Model) -> Plan:
         TeacherError: where the teacher does not meet its contract.
         RecipeError: where labels or score network do not fit.
     """
+    check_fields(model.recipe, "recipe")
     taught = isinstance(model.teacher, Taught)
-    teacher = eqx.filter_eval_shape(model.teacher.build) if taught else model.teacher
-    check(teacher)
-    key = jax.random.key(0)
-    program = eqx.filter_eval_shape(build_program, model, teacher, key)
-    score_network = eqx.filter_eval_shape(build_score_network, model, teacher, key)
+    with explained():
+        teacher = eqx.filter_eval_shape(model.teacher.build) if taught else model.teacher
+        check(teacher)
+        key = jax.random.key(0)
+        program = eqx.filter_eval_shape(build_program, model, teacher, key)
+        score_network = eqx.filter_eval_shape(build_score_network, model, teacher, key)
     problem = trace(program, shape=teacher.shape, classes=teacher.classes)
     return Plan(model, teacher, program, score_network, problem, _labels(model, problem))
 
@@ -83,7 +118,7 @@ def build_program(model: Model, teacher: AbstractTeacher, key: PRNGKeyArray) -> 
     program = model.program(teacher, key)
     if not isinstance(program, Program):
         raise ProgramError(
-            f"the model's `program` built a {type(program).__name__}; expected an instance of a class that derives "
+            f"the model's `program` built {_found(program)}; expected an instance of a class that derives "
             "from em.Program, as in `program=lambda teacher, key: Digits(net=em.one_step(teacher, sigma=2.5))`."
         )
     return program
@@ -103,10 +138,18 @@ def build_score_network(model: Model, teacher: AbstractTeacher, key: PRNGKeyArra
             )
         return teacher
     network = model.score_network(key)
+    if not isinstance(network, AbstractDenoiser):
+        raise TeacherError(
+            f"the model's `score_network` built {_found(network)}; expected a denoiser, "
+            "`score_network=lambda key: em.Denoiser(em.networks.ResidualMLP(...), sigma_data=...)`."
+        )
     if network.shape != teacher.shape:
         raise TeacherError(
             f"the score network takes x of shape {network.shape}; the teacher's x has shape {teacher.shape}."
         )
+    if network.classes != teacher.classes:
+        raise TeacherError(f"the score network has {network.classes} classes; the teacher has {teacher.classes}.")
+    check(network)
     return network
 
 

@@ -1,11 +1,16 @@
-"""Recipes as data: written to config.json, and changed field by field from the command line."""
+"""Recipes as data: written to config.json, changed field by field from the command line, their types checked."""
 
 import dataclasses
+import math
+import numbers
+import typing
 from typing import Any
 
 import equinox as eqx
 
 from pplemd.errors import RecipeError
+
+_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 def as_data(value: Any) -> Any:
@@ -19,10 +24,45 @@ def as_data(value: Any) -> Any:
         return {str(key): as_data(item) for key, item in value.items()}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    return getattr(value, "__qualname__", repr(value))
+    described = getattr(value, "__qualname__", repr(value))
+    return type(value).__name__ if " at 0x" in described else described  # an address is another in every process
 
 
-def override(recipe: Any, assignments: list[str]) -> Any:
+def check_fields(record: Any, place: str) -> None:
+    """See that each field of a recipe, and of the records in it, is of its declared type.
+
+    Args:
+        record: the recipe.
+        place: what it is called in the message.
+
+    Raises:
+        RecipeError: where one is not.
+    """
+    hints = typing.get_type_hints(type(record))
+    for field in dataclasses.fields(record):
+        value, hint = getattr(record, field.name), hints[field.name]
+        path = f"{place}.{field.name}"
+        if not _fits(value, hint):
+            wanted = getattr(hint, "__name__", str(hint)).removeprefix("Abstract")
+            raise RecipeError(f"{path} is {value!r} ({type(value).__name__}); expected a value of type {wanted}.")
+        if isinstance(value, eqx.Module):
+            check_fields(value, path)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a declared type; types that are more than a class, as those of arrays, are not judged."""
+    options = [option for option in (typing.get_args(hint) or (hint,)) if typing.get_origin(hint) is not tuple]
+    if not options or not all(isinstance(option, type) and option.__module__ != "jaxtyping" for option in options):
+        return True
+    if isinstance(value, bool):
+        return bool in options
+    numeric = (float in options and isinstance(value, numbers.Real)) or (
+        int in options and isinstance(value, numbers.Integral)
+    )
+    return numeric or isinstance(value, tuple(options))
+
+
+def override(recipe: Any, assignments: list[str] | tuple[str, ...]) -> Any:
     """A recipe with some of its fields replaced.
 
     Args:
@@ -34,7 +74,7 @@ def override(recipe: Any, assignments: list[str]) -> Any:
     """
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
-        if not equals or not path:
+        if not equals or not path.strip():
             raise RecipeError(f"--set needs path=value, as in `--set steps=500`; found {assignment!r}.")
         recipe = _replace(recipe, path.strip().split("."), text.strip(), path.strip())
     return recipe
@@ -54,16 +94,43 @@ def _parse(old: Any, text: str, whole: str) -> Any:
     """A text as a value of the same type as the one it replaces."""
     try:
         if isinstance(old, bool):
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+            return _WORDS[text.lower()]
         if isinstance(old, int):
-            return int(text)
+            return _integer(text)
         if isinstance(old, float):
-            return float(text)
+            return _number(text)
         if isinstance(old, tuple) and old and all(isinstance(item, float | int) for item in old):
-            return tuple(float(part) for part in text.strip("()").split(","))
+            return _numbers(text, len(old))
     except (KeyError, ValueError):
         raise RecipeError(f"--set {whole}={text}: expected a value like {old!r} ({type(old).__name__}).") from None
     if isinstance(old, eqx.Module):
         inner = ", ".join(f"{whole}.{field.name}" for field in dataclasses.fields(old))
         raise RecipeError(f"--set {whole}: this is a {type(old).__name__}; set one of its fields: {inner or 'none'}.")
-    raise RecipeError(f"--set {whole}: a {type(old).__name__} cannot be set from the command line; edit the model file.")
+    raise RecipeError(
+        f"--set {whole}: a {type(old).__name__} cannot be set from the command line; edit the model file."
+    )
+
+
+def _integer(text: str) -> int:
+    """An integer, also written 1e4 or 10_000."""
+    try:
+        return int(text)
+    except ValueError:
+        value = _number(text)
+        if value != int(value):
+            raise
+        return int(value)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def _numbers(text: str, count: int) -> tuple[float, ...]:
+    values = tuple(_number(part) for part in text.strip("() ").split(","))
+    if len(values) != count:
+        raise ValueError(text)
+    return values

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from pplemd.distil import Distilled
+from pplemd.distillation import Distilled
 from pplemd.evaluation import uniform_classes
 from pplemd.pictures import draw
 

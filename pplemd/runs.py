@@ -1,70 +1,20 @@
-"""Runs: a model file and its run folder, started, resumed, and loaded again."""
+"""Runs: folders that hold a model's distillation, started, found again, and loaded."""
 
 import dataclasses
 import datetime
-import hashlib
-import importlib.metadata
-import platform
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
-import jax
-
-from pplemd.checkpoint import Checkpoints, RunFolder, write_json
-from pplemd.distil import Distillation, Distilled, distillation
-from pplemd.dsl import load_file, select
+from pplemd.checkpoint import Checkpoints, RunFolder, finite, write_json
+from pplemd.declared import Declared, configuration, declare
+from pplemd.distillation import Distilled, distilled, first_shapes
 from pplemd.errors import CheckpointError
-from pplemd.learning import Taught, first_window
-from pplemd.model import Model, Plan, plan
-from pplemd.override import as_data, override
+from pplemd.learning import Window
+from pplemd.model import Plan, plan
 
 Say = Callable[[str], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Declared:
-    """A model as a file declares it, its recipe with the command line's changes.
-
-    Attributes:
-        path: the model file.
-        name: the model's name in the file.
-        model: the model, with the recipe that is used.
-        overrides: the changes to its recipe, as `path=value`.
-    """
-
-    path: Path
-    name: str
-    model: Model
-    overrides: tuple[str, ...]
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the file."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
-
-    @property
-    def folder_name(self) -> str:
-        """A name for its run folders: the file's, with the program's where that differs."""
-        return self.path.stem if self.name == self.path.stem else f"{self.path.stem}-{self.name}"
-
-
-def declare(path: Path, name: str | None, overrides: list[str] | tuple[str, ...] = ()) -> Declared:
-    """Load a model file and pick a model of it.
-
-    Args:
-        path: the model file; it is executed: it is code.
-        name: which of its models; may be None where there is one.
-        overrides: changes to its recipe, `path=value`.
-
-    Raises:
-        ProgramError: where the file does not load or holds no such model.
-        RecipeError: where an override does not fit.
-    """
-    found, model = select(load_file(path), Model, name)
-    recipe = override(model.recipe, list(overrides))
-    return Declared(path.absolute(), found, dataclasses.replace(model, recipe=recipe), tuple(overrides))
 
 
 def new_folder(declared: Declared, parent: Path) -> RunFolder:
@@ -82,11 +32,23 @@ def newest_folder(declared: Declared, parent: Path) -> RunFolder:
     Raises:
         CheckpointError: where there is none.
     """
-    names = [path for path in parent.glob(f"{declared.folder_name}*") if RunFolder(path).config.is_file()]
-    mine = [path for path in names if RunFolder(path).read_config()["model"]["path"] == str(declared.path)]
+    folders = [RunFolder(path) for path in parent.glob(f"{declared.folder_name}*")]
+    mine = [folder for folder in folders if _holds(folder, declared)]
     if not mine:
-        raise CheckpointError(f"there is no run of {declared.path} in {parent} to resume; leave out --resume.")
-    return RunFolder(max(mine, key=lambda path: RunFolder(path).config.stat().st_mtime_ns))
+        raise CheckpointError(
+            f"there is no run of {declared.path or declared.name} in {parent} to resume; leave out --resume to start "
+            "one, or name its folder by --out."
+        )
+    return max(mine, key=lambda folder: folder.config.stat().st_mtime_ns)
+
+
+def _holds(folder: RunFolder, declared: Declared) -> bool:
+    """Whether a folder is a run of this model; a damaged one is not."""
+    try:
+        known = started_from(folder)
+    except CheckpointError:
+        return False
+    return known.path == declared.path and known.name == declared.name
 
 
 def begin(declared: Declared, folder: RunFolder) -> None:
@@ -99,69 +61,95 @@ def begin(declared: Declared, folder: RunFolder) -> None:
         raise CheckpointError(
             f"{folder.path} holds a run already. Go on with it by --resume, or choose another folder by --out."
         )
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    write_json(folder.config, {**configuration(declared), "started": started})
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What a run's config.json says it was started from.
+
+    Attributes:
+        path: the model file, or None for a model in Python.
+        sha256: the file's digest.
+        name: the model's name.
+        overrides: the changes to its recipe.
+    """
+
+    path: Path | None
+    sha256: str | None
+    name: str
+    overrides: tuple[str, ...]
+
+
+def started_from(folder: RunFolder) -> Origin:
+    """What a run was started from.
+
+    Raises:
+        CheckpointError: where the folder is no run, or its config.json is damaged.
+    """
+    config = folder.read_config()
     try:
-        write_json(folder.config, _configuration(declared))
-    except OSError as error:
-        raise CheckpointError(f"the run folder {folder.path} cannot be written: {error}.") from error
+        known, overrides = config["model"], tuple(str(change) for change in config["overrides"])
+        path = None if known["path"] is None else Path(known["path"])
+        return Origin(path, known["sha256"], str(known["name"]), overrides)
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder.config} lacks {error}; it was not written by pplemd distill.") from error
 
 
-def _configuration(declared: Declared) -> dict[str, Any]:
-    device = jax.devices()[0]
-    return {
-        "model": {"path": str(declared.path), "sha256": declared.digest, "name": declared.name},
-        "overrides": list(declared.overrides),
-        "recipe": as_data(declared.model.recipe),
-        "teacher": _describe_teacher(declared.model),
-        "environment": {
-            "pplemd": importlib.metadata.version("pplemd"),
-            "jax": jax.__version__,
-            "python": platform.python_version(),
-            "device": f"{device.platform}: {device.device_kind}",
-            "system": platform.platform(),
-        },
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _describe_teacher(model: Model) -> dict[str, Any]:
-    if isinstance(model.teacher, Taught):
-        return {"taught": as_data(model.teacher.recipe), "data": model.teacher.data.digest()}
-    return {"ready": type(model.teacher).__name__}
-
-
-def declared_again(folder: RunFolder, model_file: Path | None, say: Say, same: bool = False) -> Declared:
+def declared_again(folder: RunFolder, model_file: Path | None, say: Say) -> Declared:
     """The model that a run was started with, loaded from its file.
 
     Args:
         folder: the run.
         model_file: another place of the model file; by default where it was.
         say: told where the file has changed since.
-        same: whether it must not have changed.
 
     Raises:
-        CheckpointError: where the file is gone, or has changed and must not.
+        CheckpointError: where the file is gone.
     """
-    config = folder.read_config()
-    try:
-        known = config["model"]
-        path, name, sha256 = Path(known["path"]), known["name"], known["sha256"]
-        overrides = tuple(config["overrides"])
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder.config} lacks {error}; it was not written by pplemd distill.") from error
-    path = model_file or path
+    known = started_from(folder)
+    path = model_file or known.path
+    if path is None:
+        raise CheckpointError(
+            f"the run {folder.path} was made from a model in Python. Give a file that declares it with --model FILE."
+        )
     if not path.is_file():
         raise CheckpointError(
             f"the run {folder.path} was made from {path}, which is gone. Give its new place with --model FILE."
         )
-    declared = declare(path, name, overrides)
-    if declared.digest != sha256:
-        if same:
-            raise CheckpointError(
-                f"{path} has changed since the run {folder.path} was started, so going on would not be the same run. "
-                "Restore the file, or start a new run with another --out."
-            )
-        say(f"note: {path} has changed since this run was started.")
+    declared = declare(path, known.name, known.overrides)
+    if known.sha256 not in (None, declared.digest):
+        say(f"note: {path} has changed since the run {folder.path} was started.")
     return declared
+
+
+def check_same(declared: Declared, folder: RunFolder, say: Say) -> None:
+    """See that a run that is resumed would be the same run.
+
+    Args:
+        declared: the model of today.
+        folder: the run.
+        say: told where the machine or a library is another, so that the figures may differ in their last digits.
+
+    Raises:
+        CheckpointError: where its file, its recipe or its teacher's data has changed.
+    """
+    then, now = folder.read_config(), json.loads(json.dumps(finite(configuration(declared))))
+    if then.get("model", {}).get("sha256") not in (None, now["model"]["sha256"]):
+        raise CheckpointError(
+            f"{declared.path} has changed since the run {folder.path} was started, so going on would not be the same "
+            "run. Restore the file, or start a new run with another --out."
+        )
+    for part in ("recipe", "teacher"):
+        if then.get(part) != now[part]:
+            raise CheckpointError(
+                f"the {part} has changed since the run {folder.path} was started, so going on would not be the same "
+                "run. Restore what the model is made of, or start a new run with another --out."
+            )
+    differing = [name for name, value in now["environment"].items() if then.get("environment", {}).get(name) != value]
+    if differing:
+        say(f"note: this run was started with another {' and '.join(differing)}; its last digits may differ.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,21 +177,18 @@ def load(folder: RunFolder, model_file: Path | None, say: Say) -> Loaded:
     """
     declared = declared_again(folder, model_file, say)
     planned = plan(declared.model)
-    work = distillation(planned, planned.teacher, declared.model.recipe)
+    found = _newest(folder, first_shapes(planned), say)
+    if found is None:
+        raise CheckpointError(f"{folder.path} has no checkpoint yet. Go on with it: pplemd distill ... --resume.")
+    step, window = found
+    return Loaded(declared, planned, distilled(planned, window.state), step)
+
+
+def _newest(folder: RunFolder, shapes: Window, say: Say) -> tuple[int, Any] | None:
     if not folder.checkpoints.is_dir():
-        raise CheckpointError(f"{folder.path} has no checkpoint yet. Distil it to an end: add --resume.")
-    checkpoints = Checkpoints(folder.checkpoints)
+        return None
+    checkpoints = Checkpoints(folder.checkpoints, read_only=True)
     try:
-        found = checkpoints.latest(window_structure(work), say)
+        return checkpoints.latest(shapes, say)
     finally:
         checkpoints.close()
-    if found is None:
-        raise CheckpointError(f"{folder.path} has no checkpoint yet. Distil it to an end: add --resume.")
-    step, window = found
-    return Loaded(declared, planned, work.distilled(window.state), step)
-
-
-def window_structure(work: Distillation) -> Any:
-    """What a checkpoint of a distillation holds, as shapes."""
-    return eqx.filter_eval_shape(lambda: first_window(work.step, work.initial(), work.key))
-

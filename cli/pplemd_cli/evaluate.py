@@ -2,8 +2,7 @@
 
 import dataclasses
 
-from pplemd_cli import options, show
-from pplemd_cli.progress import bar, say
+from pplemd_cli import options, show, stops
 
 
 def evaluate(
@@ -18,25 +17,21 @@ def evaluate(
 
     Writes evaluation.json in the run folder. Another --seed draws other samples, to see the spread.
 
-    Example:
+    For example:
 
-        pplemd evaluate runs/digits --json
+        pplemd evaluate runs/digits
+
+        pplemd evaluate runs/digits --seed 1 --json
     """
     options.prepare(device, debug)
-    from pplemd import evaluation, runs
-    from pplemd.checkpoint import RunFolder, write_json
-    from pplemd_cli.teach import taught
+    from pplemd.checkpoint import RunFolder
+    from pplemd.progress import Terminal
+    from pplemd.session import judge
 
-    folder = RunFolder(run)
-    loaded = runs.load(folder, model, say)
-    teacher = taught(loaded.declared.model.teacher)
-    with bar("judge  ", 1.0) as progress:
-        report = evaluation.evaluate(
-            loaded.distilled, teacher, loaded.declared.model.evaluation, seed or 0, progress.to
-        )
-    figures = {"run": str(folder.path), "step": loaded.step, **dataclasses.asdict(report)}
-    write_json(folder.evaluation, figures)
+    with stops.saved("Go on with the same command."):
+        judged = judge(RunFolder(run), model, seed or 0, Terminal())
+    figures = dataclasses.asdict(judged.report)
     if json:
-        show.as_json(figures)
+        show.as_json({"run": str(run), "step": judged.step, **figures})
     else:
         show.report(figures)

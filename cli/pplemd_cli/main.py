@@ -11,11 +11,14 @@ from pplemd_cli.distill import distill
 from pplemd_cli.evaluate import evaluate
 from pplemd_cli.inspect import inspect
 from pplemd_cli.sample import sample
+from pplemd_cli.stops import OFFSET, Stop, listen
 from pplemd_cli.teacher import teacher
 
 app = typer.Typer(
     help="Distil a teacher prior into a one-step generator, declared as a probabilistic program.\n\n"
-    "Start with:  pplemd distill models/digits.py",
+    "Example:  pplemd distill models/digits.py",
+    epilog="Exit codes: 0 done; 2 a mistake, with a message; 130 stopped by Ctrl-C and 143 by SIGTERM, with the "
+    "training saved; 1 a bug.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -30,13 +33,19 @@ app.add_typer(teacher, name="teacher")
 MISTAKE, BUG = 2, 1
 
 
-def main() -> None:
-    """Run the command line; exit 0 done, 2 the user's mistake, 1 a bug, 130 or 143 stopped by a signal."""
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 the user's mistake, 1 a bug, 130 or 143 stopped by a signal.
+
+    Args:
+        arguments: what follows the command's name; by default the process's.
+    """
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of its options there
+    listen()
     try:
-        app()
-    except KeyboardInterrupt:
-        sys.exit(_say("stopped.", 130))
+        app(arguments)
+    except Stop as stop:
+        sys.exit(_say("stopped.", OFFSET + stop.number))
     except Exception as error:
         sys.exit(_code(error))
 
@@ -45,17 +54,29 @@ def _code(error: Exception) -> int:
     from pplemd.errors import PplemdError
 
     if isinstance(error, PplemdError):
-        if os.environ.get("PPLEMD_DEBUG"):
-            traceback.print_exc()
-        return _say(f"error: {error}", MISTAKE)
+        return _mistake(str(error))
     if isinstance(error, OSError):
-        return _say(f"error: {error}. Check the path, its permissions and the space on the disk.", MISTAKE)
+        return _mistake(f"{error}. Check the path, its permissions and the space on the disk.")
+    if isinstance(error, FloatingPointError):  # raised by JAX under --debug only
+        return _mistake(f"--debug: {_first_line(error)}; the traceback above shows where.")
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return _mistake(f"not enough memory ({_first_line(error)}). Try a smaller batch, as in --set batch=32.")
     traceback.print_exc()
     return _say("This is a bug in pplemd, or in the model file's own functions; please report it with the above.", BUG)
 
 
+def _mistake(sentence: str) -> int:
+    if os.environ.get("PPLEMD_DEBUG"):
+        traceback.print_exc()
+    return _say(f"error: {sentence}", MISTAKE)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 def _say(sentence: str, code: int) -> int:
-    print(sentence, file=sys.stderr)
+    print(sentence, file=sys.stderr, flush=True)
     return code
 
 

@@ -15,7 +15,10 @@ ProgramName = Annotated[
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="PATH=VALUE", help="Change a field of the recipe: --set batch=64.", show_default=False
+        "--set",
+        metavar="PATH=VALUE",
+        help="Change a field of the recipe, as in --set batch=64; as often as wanted.",
+        show_default=False,
     ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.", show_default=False)]
@@ -58,7 +61,7 @@ def prepare(device: DeviceName | None, debug: bool) -> None:
     try:
         jax.devices()
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        wanted, reason = f" {device.value}" if device else "", str(error).splitlines()[0]
         raise PplemdError(
-            f"JAX found no device {device.value if device else ''} ({reason}). Leave --device out, or install JAX for it."
+            f"JAX found no device{wanted} ({reason}). Leave --device out, or install JAX for it."
         ) from error

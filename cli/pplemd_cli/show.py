@@ -4,6 +4,7 @@ import json
 import math
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -26,17 +27,25 @@ def as_json(value: Any) -> None:
     print(json.dumps(finite(value), indent=2))
 
 
+def table(title: str, *headings: str) -> Table:
+    """An empty table in the style of all of them."""
+    made = Table(title=f"[bold not italic]{title}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        made.add_column(heading, overflow="fold")
+    return made
+
+
 def report(figures: dict[str, Any]) -> None:
     """The table of a report: floor, teacher and student, a row each."""
     names = list(dict.fromkeys(name for row in ("floor", "teacher", "student") for name in figures[row]))
-    table = Table(title=f"{figures['count']:,} samples, seed {figures['seed']}", title_justify="left")
-    table.add_column("")
-    for name in names:
-        table.add_column(TITLES.get(name, name.replace("_", " ")), justify="right")
-    rows = {"floor": "real against real", "teacher": "teacher", "student": "student (1 step)"}
+    titles = [TITLES.get(name, name.replace("_", " ")) for name in names]
+    made = table(f"{figures['count']:,} samples, seed {figures['seed']}", "", *titles)
+    for column in made.columns[1:]:
+        column.justify = "right"
+    rows = {"floor": "real against real", "teacher": "teacher", "student": "student, one step"}
     for key, title in rows.items():
-        table.add_row(title, *(_figure(figures[key].get(name)) for name in names))
-    Console().print(table)
+        made.add_row(title, *(_figure(figures[key].get(name)) for name in names))
+    Console().print(made)
 
 
 def _figure(value: float | None) -> str:
@@ -44,7 +53,9 @@ def _figure(value: float | None) -> str:
         return "-"
     if not math.isfinite(value):
         return "not finite"
-    return f"{value:.3f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
+    if value == int(value):
+        return f"{int(value):,}"
+    return f"{value:.3f}" if abs(value) >= 0.1 else f"{value:.2g}"
 
 
 def size(bytes_: float) -> str:

@@ -5,13 +5,12 @@ from typing import Annotated
 
 import typer
 
-from pplemd_cli import options, show
-from pplemd_cli.progress import bar
+from pplemd_cli import options, show, stops
 
 teacher = typer.Typer(help="Train and look at a model's teacher.", no_args_is_help=True)
 
 
-@teacher.callback()
+@teacher.callback(epilog="Example:  pplemd teacher train models/digits.py")
 def group() -> None:
     """Train and look at a model's teacher."""
 
@@ -21,6 +20,7 @@ def train(
     model: options.ModelFile,
     program: options.ProgramName = None,
     out: Annotated[Path, typer.Option(help="A picture of the teacher's samples.")] = Path("teacher.png"),
+    overrides: options.Overrides = None,
     seed: options.Seed = None,
     json: options.AsJson = False,
     device: options.Device = None,
@@ -28,27 +28,24 @@ def train(
 ) -> None:
     """Train a model's teacher and keep it; distil then finds it ready. Draws a picture of its samples.
 
-    Example:
+    A training that is stopped, even by a kill, goes on with the same command. --set teacher.steps=N changes its recipe,
+    and must be given to distill too; --seed is that of the picture.
 
-        pplemd teacher train models/digits.py --out teacher.png
+    For example:
+
+        pplemd teacher train models/digits.py
+
+        pplemd teacher train models/digits.py --set teacher.steps=500 --out teacher.png
     """
     options.prepare(device, debug)
-    import numpy as np
-    from pplemd import runs
-    from pplemd.evaluation import draw_teacher
-    from pplemd.model import plan
-    from pplemd.pictures import draw, save_png
+    from pplemd.declared import declare
+    from pplemd.progress import Terminal
+    from pplemd.session import show_teacher
 
-    from pplemd_cli.teach import taught
-
-    declared = runs.declare(model, program)
-    planned = plan(declared.model)
-    ready = taught(declared.model.teacher)
-    with bar("sample ", 1.0) as progress:
-        drawn = draw_teacher(ready, planned.labels, seed or 0, progress.to)
-    save_png(out, draw(np.asarray(drawn.x), planned.teacher.shape))
-    figures = {"picture": str(out), "seconds_per_1000": drawn.seconds_per_1000}
+    declared = declare(model, program, tuple(overrides or ()))
+    with stops.saved("Go on with the same command."):
+        seconds = show_teacher(declared, out, seed or 0, Terminal())
     if json:
-        show.as_json(figures)
+        show.as_json({"picture": str(out), "seconds_per_1000": seconds})
     else:
-        print(f"{out} shows its samples; {drawn.seconds_per_1000:.2f} s for 1,000. The teacher is kept for distil.")
+        print(f"{out} shows its samples; {seconds:.2f} s for 1,000. The teacher is kept for distill.")

@@ -2,6 +2,7 @@
 
 from pplemd.dsl.effects import generate as generate
 from pplemd.dsl.effects import latent as latent
+from pplemd.dsl.explain import explained as explained
 from pplemd.dsl.load import load_file as load_file
 from pplemd.dsl.load import select as select
 from pplemd.dsl.problem import Output as Output

@@ -63,7 +63,7 @@ def select(module: types.ModuleType, kind: type, name: str | None = None) -> tup
     """
     place, wanted = shown(module.__file__ or module.__name__), kind.__name__
     found = _values(module, kind)
-    choice = f"--{wanted.lower()} NAME"
+    choice = "--program NAME"
     if name is not None:
         value = getattr(module, name, None)
         if isinstance(value, kind):

@@ -1,0 +1,111 @@
+"""Drawing many samples of a one-step generator, and keeping them as a picture or as arrays."""
+
+import dataclasses
+import io
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from pplemd.checkpoint import write_atomic
+from pplemd.distillation import Distilled
+from pplemd.errors import DataError, RecipeError
+from pplemd.narration import AbstractNarrator, Silent
+from pplemd.pictures import draw, save_png
+
+CHUNK = 5000  # samples of one compiled call
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Samples of a generator.
+
+    Attributes:
+        x: the samples, in data units.
+        label: the class of each, or None.
+        per_second: how many were drawn in a second, compilation left out.
+    """
+
+    x: Float[np.ndarray, "count ..."]
+    label: Int[np.ndarray, " count"] | None
+    per_second: float
+
+
+def draw_samples(
+    distilled: Distilled, count: int, label: int | None = None, seed: int = 0, narrator: AbstractNarrator | None = None
+) -> Samples:
+    """Draw samples in chunks of one compiled size.
+
+    Args:
+        distilled: the generator.
+        count: how many.
+        label: a class for all of them; by default drawn from the label prior.
+        seed: seed of everything random.
+        narrator: told how it goes.
+
+    Raises:
+        RecipeError: where the generator has no such class.
+    """
+    labels = _labels(distilled, count, label, seed)
+    size = min(count, CHUNK)
+    key = jax.random.key(seed)
+
+    def one(start: int) -> np.ndarray:
+        part = None if labels is None else jax.numpy.asarray(np.resize(labels[start : start + size], size))
+        return np.asarray(distilled.sample(jax.random.fold_in(key, start), size, part))
+
+    parts = []
+    with (narrator or Silent()).task("sample", count) as task:
+        one(0)  # compiles; drawn again below, timed
+        began = time.perf_counter()
+        for start in range(0, count, size):
+            parts.append(one(start))
+            task.to(min(start + size, count))
+        seconds = time.perf_counter() - began
+    return Samples(np.concatenate(parts)[:count], labels, len(parts) * size / seconds)
+
+
+def _labels(distilled: Distilled, count: int, label: int | None, seed: int) -> Int[np.ndarray, " count"] | None:
+    classes = distilled.problem.classes
+    if label is None:
+        if distilled.labels is None:
+            return None
+        return np.asarray(distilled.labels.draw(jax.random.fold_in(jax.random.key(seed), 1), count))
+    if classes is None:
+        raise RecipeError(f"found label {label}; this generator is unconditional: leave the label out.")
+    if not 0 <= label < classes:
+        raise RecipeError(f"found label {label}; this generator has classes 0 to {classes - 1}.")
+    return np.full(count, label, np.int32)
+
+
+def save_samples(path: Path, samples: Samples, shape: tuple[int, ...]) -> None:
+    """Write samples, whole or not at all: x and label to an .npz file, a picture to a .png file.
+
+    Args:
+        path: the file.
+        samples: what to write.
+        shape: the shape of one sample.
+
+    Raises:
+        DataError: where the name ends otherwise, or the file cannot be written.
+    """
+    check_format(path)
+    if path.suffix == ".png":
+        save_png(path, draw(samples.x, shape))
+        return
+    buffer = io.BytesIO()
+    arrays = {"x": samples.x} if samples.label is None else {"x": samples.x, "label": samples.label}
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # numpy 2.1 added one flag among the names
+    write_atomic(path, buffer.getvalue())
+
+
+def check_format(path: Path) -> None:
+    """See that samples can be written to a file of this name.
+
+    Raises:
+        DataError: where it ends in something else than .png or .npz.
+    """
+    if path.suffix not in (".png", ".npz"):
+        raise DataError(f"found the output {path}; expected a name that ends in .png or .npz.")

@@ -1,0 +1,57 @@
+"""Who is told how a long piece of work goes: people on a terminal, or nobody."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+
+class AbstractTask(ABC):
+    """One piece of work with a known end."""
+
+    @abstractmethod
+    def to(self, done: float) -> None:
+        """So much is done, in all. Time is measured from the first call: what came before was preparation."""
+
+    @abstractmethod
+    def show(self, figures: dict[str, float]) -> None:
+        """The latest figures of the work."""
+
+
+class AbstractNarrator(ABC):
+    """Told what happens, while it happens."""
+
+    @abstractmethod
+    def say(self, sentence: str) -> None:
+        """A sentence for the user."""
+
+    @abstractmethod
+    def task(self, title: str, total: float, shown: tuple[str, ...] = ()) -> AbstractContextManager[AbstractTask]:
+        """The time of a `with` block is one piece of work.
+
+        Args:
+            title: what is done.
+            total: what `to` is called with at the end: a number of steps, or 1 for shares.
+            shown: which of the figures to show.
+        """
+
+
+class SilentTask(AbstractTask):
+    """A piece of work that nobody follows."""
+
+    def to(self, done: float) -> None:
+        """Nothing."""
+
+    def show(self, figures: dict[str, float]) -> None:
+        """Nothing."""
+
+
+class Silent(AbstractNarrator):
+    """Tells nobody."""
+
+    def say(self, sentence: str) -> None:
+        """Nothing."""
+
+    @contextmanager
+    def task(self, title: str, total: float, shown: tuple[str, ...] = ()) -> Iterator[AbstractTask]:
+        """Work that nobody follows."""
+        yield SilentTask()

@@ -1,0 +1,92 @@
+"""Getting a teacher ready: as it is, from the cache, or taught now; a training that was stopped goes on."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pplemd.cache import cache_dir, cached_arrays
+from pplemd.checkpoint import Checkpoints
+from pplemd.errors import CheckpointError
+from pplemd.learning import Schedule, Taught, Watcher, fit, teach_step
+from pplemd.narration import AbstractNarrator
+from pplemd.override import as_data
+from pplemd.teachers import AbstractTeacher
+
+VERSION = 1  # of the teacher's training; raised when a change of code would train another teacher from the same recipe
+CHECKPOINTS = 20  # of one training: a kill costs a twentieth of it at most
+PATIENCE = 20  # skipped updates in a row after which it stops
+
+
+def taught_digest(taught: Taught) -> str:
+    """SHA-256 of all that a taught teacher depends on: recipe, data, network structure, code version."""
+    structure = str(eqx.filter_eval_shape(taught.build))
+    parts = [str(VERSION), json.dumps(as_data(taught.recipe), sort_keys=True), taught.data.digest(), structure]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def ready_teacher(teacher: AbstractTeacher | Taught, narrator: AbstractNarrator) -> AbstractTeacher:
+    """A teacher that can be asked: as it is, from the cache, or taught now and cached.
+
+    A training that is stopped or killed goes on from its last checkpoint, bit for bit; its checkpoints lie in the cache
+    until it ends.
+
+    Args:
+        teacher: a teacher, or one that is declared by `em.teach`.
+        narrator: told how the training goes.
+
+    Raises:
+        Interrupted: after SIGINT or SIGTERM, once the training is saved.
+        DivergenceError: where its updates stop being finite.
+    """
+    if not isinstance(teacher, Taught):
+        return teacher
+    digest = taught_digest(teacher)
+    arrays, static = eqx.partition(eqx.filter_eval_shape(teacher.build), _is_shape)
+    leaves, structure = jax.tree.flatten(arrays)
+    partial = cache_dir() / f"teacher-{digest[:40]}.partial"
+    stored = cached_arrays(f"teacher-{digest}", lambda: _teach(teacher, narrator, partial))
+    shutil.rmtree(partial, ignore_errors=True)  # what is in the cache is whole
+    found = [jnp.asarray(stored[str(i)], leaf.dtype) for i, leaf in enumerate(leaves)]
+    return eqx.combine(jax.tree.unflatten(structure, found), static)
+
+
+def _is_shape(leaf: Any) -> bool:
+    return isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def _teach(taught: Taught, narrator: AbstractNarrator, partial: Path) -> dict[str, np.ndarray]:
+    recipe = taught.recipe
+    key = jax.random.fold_in(jax.random.key(recipe.seed), 1)
+    schedule = Schedule(
+        recipe.steps,
+        log_every=50,
+        sample_every=recipe.steps + 1,  # never
+        checkpoint_every=max(recipe.steps // CHECKPOINTS, 1),
+        patience=PATIENCE,
+    )
+    step = teach_step(taught)
+    checkpoints = _checkpoints(partial, narrator)
+    with narrator.task("teacher", recipe.steps, ("loss",)) as task:
+        watcher = Watcher(advance=task.to, report=lambda _, figures: task.show(figures), note=narrator.say)
+        try:
+            state = fit(step, step.init(eqx.filter_jit(taught.build)()), key, schedule, watcher, checkpoints)
+        finally:
+            if checkpoints is not None:
+                checkpoints.close()
+    return {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(eqx.filter(state.average, eqx.is_array)))}
+
+
+def _checkpoints(partial: Path, narrator: AbstractNarrator) -> Checkpoints | None:
+    """Checkpoints in the cache; without them where it cannot be written, as the cache itself does."""
+    try:
+        return Checkpoints(partial, keep=2)
+    except CheckpointError as error:
+        narrator.say(f"note: {error} The teacher's training cannot be resumed if it is stopped.")
+        return None

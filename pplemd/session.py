@@ -1,0 +1,230 @@
+"""One call from a declared model to a judged generator in a run folder: teach, distil, judge."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from pplemd import runs
+from pplemd.checkpoint import Checkpoints, MetricsFile, RunFolder, write_json
+from pplemd.declared import Declared, declare, declare_value
+from pplemd.distillation import Distillation, Distilled, distillation, run
+from pplemd.errors import RecipeError
+from pplemd.evaluation import Report, draw_teacher, evaluate
+from pplemd.learning import EMState, Watcher
+from pplemd.metrics import AbstractEvaluation
+from pplemd.model import Model, plan
+from pplemd.narration import AbstractNarrator
+from pplemd.pictures import draw, save_png
+from pplemd.portrait import portrait
+from pplemd.progress import Terminal
+from pplemd.schooling import ready_teacher
+
+PARENT = Path("runs")  # of the run folders that are not named
+SHOWN = ("pull", "score_loss", "gradient_norm", "acceptance")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """A distillation that has ended.
+
+    Attributes:
+        distilled: the one-step generator: `outcome.distilled.sample(key, 100)`.
+        report: its figures beside the teacher's and those of real samples.
+        folder: the run folder.
+        steps: EM steps.
+        seconds: wall time of this call.
+    """
+
+    distilled: Distilled
+    report: Report
+    folder: Path
+    steps: int
+    seconds: float
+
+
+def distil(
+    model: Model | Path | str,
+    out: Path | str | None = None,
+    *,
+    name: str | None = None,
+    overrides: tuple[str, ...] = (),
+    resume: bool = False,
+    narrator: AbstractNarrator | None = None,
+) -> Outcome:
+    """Distil a model into a one-step generator, and judge it.
+
+    Args:
+        model: a model, or the path of a file that declares one.
+        out: the run folder; by default a new one in runs/, or the model's newest where the run is resumed.
+        name: which model of the file, where it holds several.
+        overrides: changes to the recipe, `path=value`.
+        resume: go on with a run that was stopped or killed, bit for bit; one that has ended is judged again.
+        narrator: told how it goes; by default the terminal. `em.Silent()` is told in vain.
+
+    Raises:
+        PplemdError: where model, recipe or folder cannot be used; says what to do.
+        Interrupted: after SIGINT or SIGTERM, once the run is saved.
+    """
+    began = time.monotonic()
+    told = narrator or Terminal()
+    declared, folder = _open(model, out, (name, tuple(overrides)), resume, told)
+    planned = plan(declared.model)
+    if not folder.config.exists():
+        runs.begin(declared, folder)
+    told.say(f"{declared.name}: {planned.problem.name} -> {folder.path}")
+    checkpoints = Checkpoints(folder.checkpoints)
+    try:
+        teacher = ready_teacher(declared.model.teacher, told)
+        work = distillation(planned, teacher, declared.model.recipe)
+        state = _train(work, folder, checkpoints, told)
+    finally:
+        checkpoints.close()
+    distilled = work.distilled(state)
+    report = _judge(distilled, teacher, declared.model.evaluation, folder, 0, told)
+    return Outcome(distilled, report, folder.path, work.step.recipe.steps, time.monotonic() - began)
+
+
+def _open(
+    model: Model | Path | str,
+    out: Path | str | None,
+    chosen: tuple[str | None, tuple[str, ...]],
+    resume: bool,
+    narrator: AbstractNarrator,
+) -> tuple[Declared, RunFolder]:
+    """The model and its run folder, new or found again."""
+    named = None if out is None else RunFolder(out)
+    if named is not None and resume and not named.config.exists():
+        narrator.say(f"{named.path} holds no run yet; starting one.")
+        return _declared(model, *chosen), named
+    if not resume:
+        declared = _declared(model, *chosen)
+        folder = named or runs.new_folder(declared, PARENT)
+        if folder.config.exists():
+            runs.begin(declared, folder)  # says that the folder is taken
+        return declared, folder
+    folder = named or runs.newest_folder(_declared(model, chosen[0]), PARENT)
+    return _again(model, chosen, folder, narrator), folder
+
+
+def _declared(model: Model | Path | str, name: str | None, overrides: tuple[str, ...] = ()) -> Declared:
+    if isinstance(model, Model):
+        return declare_value(model, overrides)
+    return declare(Path(model), name, overrides)
+
+
+def _again(
+    model: Model | Path | str,
+    chosen: tuple[str | None, tuple[str, ...]],
+    folder: RunFolder,
+    narrator: AbstractNarrator,
+) -> Declared:
+    """The model of a run that is resumed: the same, with the same changes."""
+    name, overrides = chosen
+    known = runs.started_from(folder)
+    if set(overrides) - set(known.overrides):
+        raise RecipeError(
+            f"a run that is resumed keeps its recipe; {folder.path} was started with "
+            f"{', '.join(known.overrides) or 'no changes'}, and {', '.join(overrides)} was asked for. "
+            "Leave --set, --steps and --seed out, or start a new run with another --out."
+        )
+    declared = _declared(model, name or (None if isinstance(model, Model) else known.name), known.overrides)
+    runs.check_same(declared, folder, narrator.say)
+    return declared
+
+
+def _train(work: Distillation, folder: RunFolder, checkpoints: Checkpoints, narrator: AbstractNarrator) -> EMState:
+    lines = MetricsFile(folder.metrics)
+    with narrator.task("distil", work.step.recipe.steps, SHOWN) as task:
+
+        def report(step: int, figures: dict[str, float]) -> None:
+            lines.append(step, figures)
+            task.show(figures)
+
+        def picture(step: int, state: Any) -> None:
+            save_png(folder.samples, portrait(work.distilled(state)))
+
+        watcher = Watcher(advance=task.to, report=report, picture=picture, note=narrator.say, begin=lines.keep_until)
+        return run(work, watcher, checkpoints)
+
+
+def _judge(
+    distilled: Distilled,
+    teacher: Any,
+    evaluation: AbstractEvaluation | None,
+    folder: RunFolder,
+    seed: int,
+    narrator: AbstractNarrator,
+) -> Report:
+    with narrator.task("judge", 1.0) as task:
+        report = evaluate(distilled, teacher, evaluation, seed, task.to)
+    write_json(folder.evaluation, dataclasses.asdict(report))
+    return report
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A run that was judged.
+
+    Attributes:
+        report: the figures.
+        step: the step of the checkpoint that they are of.
+    """
+
+    report: Report
+    step: int
+
+
+def judge(folder: RunFolder, model_file: Path | None, seed: int, narrator: AbstractNarrator) -> Judged:
+    """Judge a run's newest checkpoint, and keep the figures in its evaluation.json.
+
+    Args:
+        folder: the run.
+        model_file: another place of its model file; by default where it was.
+        seed: seed of the samples.
+        narrator: told how it goes.
+
+    Raises:
+        PplemdError: where the run cannot be read.
+    """
+    loaded = runs.load(folder, model_file, narrator.say)
+    model = loaded.declared.model
+    teacher = ready_teacher(model.teacher, narrator)
+    return Judged(_judge(loaded.distilled, teacher, model.evaluation, folder, seed, narrator), loaded.step)
+
+
+def load(run_folder: Path | str, model_file: Path | str | None = None) -> Distilled:
+    """The generator of a run's newest checkpoint: `em.load("runs/digits").sample(key, 100)`.
+
+    Args:
+        run_folder: the run's folder.
+        model_file: another place of its model file; by default where it was.
+
+    Raises:
+        PplemdError: where the run cannot be read.
+    """
+    given = None if model_file is None else Path(model_file)
+    return runs.load(RunFolder(run_folder), given, Terminal().say).distilled
+
+
+def show_teacher(declared: Declared, picture: Path, seed: int, narrator: AbstractNarrator) -> float:
+    """Get a model's teacher ready, which may train it, and draw a picture of its samples.
+
+    Args:
+        declared: the model.
+        picture: the PNG file.
+        seed: seed of the samples.
+        narrator: told how it goes.
+
+    Returns:
+        Seconds for a thousand samples.
+
+    Raises:
+        PplemdError: where the model cannot be used, or the picture cannot be written.
+    """
+    planned = plan(declared.model)
+    teacher = ready_teacher(declared.model.teacher, narrator)
+    with narrator.task("sample", 1.0) as task:
+        drawn = draw_teacher(teacher, planned.labels, seed, task.to)
+    save_png(picture, draw(drawn.x, teacher.shape))
+    return drawn.seconds_per_1000
