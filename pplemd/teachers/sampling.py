@@ -93,8 +93,8 @@ def check(teacher: AbstractTeacher) -> None:
     sigma = jax.ShapeDtypeStruct((), jnp.float32)
     label = None if teacher.classes is None else jax.ShapeDtypeStruct((), jnp.int32)
     found = eqx.filter_eval_shape(lambda t, *args: t.score(*args), teacher, x, sigma, label)
-    if (found.shape, found.dtype) != (x.shape, x.dtype):
+    if not isinstance(found, jax.ShapeDtypeStruct) or (found.shape, found.dtype) != (x.shape, x.dtype):
         raise TeacherError(
-            f"the score of {type(teacher).__name__} has shape {found.shape} and type {found.dtype}; expected "
-            f"{x.shape} and {x.dtype}, those of x. A score is written for one x, without a batch dimension."
+            f"the score of {type(teacher).__name__} is {found}; expected one array of shape {x.shape} and type "
+            f"{x.dtype}, those of x. A score is written for one x, without a batch dimension."
         )

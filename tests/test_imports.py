@@ -1,0 +1,81 @@
+"""Imports point down, third parties are met where they belong, and faces only re-export."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "pplemd"
+ALLOWED = {  # what a part may import of the package, besides itself and the errors
+    "diffusion": set(),
+    "networks": set(),
+    "data": set(),
+    "cache": set(),
+    "metrics": {"cache"},
+    "files": set(),
+    "checkpoint": {"files"},
+    "teachers": {"diffusion", "networks"},
+    "dsl": {"teachers"},
+    "inference": {"dsl", "teachers", "diffusion"},
+    "learning": {"inference", "dsl", "teachers", "diffusion", "networks", "data", "checkpoint"},
+}
+MET_IN = {"blackjax": "inference", "orbax": "checkpoint", "flax": "nowhere", "torch": "nowhere"}
+
+
+def parsed():
+    return {path.relative_to(PACKAGE): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def part(path: Path) -> str:
+    return path.parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Full names of what a module imports, lazily or not."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def graph() -> dict[str, set[str]]:
+    """Part of the package -> parts that it imports; the face is above them all."""
+    found: dict[str, set[str]] = {}
+    for path, tree in parsed().items():
+        names = {name.split(".")[1] for name in imports(tree) if name.startswith("pplemd.")}
+        found.setdefault(part(path), set()).update(names - {part(path)})
+    found.pop("__init__")
+    return found
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_a_part_imports_only_what_lies_below_it(name):
+    assert graph()[name] <= ALLOWED[name] | {"errors"}
+
+
+def test_there_are_no_circles():
+    order = list(TopologicalSorter(graph()).static_order())  # raises CycleError
+    assert {"diffusion", "learning", "model"} < set(order)
+    assert graph()["errors"] == set()
+
+
+def test_third_parties_are_met_in_one_place_and_private_jax_nowhere():
+    for path, tree in parsed().items():
+        for name in imports(tree):
+            top = name.split(".")[0]
+            assert MET_IN.get(top, part(path)) == part(path), (path, name)
+            assert not name.startswith("jax._src"), (path, name)
+
+
+def test_faces_only_re_export():
+    for path, tree in parsed().items():
+        if path.name == "__init__.py":
+            assert ast.get_docstring(tree), path
+            for node in tree.body[1:]:
+                assert isinstance(node, ast.ImportFrom), (path, ast.unparse(node))
+                assert all(alias.asname == alias.name for alias in node.names), (path, ast.unparse(node))
