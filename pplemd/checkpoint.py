@@ -1,10 +1,11 @@
 """Run folders: what a run leaves behind, written so that a kill at any moment loses nothing that was kept."""
 
+import errno
 import hashlib
 import json
 import logging
 import os
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from pplemd.errors import CheckpointError
+from pplemd.files import write_atomic
 
 try:
     import fcntl
@@ -22,6 +24,8 @@ except ImportError:  # Windows: two processes in one folder are not told apart t
     fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("pplemd")
+
+OVERHEAD = 500_000  # bytes of a checkpoint besides its arrays: metadata, manifests, blocks; 180 kB was found
 
 
 class RunFolder:
@@ -59,27 +63,16 @@ class RunFolder:
             ) from error
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing: to a temporary neighbour, flushed, then renamed.
+def write(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing.
 
     Raises:
         CheckpointError: where it cannot be written, as on a full disk; an older file stays as it is.
     """
-    name = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException as error:
-        if name is not None:
-            Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise CheckpointError(_unwritable(path, error)) from error
-        raise
+        write_atomic(path, content)
+    except OSError as error:
+        raise CheckpointError(_unwritable(path, error)) from error
 
 
 def _unwritable(path: Path, error: Exception) -> str:
@@ -91,6 +84,8 @@ def _unwritable(path: Path, error: Exception) -> str:
 
 def _reason(error: Exception) -> str:
     """What an exception says, in one line."""
+    if "No space left on device" in str(error):  # TensorStore wraps it in more than anybody reads
+        return "no space left on the disk"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     lines = text.strip().splitlines()
     return lines[0][:200].rstrip(".") if lines else type(error).__name__
@@ -98,7 +93,7 @@ def _reason(error: Exception) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically; figures that are not finite become null."""
-    write_atomic(path, (json.dumps(finite(value), indent=2) + "\n").encode())
+    write(path, (json.dumps(finite(value), indent=2) + "\n").encode())
 
 
 def finite(value: Any) -> Any:
@@ -125,7 +120,7 @@ class MetricsFile:
     def keep_until(self, step: int) -> None:
         """Drop what was written after a step: a resumed run writes it again."""
         kept = [line for line in _complete_lines(self._path) if line["step"] <= step]
-        write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        write(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def append(self, step: int, figures: dict[str, float]) -> None:
         """Add a line and flush it to the disk.
@@ -189,6 +184,7 @@ class Checkpoints:
             CheckpointError: where it cannot be written, as on a full disk; older ones stay.
         """
         arrays = eqx.filter(tree, eqx.is_array)
+        self._check_room(step, arrays)
         try:
             if step in self._manager.all_steps():  # a damaged one that `latest` passed over
                 self._manager.delete(step)
@@ -201,6 +197,14 @@ class Checkpoints:
             self._manager.wait_until_finished()
         except Exception as error:  # Orbax and TensorStore raise many kinds
             raise CheckpointError(_unwritable(self._folder / str(step), error)) from error
+
+    def _check_room(self, step: int, arrays: Any) -> None:
+        """See that there is room before Orbax, whose threads tell of a full disk at length, finds that there is none."""
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) + OVERHEAD
+        free = shutil.disk_usage(self._folder).free
+        if free < needed:
+            full = OSError(errno.ENOSPC, f"{needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free")
+            raise CheckpointError(_unwritable(self._folder / str(step), full)) from full
 
     def latest(self, like: Any, say: Callable[[str], None] = log.warning) -> tuple[int, Any] | None:
         """The newest snapshot that is whole, or None where there is none.

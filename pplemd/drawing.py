@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from pplemd.checkpoint import write_atomic
+from pplemd.checkpoint import write
 from pplemd.distillation import Distilled
 from pplemd.errors import DataError, RecipeError
 from pplemd.narration import AbstractNarrator, Silent
@@ -89,7 +89,7 @@ def save_samples(path: Path, samples: Samples, shape: tuple[int, ...]) -> None:
         shape: the shape of one sample.
 
     Raises:
-        DataError: where the name ends otherwise, or the file cannot be written.
+        PplemdError: where the name ends otherwise, or the file cannot be written.
     """
     check_format(path)
     if path.suffix == ".png":
@@ -98,7 +98,7 @@ def save_samples(path: Path, samples: Samples, shape: tuple[int, ...]) -> None:
     buffer = io.BytesIO()
     arrays = {"x": samples.x} if samples.label is None else {"x": samples.x, "label": samples.label}
     np.savez(buffer, **arrays)  # type: ignore[arg-type]  # numpy 2.1 added one flag among the names
-    write_atomic(path, buffer.getvalue())
+    write(path, buffer.getvalue())
 
 
 def check_format(path: Path) -> None:

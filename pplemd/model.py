@@ -98,9 +98,9 @@ def plan(model: Model) -> Plan:
         RecipeError: where labels or score network do not fit.
     """
     check_fields(model.recipe, "recipe")
-    taught = isinstance(model.teacher, Taught)
+    declared = model.teacher
     with explained():
-        teacher = eqx.filter_eval_shape(model.teacher.build) if taught else model.teacher
+        teacher = eqx.filter_eval_shape(declared.build) if isinstance(declared, Taught) else declared
         check(teacher)
         key = jax.random.key(0)
         program = eqx.filter_eval_shape(build_program, model, teacher, key)

@@ -66,7 +66,7 @@ class _Bar(AbstractTask):
 
     def to(self, done: float) -> None:
         if not self._started:  # the clock starts after the first step, which compiles; a resumed run starts further on
-            self._progress.reset(self._task, total=self._total, completed=done, figures="")
+            self._progress.reset(self._task, total=self._total, completed=int(done), figures="")
             self._started = True
         self._progress.update(self._task, completed=done, done=_done(done, self._total))
 

@@ -61,6 +61,8 @@ def begin(declared: Declared, folder: RunFolder) -> None:
         raise CheckpointError(
             f"{folder.path} holds a run already. Go on with it by --resume, or choose another folder by --out."
         )
+    if folder.path.exists() and not folder.path.is_dir():
+        raise CheckpointError(f"{folder.path} is a file; expected a folder, or nothing yet. Choose another by --out.")
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     write_json(folder.config, {**configuration(declared), "started": started})
 

@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: what follows the command's name; by default the process's.
     """
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of its options there
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells there of what it raises too
     listen()
     try:
         app(arguments)

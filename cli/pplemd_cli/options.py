@@ -47,7 +47,7 @@ def prepare(device: DeviceName | None, debug: bool) -> None:
     """Set up JAX before it starts.
 
     Raises:
-        PplemdError: where the device is not there.
+        typer.BadParameter: where the device is not there.
     """
     if debug:
         os.environ["PPLEMD_DEBUG"] = "1"
@@ -56,12 +56,10 @@ def prepare(device: DeviceName | None, debug: bool) -> None:
         os.environ["JAX_PLATFORMS"] = {"gpu": "cuda"}.get(device.value, device.value)
     import jax
 
-    from pplemd.errors import PplemdError
-
     try:
         jax.devices()
-    except RuntimeError as error:
-        wanted, reason = f" {device.value}" if device else "", str(error).splitlines()[0]
-        raise PplemdError(
+    except (RuntimeError, AssertionError) as error:
+        wanted, reason = f" {device.value}" if device else "", (str(error) or "it is not set up").splitlines()[0]
+        raise typer.BadParameter(
             f"JAX found no device{wanted} ({reason}). Leave --device out, or install JAX for it."
         ) from error

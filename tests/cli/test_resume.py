@@ -1,0 +1,154 @@
+"""Runs that are killed, stopped or damaged, and go on: the same figures, byte for byte."""
+
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+KILLS = 10
+LONG = ("--set", "steps=500", "--set", "checkpoint_every=10")
+
+
+def steps(folder: Path) -> list[int]:
+    """The numbers of the whole checkpoints in a folder."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+
+
+def wait(true, process, seconds=60.0):
+    """Until something is true of a process that is still running."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def begins(run: Path):
+    """Whether the loop of a process that starts now has begun: it writes metrics.jsonl anew."""
+    file = run / "metrics.jsonl"
+    before = file.stat().st_mtime_ns if file.exists() else None
+    return lambda: file.exists() and file.stat().st_mtime_ns != before
+
+
+def lines(run: Path) -> int:
+    file = run / "metrics.jsonl"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def stop(process, number):
+    """Send a signal; what the process said."""
+    process.send_signal(number)
+    out, error = process.communicate(timeout=60)
+    assert "Traceback" not in error
+    assert out == ""
+    return error
+
+
+def same(run: Path, whole: Path):
+    """Whether two runs left the same figures and the same generator."""
+    for name in ("metrics.jsonl", "samples.png"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes(), name
+    assert not list((run / "checkpoints").glob("*tmp*"))
+
+
+@pytest.fixture(scope="module")
+def whole(new_shell, ring):
+    """A long run that nothing interrupted."""
+    shell = new_shell()
+    ended = shell.run("distill", ring, "--out", "run", *LONG)
+    assert ended.returncode == 0, ended.stderr
+    return shell.folder / "run"
+
+
+def test_ten_kills_change_nothing(shell, ring, whole):
+    run, chance, kills, newest = shell.folder / "run", random.Random(2405), 0, 0
+    for _ in range(KILLS):
+        has_begun = begins(run)
+        process = shell.start("distill", ring, "--out", "run", "--resume", *LONG)
+        wait(has_begun, process)
+        time.sleep(chance.uniform(0.0, 1.2))
+        stop(process, signal.SIGKILL)
+        kills += process.returncode == -signal.SIGKILL
+        assert max(steps(run / "checkpoints"), default=0) >= newest
+        newest = max(steps(run / "checkpoints"), default=0)
+    assert kills >= KILLS - 2
+    ended = shell.run("distill", ring, "--out", "run", "--resume", *LONG)
+    assert ended.returncode == 0, ended.stderr
+    same(run, whole)
+
+
+def test_stops_save_and_go_on(shell, ring, whole):
+    run = shell.folder / "run"
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before = lines(run)
+        process = shell.start("distill", ring, "--out", "run", "--resume", *LONG)
+        wait(lambda before=before: lines(run) > before + 3, process)
+        said = stop(process, number)
+        assert process.returncode == 128 + number
+        assert f"stopped after step {steps(run / 'checkpoints')[-1]} by {number.name}; it is saved" in said
+        assert "--resume" in said
+    ended = shell.run("distill", ring, "--out", "run", "--resume", *LONG, "--json")
+    assert ended.returncode == 0, ended.stderr
+    same(run, whole)
+
+
+def test_a_stop_before_the_loop_says_so(shell, ring):
+    process = shell.start("distill", ring, "--out", "run")
+    wait((shell.folder / "run" / "config.json").exists, process)
+    assert "stopped" in stop(process, signal.SIGINT)
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize("moment", ["before the first checkpoint", "after the last"])
+def test_a_kill_at_either_end(shell, ring, moment):
+    run = shell.folder / "run"
+    process = shell.start("distill", ring, "--out", "run")
+    wait(begins(run) if moment.startswith("before") else (run / "checkpoints" / "30").exists, process)
+    stop(process, signal.SIGKILL)
+    assert not (run / "evaluation.json").exists()
+    ended = shell.run("distill", ring, "--out", "run", "--resume", "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert (run / "evaluation.json").exists()
+    assert [int(line.split()[1].rstrip(",")) for line in (run / "metrics.jsonl").read_text().splitlines()] == [
+        7, 14, 21, 28, 30,
+    ]  # fmt: skip
+
+
+def test_damaged_checkpoints(shell, ring, whole):
+    run = shell.folder / "run"
+    shutil.copytree(whole, run)
+    data = [path for path in (run / "checkpoints" / "500" / "state").rglob("*") if path.is_file()]
+    largest = max(data, key=lambda path: path.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    found = shell.run("sample", "run", "-n", "4", "--json")
+    assert found.returncode == 0, found.stderr
+    assert "checkpoint 500" in found.stderr
+    assert "cannot be read" in found.stderr
+    assert '"step": 490' in found.stdout
+    ended = shell.run("distill", ring, "--out", "run", "--resume", "--json")
+    assert ended.returncode == 0, ended.stderr
+    same(run, whole)
+
+
+def test_a_teacher_that_is_stopped_goes_on(new_shell, taught):
+    command = ("teacher", "train", taught, "--set", "teacher.steps=600")
+    shell, other = new_shell(), new_shell()
+    folder = shell.folder / "cache"
+    process = shell.start(*command)
+    wait(lambda: any(steps(partial) for partial in folder.glob("*.partial")), process)
+    assert "Go on with the same command" in stop(process, signal.SIGTERM)
+    assert process.returncode == 143
+    process = shell.start(*command)
+    wait(lambda: any(steps(partial)[-1] > 120 for partial in folder.glob("*.partial")), process)
+    stop(process, signal.SIGKILL)
+    for each in (shell, other):
+        ended = each.run(*command)
+        assert ended.returncode == 0, ended.stderr
+    (mine,), (whole,) = folder.glob("*"), (other.folder / "cache").glob("*")  # no *.partial is left
+    with np.load(mine) as a, np.load(whole) as b:
+        assert all(np.array_equal(a[name], b[name]) for name in a.files)
+    assert (shell.folder / "teacher.png").read_bytes() == (other.folder / "teacher.png").read_bytes()
