@@ -1,8 +1,8 @@
 """Pictures of samples: a grid of images, a scatter of points, a histogram of numbers."""
 
+import io
 import math
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pplemd.errors import DataError
+from pplemd.files import write_atomic
 
 MID_GREY = 128  # what a NaN pixel becomes, and the margin between images
 TARGET_SIDE = 64  # pixels: small images are enlarged by whole factors to at least this
@@ -168,15 +169,9 @@ def save_png(path: str | os.PathLike[str], picture: Image.Image) -> None:
     Raises:
         DataError: the folder cannot be written.
     """
-    target = Path(path)
-    temporary = None
+    target, content = Path(path), io.BytesIO()
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            picture.save(file, format="PNG")
-        os.replace(temporary, target)
+        picture.save(content, format="PNG")
+        write_atomic(target, content.getvalue())
     except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
         raise DataError(f"found {target} not writable ({error}), expected a writable folder: choose another") from error
