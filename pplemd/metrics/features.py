@@ -1,17 +1,14 @@
 """Features of images: the hidden layer of a small classifier, or principal components where there are no labels."""
 
 import hashlib
+import importlib.metadata
 import math
 import warnings
 from abc import abstractmethod
 
 import equinox as eqx
 import numpy as np
-import sklearn
 from jaxtyping import Float32, Int, Int32, Num
-from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
 from pplemd.cache import cached_arrays
@@ -76,6 +73,9 @@ def _rows(x: np.ndarray) -> Float32[np.ndarray, "n d"]:
 
 
 def _fit(x: np.ndarray, label: np.ndarray, max_iter: int) -> dict[str, np.ndarray]:
+    from sklearn.exceptions import ConvergenceWarning  # here: it takes a second, which every command would wait for
+    from sklearn.neural_network import MLPClassifier
+
     network = MLPClassifier(hidden_layer_sizes=(WIDTH,), random_state=0, max_iter=max_iter)
     with warnings.catch_warnings(), threadpool_limits(1):  # products this small are slower, not faster, on more
         warnings.simplefilter("ignore", ConvergenceWarning)  # features need no converged network
@@ -114,7 +114,8 @@ def train_classifier(x: Num[np.ndarray, "n *shape"], label: Int[np.ndarray, " n"
     state = hashlib.sha256(f"{x.dtype.str}{x.shape}{label.dtype.str}".encode())
     for array in (x, label):
         state.update(np.ascontiguousarray(array).view(np.uint8).data)
-    key = f"classifier {state.hexdigest()} width={WIDTH} seed=0 max_iter={max_iter} scikit-learn={sklearn.__version__}"
+    installed = importlib.metadata.version("scikit-learn")
+    key = f"classifier {state.hexdigest()} width={WIDTH} seed=0 max_iter={max_iter} scikit-learn={installed}"
     return Classifier(**cached_arrays(key, lambda: _fit(x, label, max_iter)))
 
 
@@ -129,6 +130,8 @@ def principal(x: Num[np.ndarray, "n *shape"]) -> Principal:
     Raises:
         DataError: fewer than two samples.
     """
+    from sklearn.decomposition import PCA  # here: it takes a second, which every command would wait for
+
     if len(x) < 2:
         raise DataError(f"found {len(x)} sample, expected two or more to find principal components: add samples")
     width = min(WIDTH, len(x), math.prod(x.shape[1:]))
