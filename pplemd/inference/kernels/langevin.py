@@ -27,18 +27,21 @@ class Langevin(AbstractKernel):
 
     def step(self, key: PRNGKeyArray, state: State, target: TiltedLaw) -> tuple[State, Info]:
         """One step, always accepted."""
-        position = self._move(key, state.position, target.score(state.position), 1.0)
-        return State(position), Info(jnp.ones(()), jnp.ones((), bool), key)
+        kick = self._kick(key, state.position)
+        position = self._move(state.position, target.score(state.position), kick)
+        return State(position), Info(jnp.ones(()), jnp.ones((), bool), kick)
 
     def shadow(self, twin: PyTree, info: Info, injected: float) -> PyTree:
         """Nu <- (1 - gamma) nu + sqrt(2 gamma) n, the paper's book-kept noise."""
-        temperature = injected**2  # noise enters as sqrt(2 gamma temperature) n
-        return self._move(info.noise, twin, jax.tree.map(jnp.negative, twin), temperature)
+        kick = jax.tree.map(lambda noise: injected * noise, info.noise)
+        return self._move(twin, jax.tree.map(jnp.negative, twin), kick)
 
-    def _move(self, key: PRNGKeyArray, position: PyTree, score: PyTree, temperature: float) -> PyTree:
-        """One Euler step per block, with the noise that `key` stands for; the increment is whitened by sqrt(gamma)."""
-        root = jax.tree.map(lambda size: size**0.5, per_leaf(self.step_size, position))
-        noise_free = jax.tree.map(jnp.zeros_like, position)
-        drift = jax.tree.map(jnp.multiply, root, score)
-        increment = overdamped_langevin()(key, noise_free, drift, 1.0, temperature)
-        return jax.tree.map(lambda u, r, step: u + r * step, position, root, increment)
+    def _kick(self, key: PRNGKeyArray, position: PyTree) -> PyTree:
+        """BlackJAX's Euler step of unit length, from zero without a drift: sqrt(2) n."""
+        zero = jax.tree.map(jnp.zeros_like, position)
+        return overdamped_langevin()(key, zero, zero, 1.0)
+
+    def _move(self, position: PyTree, score: PyTree, kick: PyTree) -> PyTree:
+        """U + gamma score + sqrt(gamma) kick, block by block; shared by the chain and its twin."""
+        sizes = per_leaf(self.step_size, position)
+        return jax.tree.map(lambda u, size, s, k: u + size * s + size**0.5 * k, position, sizes, score, kick)
