@@ -3,6 +3,7 @@ import warnings
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
 from pplemd.errors import DataError
@@ -14,13 +15,13 @@ class _Counted:
 
     def __init__(self, monkeypatch):
         self.fits = 0
-        original = features.MLPClassifier.fit
+        original = MLPClassifier.fit
 
         def fit(network, x, y):
             self.fits += 1
             return original(network, x, y)
 
-        monkeypatch.setattr(features.MLPClassifier, "fit", fit)
+        monkeypatch.setattr(MLPClassifier, "fit", fit)
 
 
 def _arrays(classifier):
@@ -40,7 +41,7 @@ def test_reads_held_out_digits(digit_images):
 
 def test_is_the_network_that_scikit_learn_trained(digit_images):
     train, test = digit_images.train, digit_images.test
-    network = features.MLPClassifier(hidden_layer_sizes=(64,), random_state=0, max_iter=200)
+    network = MLPClassifier(hidden_layer_sizes=(64,), random_state=0, max_iter=200)
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)
         network.fit(train.x.reshape(-1, 64), train.label)
