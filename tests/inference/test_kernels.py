@@ -1,0 +1,240 @@
+"""Every kernel meets the contract; each leaves invariant what its theory says."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from blackjax.mcmc.proposal import static_binomial_sampling
+
+from pplemd.inference import HMC, AbstractCorrection, Exact, Langevin, Potential, TiltedLaw, Unadjusted
+from pplemd.teachers import GaussianMixture
+
+
+def sizes(x, y):
+    """Step sizes per block, as arrays: one compilation serves them all."""
+    return {"x": jnp.asarray(x), "y": jnp.asarray(y)}
+
+
+KERNELS = {
+    "langevin": Langevin(sizes(0.3, 0.1)),
+    "hmc unadjusted": HMC(sizes(0.5, 0.2), 1, Unadjusted()),
+    "hmc unadjusted, long": HMC(sizes(0.5, 0.5), 4, Unadjusted()),
+    "hmc exact": HMC(sizes(0.8, 0.4)),
+    "hmc exact, long": HMC(sizes(0.5, 0.7), 4),
+}
+
+
+def log_normal(u):
+    return -0.5 * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(u))
+
+
+def stacked(u):
+    return jnp.append(u["x"], u["y"])
+
+
+class Bent(eqx.Module):
+    """A potential that couples the blocks and has no symmetry; of strength 0 it leaves the base."""
+
+    strength: jax.Array
+
+    def __call__(self, x):
+        return self.strength * (jnp.sum((x[:2] - jnp.sin(x[2])) ** 2) + jnp.tanh(x[0]) - 0.3 * jnp.sum(jnp.cos(x)))
+
+
+BENT = TiltedLaw(stacked, Potential(Bent(jnp.ones(()))), log_normal)
+BASE = TiltedLaw(stacked, Potential(Bent(jnp.zeros(()))), log_normal)
+COUNT = 32
+START = {"x": jax.random.normal(jax.random.key(1), (COUNT, 2)), "y": jax.random.normal(jax.random.key(2), (COUNT,))}
+
+
+@eqx.filter_jit
+def advance(kernel, target, start, key):
+    """One transition of every chain, and its shadow from the same start, with and without noise."""
+
+    def one(key, position):
+        first = kernel.init(target, position)
+        state, info = kernel.step(key, first, target)
+        return first, state, info, kernel.shadow(position, info, 1.0), kernel.shadow(position, info, 0.0)
+
+    return jax.vmap(one)(jax.random.split(key, len(jax.tree.leaves(start)[0])), start)
+
+
+def shapes(tree):
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_contract(name):
+    first, state, info, shadow, _ = advance(KERNELS[name], BENT, START, jax.random.key(0))
+    assert shapes(first) == shapes(state)  # so that transitions can be scanned
+    assert jax.tree.structure(first) == jax.tree.structure(state)
+    assert shapes(state.position) == shapes(START) == shapes(shadow)
+    assert info.accepted.shape == info.acceptance.shape == (COUNT,)
+    assert bool(jnp.all((info.acceptance >= 0) & (info.acceptance <= 1)))
+    moved = jax.tree.map(lambda new, old: jnp.any((new != old).reshape(COUNT, -1), axis=-1), state.position, START)
+    for block in moved.values():
+        assert jnp.array_equal(block, info.accepted)
+    again = advance(KERNELS[name], BENT, START, jax.random.key(0))[1]
+    assert eqx.tree_equal(again, state)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_shadow_is_the_same_transition_of_the_standard_normal(name):
+    _, state, _, shadow, _ = advance(KERNELS[name], BASE, START, jax.random.key(3))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state.position, shadow)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_shadow_takes_the_decision_and_the_noise_of_its_chain(name):
+    _, _, info, shadow, silent = advance(KERNELS[name], BENT, START, jax.random.key(4))
+    _, _, other, _, silent_too = advance(KERNELS[name], BENT, START, jax.random.key(5))
+    both = np.asarray(info.accepted & other.accepted)
+    assert both.sum() > COUNT // 4
+    for block, start in START.items():
+        rejected = ~np.asarray(info.accepted)
+        np.testing.assert_array_equal(shadow[block][rejected], start[rejected])
+        np.testing.assert_allclose(silent[block][both], silent_too[block][both], atol=1e-6)
+        assert np.abs(shadow[block] - silent[block])[both].max() > 0.05
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_step_size_moves_its_own_block(name):
+    kernel = eqx.tree_at(lambda k: k.step_size, KERNELS[name], sizes(0.3, 1e-9))
+    _, state, info, _, _ = advance(kernel, BENT, START, jax.random.key(6))
+    assert np.abs(state.position["y"] - START["y"]).max() < 1e-3
+    assert np.abs(state.position["x"] - START["x"])[np.asarray(info.accepted)].max() > 0.3
+
+
+def test_one_number_serves_every_block():
+    one, each = (advance(Langevin(size), BENT, START, jax.random.key(7))[1] for size in (0.4, sizes(0.4, 0.4)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one.position, each.position)
+
+
+@pytest.mark.parametrize("leapfrogs", [1, 4])
+def test_hmc_is_leapfrogs_and_metropolis(leapfrogs):
+    """Against the leapfrog written out, from the momentum that the kernel reports, mass 1 / h^2 and unit step."""
+    steps = sizes(0.8, 0.4)
+    _, state, info, _, _ = advance(HMC(steps, leapfrogs), BENT, START, jax.random.key(7))
+    gradient = jax.vmap(jax.grad(BENT.log_density))
+    tree = jax.tree.map
+    position, momentum = START, info.noise
+    for _ in range(leapfrogs):
+        half = tree(lambda p, g: p + 0.5 * g, momentum, gradient(position))
+        position = tree(lambda u, p, h: u + h**2 * p, position, half, steps)
+        momentum = tree(lambda p, g: p + 0.5 * g, half, gradient(position))
+
+    def energy(u, p):
+        kinetic = sum(0.5 * h**2 * jnp.sum(p[block].reshape(COUNT, -1) ** 2, axis=-1) for block, h in steps.items())
+        return kinetic - jax.vmap(BENT.log_density)(u)
+
+    expected = jnp.minimum(1.0, jnp.exp(energy(START, info.noise) - energy(position, momentum)))
+    np.testing.assert_allclose(info.acceptance, expected, rtol=2e-3, atol=1e-5)
+    assert float(expected.min()) < 0.95
+    for block in steps:
+        accepted = np.asarray(info.accepted)
+        np.testing.assert_allclose(state.position[block][accepted], position[block][accepted], rtol=1e-4, atol=1e-5)
+
+
+def test_one_unadjusted_leapfrog_is_langevin_of_half_the_square():
+    """x + gamma s + sqrt(2 gamma) n at gamma = h^2 / 2, n = h p."""
+    steps = sizes(0.5, 0.2)
+    _, state, info, _, _ = advance(HMC(steps, 1, Unadjusted()), BENT, START, jax.random.key(8))
+    score = jax.vmap(BENT.score)(START)
+    for block, h in steps.items():
+        gamma, noise = h**2 / 2, h * info.noise[block]
+        expected = START[block] + gamma * score[block] + jnp.sqrt(2 * gamma) * noise
+        np.testing.assert_allclose(state.position[block], expected, rtol=1e-4, atol=1e-5)
+        assert abs(float(jnp.mean(noise**2)) - 1) < 4 * np.sqrt(2 / noise.size)
+
+
+SKEWED = GaussianMixture([[-0.6, 0.0], [1.2, 1.0]], [0.5, 0.9], [3.0, 1.0])
+CHAINS, LENGTH = 10_000, 40  # chains are independent: the ESS of each moment is CHAINS
+
+
+def tilt(x):
+    """Tilts the standard normal to the skewed mixture."""
+    return log_normal(x) - SKEWED.log_density(x, jnp.zeros(()))
+
+
+TILTED = TiltedLaw(lambda u: u, Potential(tilt), log_normal)
+
+
+class Flipped(AbstractCorrection):
+    """Broken: tilts the wrong way."""
+
+    def log_density(self, target):
+        return lambda u: target.log_base(u) + target.potential.value(target.push(u))
+
+    def decide(self, key, energy_gain, current, proposed):
+        return static_binomial_sampling(key, energy_gain, current, proposed)
+
+
+@eqx.filter_jit
+def ends(kernel, target, start, length):
+    """Ends of chains and their mean acceptance."""
+
+    def one(key, position):
+        def step(state, step_key):
+            state, info = kernel.step(step_key, state, target)
+            return state, info.acceptance
+
+        state, acceptance = jax.lax.scan(step, kernel.init(target, position), jax.random.split(key, length))
+        return state.position, jnp.mean(acceptance)
+
+    return jax.vmap(one)(jax.random.split(jax.random.key(10), start.shape[0]), start)
+
+
+def moments(x):
+    return np.stack([x[:, 0], x[:, 1], x[:, 0] ** 2, x[:, 1] ** 2, x[:, 0] * x[:, 1], x[:, 0] ** 3, x[:, 1] ** 3], -1)
+
+
+def worst_error(kernel):
+    """Chains from the standard normal: the largest error of a moment of the target, in standard errors."""
+    start = jax.random.normal(jax.random.key(9), (CHAINS, 2))
+    x, acceptance = ends(kernel, TILTED, start, LENGTH)
+    draws = jax.jit(jax.vmap(SKEWED.draw))(jax.random.split(jax.random.key(11), 40 * CHAINS))
+    expected = moments(np.asarray(draws, np.float64))
+    found = moments(np.asarray(x, np.float64))
+    error = np.sqrt(found.var(0) / CHAINS + expected.var(0) / len(expected))
+    return np.abs((found.mean(0) - expected.mean(0)) / error).max(), float(acceptance.mean())
+
+
+@pytest.mark.parametrize("leapfrogs", [1, 4])
+def test_exact_hmc_reaches_a_skewed_target_and_stays(leapfrogs):
+    error, acceptance = worst_error(HMC(0.8, leapfrogs))
+    assert 0.5 < acceptance < 0.97  # the correction has something to do
+    assert error < 4
+
+
+@pytest.mark.parametrize("correction", [Unadjusted(), Flipped()], ids=lambda c: type(c).__name__)
+def test_the_check_above_rejects_broken_kernels(correction):
+    error, _ = worst_error(HMC(0.8, 1, correction))
+    assert error > 6
+
+
+MEAN, PRECISION = 1.0, 2.0
+NORMAL = TiltedLaw(
+    lambda u: u,
+    Potential(lambda x: jnp.sum(0.5 * (PRECISION - 1) * x**2 - PRECISION * MEAN * x)),
+    log_normal,
+)
+H = 0.8
+
+
+@pytest.mark.parametrize(
+    ("kernel", "bias"),
+    [
+        (Langevin(H**2 / 2), 1 / (1 - PRECISION * H**2 / 4)),  # an AR(1) with factor 1 - gamma precision
+        (HMC(H, 4, Unadjusted()), 1 / (1 - PRECISION * H**2 / 4)),  # keeps p^2 + (1 - precision h^2 / 4) x^2
+        (HMC(H, 4, Exact()), 1.0),
+    ],
+    ids=["langevin", "four leapfrogs", "exact"],
+)
+def test_bias_on_a_normal_is_the_known_one(kernel, bias):
+    start = jax.random.normal(jax.random.key(12), (20_000, 1))
+    x = np.asarray(ends(kernel, NORMAL, start, 40)[0], np.float64)
+    variance = bias / PRECISION
+    assert abs(x.mean() - MEAN) < 4 * np.sqrt(variance / x.size)
+    assert abs(x.var() / variance - 1) < 4 * np.sqrt(2 / x.size)
+    assert abs(bias - 1) > 12 * np.sqrt(2 / x.size) or bias == 1.0  # the tolerance can see the bias
