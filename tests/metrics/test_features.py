@@ -7,7 +7,7 @@ from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
 from pplemd.errors import DataError
-from pplemd.metrics import features, principal, train_classifier
+from pplemd.metrics import principal, train_classifier
 
 
 class _Counted:
