@@ -199,7 +199,7 @@ class Checkpoints:
             raise CheckpointError(_unwritable(self._folder / str(step), error)) from error
 
     def _check_room(self, step: int, arrays: Any) -> None:
-        """See that there is room before Orbax, whose threads tell of a full disk at length, finds that there is none."""
+        """See that there is room, before Orbax finds that there is none, whose threads tell of it at length."""
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) + OVERHEAD
         free = shutil.disk_usage(self._folder).free
         if free < needed:

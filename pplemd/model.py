@@ -104,8 +104,9 @@ def plan(model: Model) -> Plan:
         check(teacher)
         key = jax.random.key(0)
         program = eqx.filter_eval_shape(build_program, model, teacher, key)
-        score_network = eqx.filter_eval_shape(build_score_network, model, teacher, key)
     problem = trace(program, shape=teacher.shape, classes=teacher.classes)
+    with explained():
+        score_network = eqx.filter_eval_shape(build_score_network, model, teacher, key)
     return Plan(model, teacher, program, score_network, problem, _labels(model, problem))
 
 

@@ -1,0 +1,39 @@
+"""Help: examples, exit codes, and no wait for JAX."""
+
+import subprocess
+import sys
+
+import pytest
+
+IMPORTED = """
+import sys
+try:
+    from pplemd_cli.main import main
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert end.code == 0, end.code
+    assert "jax" not in sys.modules
+    assert "numpy" not in sys.modules
+"""
+
+EXAMPLES = {
+    "": ["pplemd distill models/digits.py", "130 stopped by Ctrl-C", "2 a mistake"],
+    "distill": ["pplemd distill models/ring.py --steps 500", "--resume", "130 or 143"],
+    "sample": ["pplemd sample runs/digits -n 50000"],
+    "evaluate": ["pplemd evaluate runs/digits --seed 1 --json"],
+    "inspect": ["pplemd inspect models/digits.py"],
+    "teacher": ["pplemd teacher train models/digits.py"],
+    "teacher train": ["pplemd teacher train models/digits.py --set teacher.steps=500"],
+}
+
+
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_help_shows_examples_without_jax(shell, command):
+    ended = subprocess.run(
+        [sys.executable, "-c", IMPORTED, *command.split(), "--help"],
+        env=shell.environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    plain = " ".join(ended.stdout.split())
+    for example in EXAMPLES[command]:
+        assert example in plain
