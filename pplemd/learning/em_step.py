@@ -101,7 +101,7 @@ class EMStep(eqx.Module):
         metrics = {
             "score_loss": score_loss,
             "pull": loss,
-            "gradient_norm": optax.global_norm(gradient),
+            "gradient_norm": optax.tree.norm(gradient),
             "acceptance": jnp.mean(batch.draw.acceptance),
             "latent_norm": _mean_square(batch.draw.position.latents),
             "noise_norm": _mean_square(batch.draw.position.noise),

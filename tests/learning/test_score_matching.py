@@ -1,0 +1,99 @@
+"""The denoising loss against its closed form for a Gaussian and a linear denoiser."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pplemd.diffusion import CoarseToFine, EDMWeight, LogUniform, PowerWeight, UniformWeight
+from pplemd.errors import RecipeError
+from pplemd.learning import denoising_loss
+from pplemd.learning.score_matching import noised_loss
+from pplemd.networks import ResidualMLP
+from pplemd.teachers import AbstractDenoiser, Denoiser
+
+COUNT, STD, SIGMA, DIM = 20_000, 0.7, 0.5, 2
+
+
+class Shrink(AbstractDenoiser):
+    """D = c x_sigma, c by label; with a key it adds noise, as dropout would."""
+
+    factor: jax.Array
+    shape: tuple[int, ...] = eqx.field(static=True, default=(DIM,))
+    classes: int | None = None
+
+    def denoise(self, x_sigma, sigma, label=None, key=None):
+        noise = 0.0 if key is None else jax.random.normal(key, x_sigma.shape)
+        return (self.factor if label is None else self.factor[label]) * x_sigma + noise
+
+    def score(self, x_sigma, sigma, label=None):
+        raise NotImplementedError
+
+
+X = STD * jax.random.normal(jax.random.key(0), (COUNT, DIM))
+POSTERIOR = STD**2 / (STD**2 + SIGMA**2)
+loss_and_slope = eqx.filter_jit(eqx.filter_value_and_grad(denoising_loss))
+
+
+def expected(factor, sigma):
+    """E |c (x + sigma eps) - x|^2 / dim."""
+    return (factor - 1) ** 2 * STD**2 + factor**2 * sigma**2
+
+
+@pytest.mark.parametrize("factor", [POSTERIOR, 0.2, 1.0])
+def test_loss_and_gradient_are_the_known_ones(factor):
+    sigma, weighting = jnp.full(COUNT, SIGMA), EDMWeight(0.9)
+    weight = 1 / SIGMA**2 + 1 / 0.9**2
+    loss, slope = loss_and_slope(Shrink(jnp.asarray(factor)), jax.random.key(1), X, sigma, None, weighting)
+    variance = expected(factor, SIGMA)  # of one entry of the error, which is normal
+    assert abs(float(loss) - weight * variance) < 4 * weight * variance * np.sqrt(2 / (COUNT * DIM))
+    derivative = 2 * weight * ((factor - 1) * STD**2 + factor * SIGMA**2)
+    error = 2 * weight * np.sqrt(variance * (STD**2 + SIGMA**2) + (derivative / 2 / weight) ** 2) / np.sqrt(COUNT * DIM)
+    assert abs(float(slope.factor) - derivative) < 4 * error
+    assert (abs(derivative) < 1e-12) == (factor == POSTERIOR)  # least at the posterior mean
+
+
+def test_each_sample_has_its_own_sigma_weight_and_label():
+    labels = jnp.arange(COUNT, dtype=jnp.int32) % 2
+    factors, sigmas = np.array([0.3, 0.8]), np.array([0.2, 1.5])
+    sigma = jnp.asarray(sigmas, jnp.float32)[labels]
+    loss, _ = loss_and_slope(
+        Shrink(jnp.asarray(factors, jnp.float32)), jax.random.key(2), X, sigma, labels, PowerWeight(-2.0)
+    )
+    terms = expected(factors, sigmas) / sigmas**2
+    assert abs(float(loss) - terms.mean()) < 4 * terms.max() * np.sqrt(2 / (COUNT * DIM))
+
+
+def test_dropout_gives_each_sample_a_key_of_its_own():
+    one, zero = Shrink(jnp.asarray(0.0)), jnp.zeros((COUNT, DIM))
+    quiet = denoising_loss(one, jax.random.key(3), zero, jnp.ones(COUNT), None, UniformWeight())
+    noisy = denoising_loss(one, jax.random.key(3), zero, jnp.ones(COUNT), None, UniformWeight(), dropout=True)
+    assert float(quiet) == 0
+    assert abs(float(noisy) - 1) < 4 * np.sqrt(2 / (COUNT * DIM))  # equal keys would leave an error of order 1
+
+
+@pytest.mark.parametrize(
+    ("sigmas", "progress", "sigma"),
+    [(LogUniform(2.0, 2.0001), 0.0, 2.0)]
+    + [(CoarseToFine((1.0, 1.0001), (0.1, 0.10001), 1.0), progress, 10**-progress) for progress in (0.0, 0.5, 1.0)],
+)
+def test_noise_levels_follow_their_law_and_the_progress(sigmas, progress, sigma):
+    loss = noised_loss(
+        Shrink(jnp.asarray(1.0)), jax.random.key(4), X, None, (sigmas, UniformWeight()), jnp.asarray(progress)
+    )
+    assert abs(float(loss) / sigma**2 - 1) < 4 * np.sqrt(2 / (COUNT * DIM)) + 1e-3
+
+
+def test_the_default_weight_is_edm_s_for_the_denoiser():
+    network = ResidualMLP((DIM,), width=8, blocks=1, key=jax.random.key(0))  # 0 at the start: D = skip x_sigma
+    denoiser, sigmas, key = Denoiser(network, 0.4), LogUniform(0.2, 3.0), jax.random.key(5)
+    found = noised_loss(denoiser, key, X, None, (sigmas, None), jnp.zeros(()))
+    given = noised_loss(denoiser, key, X, None, (sigmas, EDMWeight(0.4)), jnp.zeros(()))
+    other = noised_loss(denoiser, key, X, None, (sigmas, EDMWeight(0.5)), jnp.zeros(()))
+    assert float(found) == float(given) != float(other)
+
+
+def test_without_sigma_data_a_weight_is_needed():
+    with pytest.raises(RecipeError, match="weighting"):
+        noised_loss(Shrink(jnp.asarray(1.0)), jax.random.key(0), X, None, (LogUniform(0.1, 1.0), None), jnp.zeros(()))
