@@ -1,0 +1,139 @@
+"""Teaching: declared teachers and their mistakes, and that training denoises held-out data better."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pplemd.data import Dataset, Split
+from pplemd.diffusion import EDMWeight, LogUniform
+from pplemd.errors import DataError
+from pplemd.learning import (
+    Adam,
+    Schedule,
+    ScoreRecipe,
+    TeachRecipe,
+    Watcher,
+    denoising_loss,
+    fit,
+    teach,
+    teach_step,
+)
+from pplemd.networks import ResidualMLP
+
+SIGMAS = LogUniform(0.05, 1.0)
+
+
+def points(count, seed):
+    """Two classes on opposite sides, unequal in number."""
+    rng = np.random.default_rng(seed)
+    label = (rng.random(count) < 0.25).astype(np.int32)
+    centre = np.array([[-0.5, 0.1], [0.6, -0.3]])[label]
+    return Split((centre + 0.05 * rng.normal(size=(count, 2))).astype(np.float32), label)
+
+
+DATA = Dataset(points(400, 0), points(400, 1), classes=2)
+STEPS = 150
+RECIPE = TeachRecipe(STEPS, 64, ScoreRecipe(Adam(5e-3), SIGMAS, updates=1), ema=0.95)
+
+
+def declared(classes=2, recipe=RECIPE, dropout=0.0):
+    return teach(
+        lambda key: ResidualMLP((2,), width=32, blocks=1, classes=classes, dropout=dropout, key=key), DATA, recipe
+    )
+
+
+def trained(taught):
+    step = teach_step(taught)
+    schedule = Schedule(taught.recipe.steps, 50, 1000, 1000, 20)
+    return fit(step, step.init(eqx.filter_jit(taught.build)()), jax.random.key(3), schedule, Watcher())
+
+
+@eqx.filter_jit
+def held_out_loss(denoiser, labels):
+    x = jnp.asarray(DATA.test.x)
+    key_sigma, key = jax.random.split(jax.random.key(4))
+    sigma = SIGMAS.sample(key_sigma, (x.shape[0],), 0.0)
+    return denoising_loss(denoiser, key, x, sigma, labels, EDMWeight(denoiser.sigma_data))
+
+
+LABELS = jnp.asarray(DATA.test.label)
+
+
+def test_training_lowers_the_held_out_loss_and_uses_the_labels():
+    taught = declared()
+    state = trained(taught)
+    before, after = held_out_loss(taught.build(), LABELS), held_out_loss(state.average, LABELS)
+    assert float(before) > 0.9  # of order 1 by preconditioning
+    assert float(after) < 0.3 * float(before)
+    assert float(held_out_loss(state.average, 1 - LABELS)) > 2 * float(after)  # the wrong class misleads it
+    assert int(state.step) == STEPS
+    assert int(state.skipped_in_a_row) == 0
+
+
+def test_a_network_without_classes_ignores_the_labels():
+    step = teach_step(declared(classes=None))
+    assert step.labels is None
+    labelled = teach_step(declared())
+    assert jnp.array_equal(labelled.labels, DATA.train.label)
+    assert labelled.x.shape == (400, 2)
+
+
+@eqx.filter_jit
+def update(step, state, key):
+    return step(state, key)
+
+
+def test_dropout_acts_while_training():
+    """One update from networks moved off their start, with and without dropout: the same draws, another loss."""
+    losses = []
+    for dropout in (0.0, 0.5):
+        taught = declared(dropout=dropout)
+        step = teach_step(taught)
+        moved = jax.tree.map(lambda leaf: leaf + 0.1, taught.build())
+        losses.append(float(update(step, step.init(moved), jax.random.key(5))[1]["loss"]))
+    assert losses[0] != losses[1]
+
+
+def test_an_update_moves_the_average_and_is_decided_by_its_key():
+    taught = declared()
+    step = teach_step(taught)
+    before = step.init(taught.build())
+    (after, metrics), (again, _), (other, _) = (update(step, before, jax.random.key(key)) for key in (6, 6, 7))
+    expected = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, before.average, after.denoiser.module)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.average, expected)
+    assert not eqx.tree_equal(after.denoiser.module, before.denoiser.module)
+    assert eqx.tree_equal(after, again)
+    assert not eqx.tree_equal(after, other)
+    assert set(metrics) == {"loss"}
+
+
+def test_sigma_data_is_the_spread_of_the_training_split():
+    np.testing.assert_allclose(declared().build().sigma_data, DATA.train.x.std(), rtol=1e-6)
+
+
+def test_the_seed_decides_the_start():
+    other = eqx.tree_at(lambda r: r.seed, RECIPE, 1)
+    assert eqx.tree_equal(declared().build(), declared().build())
+    assert not eqx.tree_equal(declared().build(), declared(recipe=other).build())
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda key: ResidualMLP((3,), width=8, blocks=1, key=key), r"shape \(3,\); the data has \(2,\)"),
+        (lambda key: ResidualMLP((2,), width=8, blocks=1, classes=5, key=key), "classes=5; the data has 2"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_data_is_refused(build, message):
+    with pytest.raises(DataError, match=message):
+        teach(build, DATA).build()
+    with pytest.raises(DataError, match=message):
+        teach_step(teach(build, DATA))
+
+
+def test_labels_that_the_data_has_not_are_refused():
+    plain = Dataset(Split(DATA.train.x), Split(DATA.test.x))
+    with pytest.raises(DataError, match="classes=2; the data has None"):
+        teach(lambda key: ResidualMLP((2,), width=8, blocks=1, classes=2, key=key), plain).build()
