@@ -1,0 +1,196 @@
+"""Files that are whole or not there, and checkpoints that survive damage."""
+
+import json
+import resource
+import shutil
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pplemd import checkpoint as module
+from pplemd.checkpoint import Checkpoints, MetricsFile, RunFolder, digest, write_json
+from pplemd.errors import CheckpointError
+
+# Orbax leaves coroutines behind where it refuses a damaged checkpoint
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine")
+
+
+def tree(value):
+    return {"w": jnp.full((3, 2), float(value)), "n": jnp.asarray(value), "name": "x"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c")
+    for step in (1, 2, 3):
+        checkpoints.save(step, tree(step))
+    checkpoints.close()
+    return tmp_path / "c"
+
+
+def latest(folder, like=None, read_only=True):
+    said = []
+    checkpoints = Checkpoints(folder, read_only=read_only)
+    try:
+        return checkpoints.latest(like or tree(0), said.append), said
+    finally:
+        checkpoints.close()
+
+
+def test_the_newest_comes_back(folder):
+    (step, found), said = latest(folder)
+    assert (step, said) == (3, [])
+    assert digest(eqx.filter(found, eqx.is_array)) == digest(eqx.filter(tree(3), eqx.is_array))
+    assert found["name"] == "x"
+    assert sorted(path.name for path in folder.glob("[0-9]*")) == ["2", "3"]
+
+
+def test_shapes_alone_are_enough_to_read(folder):
+    shapes = eqx.filter_eval_shape(lambda: {name: leaf for name, leaf in tree(0).items() if name != "name"})
+    (step, found), _ = latest(folder, {**shapes, "name": "x"})
+    assert step == 3
+    np.testing.assert_array_equal(found["w"], 3.0)
+
+
+def largest(folder):
+    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+def truncate(newest):
+    for path in [path for path in (newest / "state").rglob("*") if path.is_file()]:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(newest):
+    (newest / "digest" / "metadata").write_text(json.dumps({"sha256": "0" * 64}))
+
+
+def no_digest(newest):
+    shutil.rmtree(newest / "digest")
+
+
+def no_arrays(newest):
+    shutil.rmtree(newest / "state")
+
+
+def nonsense(newest):
+    (newest / "digest" / "metadata").write_text("[1, {")
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, no_digest, no_arrays, nonsense])
+def test_a_damaged_newest_is_passed_over(folder, damage):
+    damage(folder / "3")
+    (step, found), said = latest(folder)
+    assert step == 2
+    np.testing.assert_array_equal(found["w"], 2.0)
+    assert len(said) == 1
+    assert "checkpoint 3" in said[0]
+    assert "cannot be read" in said[0]
+
+
+def test_a_damaged_one_is_written_over(folder):
+    flip(folder / "3")
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(3, tree(7))
+    checkpoints.close()
+    (step, found), said = latest(folder)
+    assert (step, int(found["n"]), said) == (3, 7, [])
+
+
+def test_none_that_can_be_read(folder):
+    for step in ("2", "3"):
+        truncate(folder / step)
+    with pytest.raises(CheckpointError, match="none of the 2 checkpoints"):
+        latest(folder)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {**tree(0), "w": jnp.zeros((3, 3))},
+        {**tree(0), "w": jnp.zeros((3, 2), jnp.float16)},
+        {**tree(0), "more": jnp.zeros(2)},
+        {name: leaf for name, leaf in tree(0).items() if name != "n"},
+    ],
+    ids=["shape", "dtype", "more", "fewer"],
+)
+def test_another_program(folder, other):
+    with pytest.raises(CheckpointError, match="none of the 2 checkpoints"):
+        latest(folder, other)
+
+
+def test_no_checkpoint_yet(tmp_path):
+    assert latest(tmp_path / "c", read_only=False) == (None, [])
+
+
+def test_one_writer_and_any_reader(folder):
+    writer = Checkpoints(folder)
+    assert latest(folder)[0][0] == 3
+    with pytest.raises(CheckpointError, match="another process is writing"):
+        Checkpoints(folder)
+    writer.close()
+    Checkpoints(folder).close()
+
+
+def test_a_full_disk_loses_nothing(folder, monkeypatch):
+    checkpoints = Checkpoints(folder)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(CheckpointError, match=r"4 cannot be written \(0.5 MB needed, 0.0 MB free\)"):
+        checkpoints.save(4, tree(4))
+    monkeypatch.undo()
+    checkpoints.save(5, tree(5))
+    checkpoints.close()
+    assert sorted(path.name for path in folder.glob("[0-9]*")) == ["3", "5"]
+
+
+def test_a_file_that_may_not_grow(tmp_path):
+    target = tmp_path / "a.json"
+    write_json(target, {"a": 1})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
+    try:
+        with pytest.raises(CheckpointError, match="cannot be written"):
+            write_json(target, {"a": "long" * 100})
+        lines = MetricsFile(tmp_path / "metrics.jsonl")
+        with pytest.raises(CheckpointError, match="cannot be written"):
+            lines.append(1, {"loss": 0.123456789})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert json.loads(target.read_text()) == {"a": 1}
+    assert [path.name for path in tmp_path.glob("*a.json*")] == ["a.json"]
+
+
+def test_figures_that_are_not_finite_become_null(tmp_path):
+    write_json(tmp_path / "a.json", {"a": [float("nan"), 1.0], "b": {"c": float("inf")}})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [None, 1.0], "b": {"c": None}}
+
+
+@pytest.mark.parametrize("torn", ["", '{"step": 4, "lo', "[3]\n", "null\n", '{"loss": 3}\n'])
+def test_lines_after_a_step_and_torn_ones_are_dropped(tmp_path, torn):
+    path = tmp_path / "metrics.jsonl"
+    lines = MetricsFile(path)
+    for step in (1, 2, 3):
+        lines.append(step, {"loss": 0.1 * step})
+    before = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(before) + torn)
+    lines.keep_until(3)
+    assert path.read_text() == "".join(before)
+    lines.keep_until(2)
+    assert path.read_text() == "".join(before[:2])
+
+
+@pytest.mark.parametrize("text", ["", "{", "\xff"])
+def test_damaged_configuration(tmp_path, text):
+    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(CheckpointError, match="is damaged"):
+        RunFolder(tmp_path).read_config()
+
+
+def test_digest_sees_every_bit():
+    whole = digest(eqx.filter(tree(1), eqx.is_array))
+    assert whole != digest({"w": jnp.ones((3, 2))})
+    assert digest({"w": jnp.ones(6)}) != digest({"w": jnp.ones((3, 2))})
+    assert digest({"w": jnp.zeros(1)}) != digest({"w": -jnp.zeros(1)})
+    assert digest({"w": jnp.zeros(1)}) != digest({"v": jnp.zeros(1)})
