@@ -9,7 +9,7 @@ class AbstractTask(ABC):
     """One piece of work with a known end."""
 
     @abstractmethod
-    def to(self, done: float) -> None:
+    def to(self, done: int | float) -> None:
         """So much is done, in all. Time is measured from the first call: what came before was preparation."""
 
     @abstractmethod
@@ -25,7 +25,7 @@ class AbstractNarrator(ABC):
         """A sentence for the user."""
 
     @abstractmethod
-    def task(self, title: str, total: float, shown: tuple[str, ...] = ()) -> AbstractContextManager[AbstractTask]:
+    def task(self, title: str, total: int | float, shown: tuple[str, ...] = ()) -> AbstractContextManager[AbstractTask]:
         """The time of a `with` block is one piece of work.
 
         Args:
@@ -38,7 +38,7 @@ class AbstractNarrator(ABC):
 class SilentTask(AbstractTask):
     """A piece of work that nobody follows."""
 
-    def to(self, done: float) -> None:
+    def to(self, done: int | float) -> None:
         """Nothing."""
 
     def show(self, figures: dict[str, float]) -> None:
@@ -52,6 +52,6 @@ class Silent(AbstractNarrator):
         """Nothing."""
 
     @contextmanager
-    def task(self, title: str, total: float, shown: tuple[str, ...] = ()) -> Iterator[AbstractTask]:
+    def task(self, title: str, total: int | float, shown: tuple[str, ...] = ()) -> Iterator[AbstractTask]:
         """Work that nobody follows."""
         yield SilentTask()

@@ -23,7 +23,7 @@ class Terminal(AbstractNarrator):
         print(sentence, file=sys.stderr, flush=True)
 
     @contextmanager
-    def task(self, title: str, total: float, shown: tuple[str, ...] = ()) -> Iterator[AbstractTask]:
+    def task(self, title: str, total: int | float, shown: tuple[str, ...] = ()) -> Iterator[AbstractTask]:
         """A bar, or lines."""
         console = Console(stderr=True)
         if console.is_terminal or console.is_jupyter:
@@ -59,12 +59,12 @@ class _Bar(AbstractTask):
         shown: which figures to show.
     """
 
-    def __init__(self, progress: Progress, title: str, total: float, shown: tuple[str, ...]):
+    def __init__(self, progress: Progress, title: str, total: int | float, shown: tuple[str, ...]):
         self._progress, self._total, self._shown = progress, total, shown
         self._task: TaskID = progress.add_task(title, total=None, done="", figures="getting ready")
         self._started = False
 
-    def to(self, done: float) -> None:
+    def to(self, done: int | float) -> None:
         if not self._started:  # the clock starts after the first step, which compiles; a resumed run starts further on
             self._progress.reset(self._task, total=self._total, completed=int(done), figures="")
             self._started = True
@@ -83,7 +83,7 @@ class _Lines(AbstractTask):
         shown: which figures to show.
     """
 
-    def __init__(self, title: str, total: float, shown: tuple[str, ...]):
+    def __init__(self, title: str, total: int | float, shown: tuple[str, ...]):
         self._title, self._total, self._shown = title, total, shown
         self._began, self._first, self._said = 0.0, 0.0, 0.0
         self._figures = ""
@@ -91,7 +91,7 @@ class _Lines(AbstractTask):
         self._preparing.daemon = True
         self._preparing.start()
 
-    def to(self, done: float) -> None:
+    def to(self, done: int | float) -> None:
         now = time.monotonic()
         if not self._began:
             self._preparing.cancel()
@@ -107,14 +107,14 @@ class _Lines(AbstractTask):
         """No more lines."""
         self._preparing.cancel()
 
-    def _left(self, done: float, now: float) -> float:
+    def _left(self, done: int | float, now: float) -> float:
         return (now - self._began) * (self._total - done) / max(done - self._first, 1e-9)
 
     def _print(self, sentence: str) -> None:
         print(f"{self._title}: {sentence}", file=sys.stderr, flush=True)
 
 
-def _done(done: float, total: float) -> str:
+def _done(done: int | float, total: int | float) -> str:
     """Steps of steps, or a percentage."""
     return f"{100 * done:.0f} %" if total == 1 else f"{done:,.0f} of {total:,.0f}"
 

@@ -1,0 +1,87 @@
+"""The report: floor, teacher and student by the same figures."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+
+import pplemd as em
+from pplemd.distillation import Distilled
+from pplemd.dsl import trace
+from pplemd.errors import DivergenceError
+from pplemd.evaluation import CHUNK, draw, draw_teacher, evaluate, uniform_classes
+
+TEACHER = em.GaussianMixture(np.array([[3.0, -1.0]]), 0.5)
+
+
+class Affine(em.Program):
+    loc: jax.Array
+    scale: jax.Array
+
+    def __call__(self):
+        z = em.latent("z", dist.Normal(jnp.zeros(2), 1.0))
+        return em.generate("x", self.loc + self.scale * z)
+
+
+def student(loc, scale):
+    program = Affine(jnp.asarray(loc), jnp.asarray(scale))
+    return Distilled(trace(program, shape=(2,)), program, None)
+
+
+PERFECT = student([3.0, -1.0], 0.5)
+
+
+def test_a_perfect_student_is_as_good_as_its_teacher():
+    shares = []
+    evaluation = em.metrics.MixtureEvaluation(np.array([[3.0, -1.0]]), np.ones(1), 0.5, count=1200)
+    report = evaluate(PERFECT, TEACHER, evaluation, seed=1, advance=shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert report.count == 1200
+    assert report.floor["modes"] == report.teacher["modes"] == report.student["modes"] == 1
+    assert report.student["sliced_wasserstein"] < 3 * report.floor["sliced_wasserstein"]
+    worse = evaluate(student([3.5, -1.0], 0.5), TEACHER, evaluation, seed=1)
+    assert worse.student["sliced_wasserstein"] > 3 * report.student["sliced_wasserstein"]
+    assert worse.teacher["sliced_wasserstein"] == report.teacher["sliced_wasserstein"]
+
+
+def test_without_an_evaluation_the_teacher_is_the_reference(monkeypatch):
+    monkeypatch.setattr(em.metrics.SampleEvaluation, "count", 1000)
+    small = eqx.tree_at(lambda s: s.program.scale, PERFECT, jnp.asarray(0.5))
+    report = evaluate(small, TEACHER, em.metrics.SampleEvaluation(lambda count, seed: _exact(count, seed), 1000))
+    assert report.student["mean_error"] < 0.08
+    assert set(report.floor) == {"sliced_wasserstein", "mean_error", "std_error"}
+
+
+def _exact(count, seed):
+    return (np.array([3.0, -1.0]) + 0.5 * np.random.default_rng(seed).standard_normal((count, 2))).astype(np.float32)
+
+
+def test_samples_that_are_not_finite_are_told():
+    evaluation = em.metrics.MixtureEvaluation(np.array([[3.0, -1.0]]), np.ones(1), 0.5, count=50)
+    with pytest.raises(DivergenceError, match="50 of 50 samples of the student are not finite"):
+        evaluate(student([jnp.nan, 0.0], 0.5), TEACHER, evaluation)
+
+
+def test_draw_gives_the_count_from_chunks_of_one_size():
+    sizes = []
+
+    def source(key, count, labels):
+        sizes.append((count, None if labels is None else labels.shape))
+        return jax.random.normal(key, (count, 2))
+
+    drawn = draw(source, jax.random.key(0), CHUNK + 7, em.Labels([1, 1]))
+    assert drawn.x.shape == (CHUNK + 7, 2)
+    assert set(sizes) == {(CHUNK, (CHUNK,))}
+    assert len(np.unique(drawn.x[:, 0])) == CHUNK + 7  # no chunk twice
+    assert drawn.seconds_per_1000 > 0
+
+
+def test_pictures_show_every_class_in_turn():
+    assert list(uniform_classes(3, 7)) == [0, 1, 2, 0, 1, 2, 0]
+    teacher = em.GaussianMixture(np.array([[0.0, 0.0], [9.0, 9.0]]), 0.1, labels=True)
+    drawn = draw_teacher(teacher, em.Labels([1, 1]), seed=2, count=10)
+    assert np.all(drawn.x[0::2] < 2)
+    assert np.all(drawn.x[1::2] > 7)

@@ -1,0 +1,82 @@
+"""What a model may be made of, and what its plan holds."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+
+import pplemd as em
+from pplemd.errors import ProgramError, RecipeError, TeacherError
+from pplemd.model import build_program, plan
+
+TEACHER = em.GaussianMixture(np.eye(2), 0.3)
+CLASSES = em.GaussianMixture(np.eye(2), 0.3, labels=True)
+
+
+class Free(em.Program):
+    weight: jax.Array
+
+    def __call__(self, label=None):
+        z = em.latent("z", dist.Normal(jnp.zeros(2), 1.0))
+        return em.generate("x", self.weight * z)
+
+
+def build(teacher, key):
+    return Free(jax.random.normal(key, (2,)))
+
+
+def score(classes=None):
+    def made(key):
+        return em.Denoiser(em.networks.ResidualMLP((2,), width=4, blocks=1, classes=classes, key=key), sigma_data=1.0)
+
+    return made
+
+
+def test_a_plan_holds_shapes_and_no_numbers():
+    planned = plan(em.Model(build, TEACHER, score_network=score()))
+    for tree in (planned.program, planned.score_network):
+        leaves = [leaf for leaf in jax.tree.leaves(tree) if not isinstance(leaf, float | int)]
+        assert leaves
+        assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
+    assert planned.labels is None
+    assert planned.problem.output.shape == (2,)
+
+
+def test_a_program_may_ignore_its_labels():
+    planned = plan(em.Model(build, CLASSES, score_network=score(2)))
+    assert planned.labels == em.Labels([1, 1])
+    assert not planned.problem.output.labelled
+    given = plan(em.Model(build, CLASSES, score_network=score(2), labels=em.Labels([3, 1])))
+    assert given.labels == em.Labels([3, 1])
+
+
+def test_the_score_network_is_the_teachers_by_default():
+    denoiser = eqx.filter_eval_shape(score(), jax.random.key(0))
+    planned = plan(em.Model(build, denoiser))
+    assert jax.tree.structure(planned.score_network) == jax.tree.structure(denoiser)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "phrase"),
+    [
+        ({"labels": em.Labels([1, 1, 1]), "teacher": CLASSES, "score_network": score(2)}, RecipeError, "3 classes"),
+        ({"labels": em.Labels([1, 1]), "score_network": score()}, RecipeError, "takes no label"),
+        ({"teacher": CLASSES, "score_network": score()}, TeacherError, "None classes; the teacher has 2"),
+        ({"teacher": CLASSES, "score_network": score(3)}, TeacherError, "3 classes; the teacher has 2"),
+        ({}, TeacherError, "a GaussianMixture has none"),
+        ({"program": Free}, ProgramError, "`program` is the class Free"),
+    ],
+)
+def test_mistakes(fields, kind, phrase):
+    with pytest.raises(kind) as caught:
+        plan(em.Model(**{"program": build, "teacher": TEACHER, **fields}))
+    assert phrase in str(caught.value)
+
+
+def test_build_program_is_settled_by_its_key():
+    model = em.Model(build, TEACHER)
+    first, again = (build_program(model, TEACHER, jax.random.key(3)).weight for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.any(first == build_program(model, TEACHER, jax.random.key(4)).weight)

@@ -1,0 +1,64 @@
+"""Progress where there is no terminal: lines on standard error, and no absurd time left."""
+
+import re
+
+import pytest
+
+from pplemd import progress
+from pplemd.progress import Terminal
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test sets, and lines after every second."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 1.0)
+    return now
+
+
+def run(clock, total, done, seconds):
+    with Terminal().task("distil", total, ("pull",)) as task:
+        for each in done:
+            task.to(each)
+            task.show({"pull": 0.5, "other": 1.0})
+            clock[0] += seconds
+
+
+def test_time_left_leaves_compilation_out(clock, capsys):
+    with Terminal().task("distil", 100, ("pull",)) as task:
+        clock[0] += 60.0  # compiling
+        for step in range(1, 6):
+            task.to(step)
+            task.show({"pull": 0.5, "other": 1.0})
+            clock[0] += 2.0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines()[0] == "distil: 2 of 100, 3:16 left  pull 0.5"
+    assert said.err.splitlines()[-1] == "distil: 5 of 100, 3:10 left  pull 0.5"
+
+
+def test_a_resumed_run_counts_its_own_steps(clock, capsys):
+    run(clock, 4000, range(3901, 3905), 3.0)
+    assert "distil: 3,904 of 4,000, 4:48 left" in capsys.readouterr().err
+
+
+def test_shares_are_percentages_and_hours_are_shown(clock, capsys):
+    run(clock, 1.0, [0.001, 0.002], 10.0)
+    lines = capsys.readouterr().err
+    assert re.search(r"distil: 0 %, 2:46:\d\d left", lines)
+
+
+def test_preparation_is_told_after_a_while(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "PATIENCE_SECONDS", 0.01)
+    with Terminal().task("distil", 10) as task:
+        task._preparing.join()
+        task.to(1)
+    assert capsys.readouterr().err == "distil: getting ready\n"
+
+
+def test_short_work_is_silent(capsys):
+    with Terminal().task("distil", 10) as task:
+        for step in range(1, 11):
+            task.to(step)
+    assert capsys.readouterr() == ("", "")

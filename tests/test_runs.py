@@ -1,0 +1,210 @@
+"""A run in Python: one call, a folder that tells what happened, and what may be resumed."""
+
+import dataclasses
+import json
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+
+import pplemd as em
+from pplemd import runs
+from pplemd.checkpoint import RunFolder
+from pplemd.declared import declare_value
+from pplemd.drawing import draw_samples, save_samples
+from pplemd.errors import CheckpointError, DataError, DivergenceError, RecipeError
+from pplemd.narration import AbstractNarrator, SilentTask
+
+MEANS = np.array([[1.0, 0.0], [-1.0, 0.5], [0.0, 2.0]])
+SIGMAS = em.LogUniform(0.1, 3.0)
+
+
+class Tiny(em.Program):
+    net: em.networks.MLP
+
+    def __call__(self, label):
+        z = em.latent("z", dist.Normal(jnp.zeros(2), 1.0))
+        return em.generate("x", self.net(z, label))
+
+
+def score_network(key):
+    net = em.networks.ResidualMLP((2,), width=8, blocks=1, classes=3, key=key)
+    return em.Denoiser(net, sigma_data=1.4)
+
+
+MODEL = em.Model(
+    program=lambda teacher, key: Tiny(em.networks.MLP((2,), (2,), width=8, depth=1, classes=3, key=key)),
+    teacher=em.GaussianMixture(MEANS, 0.2, labels=True),
+    score_network=score_network,
+    labels=em.Labels([1, 2, 1]),
+    recipe=em.Recipe(
+        steps=12,
+        batch=8,
+        sigmas=SIGMAS,
+        log_every=5,
+        checkpoint_every=4,
+        chain=em.Chain(em.Langevin(0.01), length=1),
+        score=em.ScoreRecipe(sigmas=SIGMAS, updates=1),
+    ),
+    evaluation=em.metrics.MixtureEvaluation(MEANS, np.array([0.25, 0.5, 0.25]), 0.2, count=200),
+)
+
+
+class Heard(AbstractNarrator):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.sentences, self.titles = [], []
+
+    def say(self, sentence):
+        self.sentences.append(sentence)
+
+    def task(self, title, total, shown=()):
+        self.titles.append(title)
+        return _Nothing()
+
+
+class _Nothing:
+    def __enter__(self):
+        return SilentTask()
+
+    def __exit__(self, *error):
+        return None
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    return em.distil(MODEL, tmp_path_factory.mktemp("run") / "a", narrator=em.Silent())
+
+
+def test_one_call_leaves_a_run(outcome):
+    folder = RunFolder(outcome.folder)
+    lines = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [5, 10, 12]
+    assert all(np.isfinite(line["score_loss"]) for line in lines)
+    config = folder.read_config()
+    assert config["model"] == {"path": None, "sha256": None, "name": "model"}
+    assert config["recipe"]["chain"]["kernel"] == {"type": "Langevin", "step_size": 0.01}
+    assert set(config["environment"]) == {"pplemd", "jax", "python", "device", "system"}
+    assert folder.samples.is_file()
+    assert json.loads(folder.evaluation.read_text())["student"] == outcome.report.student
+    assert outcome.report.student["seconds_per_1000"] > 0
+    assert outcome.steps == 12
+    assert os.stat(folder.config).st_mode & 0o444 == 0o444 & ~current_umask()
+
+
+def current_umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_samples_are_settled_by_seed_and_label(outcome, tmp_path):
+    a = draw_samples(outcome.distilled, 12, label=1, seed=4)
+    b = draw_samples(outcome.distilled, 12, label=1, seed=4)
+    c = draw_samples(outcome.distilled, 12, label=1, seed=5)
+    np.testing.assert_array_equal(a.x, b.x)
+    assert not np.any(a.x == c.x)
+    assert a.x.shape == (12, 2)
+    assert list(a.label) == [1] * 12
+    save_samples(tmp_path / "a.npz", a, (2,))
+    save_samples(tmp_path / "a.png", a, (2,))
+    with np.load(tmp_path / "a.npz") as arrays:
+        np.testing.assert_array_equal(arrays["x"], a.x)
+    assert (tmp_path / "a.png").read_bytes()[1:4] == b"PNG"
+    with pytest.raises(DataError, match="ends in .png or .npz"):
+        save_samples(tmp_path / "a.gif", a, (2,))
+
+
+def test_labels_follow_the_prior(outcome):
+    count = 6000  # more than a chunk
+    drawn = draw_samples(outcome.distilled, count)
+    assert drawn.x.shape == (count, 2)
+    shares = np.bincount(drawn.label) / count
+    np.testing.assert_allclose(shares, [0.25, 0.5, 0.25], atol=4 * np.sqrt(0.25 / count))
+    net = outcome.distilled.program.net
+    assert net.classes == 3
+    with pytest.raises(RecipeError, match="classes 0 to 2"):
+        draw_samples(outcome.distilled, 3, label=3)
+
+
+def test_a_finished_run_is_judged_again(outcome):
+    before = (outcome.folder / "metrics.jsonl").read_bytes()
+    heard = Heard()
+    again = em.distil(MODEL, outcome.folder, resume=True, narrator=heard)
+    assert heard.titles == ["distil", "judge"]
+    assert (outcome.folder / "metrics.jsonl").read_bytes() == before
+    for name, value in outcome.report.student.items():
+        assert name == "seconds_per_1000" or again.report.student[name] == value
+    key = jax.random.key(0)
+    np.testing.assert_array_equal(again.distilled.sample(key, 5), outcome.distilled.sample(key, 5))
+
+
+def test_a_run_is_not_written_over(outcome):
+    with pytest.raises(CheckpointError, match="holds a run already"):
+        em.distil(MODEL, outcome.folder, narrator=em.Silent())
+
+
+@pytest.mark.parametrize(
+    ("changed", "phrase"),
+    [
+        (dataclasses.replace(MODEL, recipe=em.Recipe(steps=12)), "the recipe has changed"),
+        (dataclasses.replace(MODEL, teacher=em.teachers.ScoreFunction(lambda x, s, c: -x, (2,), 3)), "the teacher has"),
+    ],
+)
+def test_another_model_is_not_resumed(outcome, changed, phrase):
+    with pytest.raises(CheckpointError, match=phrase):
+        em.distil(changed, outcome.folder, resume=True, narrator=em.Silent())
+
+
+def test_a_resumed_run_keeps_its_recipe(outcome):
+    with pytest.raises(RecipeError, match="was started with no changes, and steps=3 was asked for"):
+        em.distil(MODEL, outcome.folder, overrides=("steps=3",), resume=True, narrator=em.Silent())
+
+
+def test_another_machine_is_told(outcome):
+    folder, heard = RunFolder(outcome.folder), Heard()
+    whole = folder.config.read_text()
+    config = json.loads(whole)
+    config["environment"]["jax"] = "0.0.1"
+    folder.config.write_text(json.dumps(config))
+    try:
+        runs.check_same(declare_value(MODEL), folder, heard.say)
+    finally:
+        folder.config.write_text(whole)
+    assert heard.sentences == ["note: this run was started with another jax; its last digits may differ."]
+
+
+def test_a_run_of_python_needs_a_file_to_be_loaded(outcome):
+    with pytest.raises(CheckpointError, match="from a model in Python"):
+        em.load(outcome.folder)
+
+
+def test_folders_are_numbered_and_found_again(tmp_path):
+    declared = declare_value(MODEL)
+    first = runs.new_folder(declared, tmp_path)
+    assert first.path == tmp_path / "model"
+    with pytest.raises(CheckpointError, match="there is no run of model"):
+        runs.newest_folder(declared, tmp_path)
+    runs.begin(declared, first)
+    second = runs.new_folder(declared, tmp_path)
+    assert second.path == tmp_path / "model-2"
+    runs.begin(declared, second)
+    os.utime(first.config, ns=(0, second.config.stat().st_mtime_ns + 10**9))
+    (tmp_path / "model-3").mkdir()
+    (tmp_path / "model-3" / "config.json").write_text("{")  # damaged: not a run of this model
+    other = dataclasses.replace(declared, name="model-4")
+    runs.begin(other, runs.new_folder(other, tmp_path))
+    assert runs.newest_folder(declared, tmp_path).path == first.path
+
+
+def test_a_teacher_of_nan_stops_with_a_diagnosis(tmp_path):
+    teacher = em.teachers.ScoreFunction(lambda x, sigma, label: x * jnp.nan, (2,), 3)
+    recipe = dataclasses.replace(MODEL.recipe, steps=100, patience=6)
+    model = dataclasses.replace(MODEL, teacher=teacher, recipe=recipe)
+    with pytest.raises(DivergenceError, match="last 10 updates before step 10 were skipped") as caught:
+        em.distil(model, tmp_path / "run", narrator=em.Silent())
+    assert "NaN" in str(caught.value)
