@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
+from rich.text import Text
 
 from pplemd.narration import AbstractNarrator, AbstractTask
 
@@ -38,15 +40,36 @@ class Terminal(AbstractNarrator):
 
 
 def _columns() -> tuple:
+    """Only the figures give way where the terminal is narrow."""
+
+    def fixed() -> Column:
+        return Column(no_wrap=True)
+
     return (
-        TextColumn("{task.description:<8}"),
-        BarColumn(bar_width=20),
-        TextColumn("{task.fields[done]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[figures]}"),
+        TextColumn("{task.description:<8}", table_column=fixed()),
+        BarColumn(bar_width=20, table_column=fixed()),
+        TextColumn("{task.fields[done]}", table_column=fixed()),
+        TimeElapsedColumn(table_column=fixed()),
+        _Left(table_column=fixed()),
+        _Shown(),
     )
+
+
+class _Left(ProgressColumn):
+    """The time left, where there is something to estimate it from."""
+
+    max_refresh = 0.5  # seconds: a figure that changes faster is not read
+
+    def render(self, task: Task) -> Text:
+        left = None if task.total is None else task.time_remaining
+        return Text("" if left is None else f"{_clock(left)} left")
+
+
+class _Shown(ProgressColumn):
+    """The figures, on one line."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["figures"], style="dim", no_wrap=True, overflow="ellipsis")
 
 
 class _Bar(AbstractTask):
@@ -66,7 +89,7 @@ class _Bar(AbstractTask):
 
     def to(self, done: int | float) -> None:
         if not self._started:  # the clock starts after the first step, which compiles; a resumed run starts further on
-            self._progress.reset(self._task, total=self._total, completed=int(done), figures="")
+            self._progress.reset(self._task, total=self._total, completed=int(done), done="", figures="")
             self._started = True
         self._progress.update(self._task, completed=done, done=_done(done, self._total))
 

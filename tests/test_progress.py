@@ -1,8 +1,11 @@
 """Progress where there is no terminal: lines on standard error, and no absurd time left."""
 
+import io
 import re
 
 import pytest
+
+from rich.console import Console
 
 from pplemd import progress
 from pplemd.progress import Terminal
@@ -62,3 +65,26 @@ def test_short_work_is_silent(capsys):
         for step in range(1, 11):
             task.to(step)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_terminal_shows_a_bar(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=screen, force_terminal=True, width=120))
+    with Terminal().task("distil", 4000, ("pull",)) as task:
+        for step in range(3901, 4001):
+            task.to(step)
+            task.show({"pull": 0.5, "other": 1.0})
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
+    states = [state for state in re.split(r"[\r\n]+", shown) if state.strip()]
+    assert "getting ready" in states[0]
+    assert re.search(r"distil +━{20} 4,000 of 4,000 0:00:0\d 0:00 left pull 0.5", states[-1])
+    assert "other" not in shown
+
+
+def test_a_terminal_shows_shares(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=screen, force_terminal=True, width=120))
+    with Terminal().task("judge", 1.0) as task:
+        for share in (0.25, 0.5, 1.0):
+            task.to(share)
+    assert "100 %" in screen.getvalue()
