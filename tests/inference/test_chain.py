@@ -46,8 +46,12 @@ class Bent(eqx.Module):
         return self.strength * (jnp.sum((x[:2] - jnp.sin(x[2])) ** 2) + jnp.tanh(x[0]))
 
 
+def stacked(u):
+    return jnp.append(u["x"], u["y"])
+
+
 def law(strength):
-    return TiltedLaw(lambda u: jnp.append(u["x"], u["y"]), Potential(Bent(jnp.asarray(strength))), log_normal)
+    return TiltedLaw(stacked, Potential(Bent(jnp.asarray(strength))), log_normal)
 
 
 @eqx.filter_jit

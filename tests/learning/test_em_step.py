@@ -137,9 +137,8 @@ def test_frozen_latents_come_back_as_they_were():
     assert float(jnp.abs(held.draw.residual.noise).max()) > 1e-2
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-def test_a_step_updates_everything_once(frozen):
-    step, program = labelled_step(frozen)
+def test_a_step_updates_everything_once():
+    step, program = labelled_step()
     before = step.init(program, OTHER)
     after, metrics = run(step, before, jax.random.key(3))
     assert jax.tree.structure(after) == jax.tree.structure(before)
@@ -185,8 +184,9 @@ def test_hierarchical_latents_move_and_their_scale_is_trained():
     assert {name: leaf.shape for name, leaf in batch.draw.position.latents.items()} == {"top": (16, 2), "low": (16, 2)}
     assert batch.labels is None
     assert min(float(jnp.abs(leaf).max()) for leaf in batch.draw.residual.latents.values()) > 1e-4
-    after, _ = run(step, step.init(program, plain), jax.random.key(6))
-    assert float(after.generator.module.spread) != -0.5
+    slope = eqx.filter_jit(eqx.filter_grad(m_step_loss, has_aux=True))
+    gradient, _ = slope(program, step.problem, batch, UniformWeight())
+    assert abs(float(gradient.spread)) > 1e-5
 
 
 SIGMA = jnp.array([0.5, 2.0, 1.0])
@@ -214,16 +214,22 @@ def test_m_step_ascends_along_the_pull(weighting):
     np.testing.assert_allclose(gradient.a, -(weights * pulls * np.array([1.0, -0.5, 2.0])).mean(), rtol=1e-5)
 
 
+@eqx.filter_jit
+def train(step, state, keys):
+    return jax.lax.scan(lambda current, key: (step(current, key)[0], None), state, keys)[0]
+
+
+LINE = trace(Line(jnp.ones(())), shape=(1,))
+
+
 @pytest.mark.parametrize("start", [0.3, 2.0])
 def test_a_scale_is_learned_and_the_score_network_follows(start):
     """Teacher N(0, 1), x = a z: a goes to 1 from both sides, and so does what the score network believes."""
-    program = Line(jnp.asarray(start))
     score = ScoreRecipe(optimiser=Adam(0.03), sigmas=SIGMAS, weighting=EDMWeight(1.0), updates=2)
     recipe = Recipe(steps=300, batch=256, chain=CHAIN, sigmas=SIGMAS, generator=Adam(0.02), score=score, ema=0.95)
-    step = EMStep(trace(program, shape=(1,)), GaussianMixture([[0.0]], 1.0), recipe, None)
-    state = step.init(program, LinearDenoiser(jnp.log(jnp.asarray(start))))
-    train = eqx.filter_jit(lambda s, key: jax.lax.scan(lambda c, k: (step(c, k)[0], None), s, key)[0])
-    state = train(state, jax.random.split(jax.random.key(7), 300))
+    step = EMStep(LINE, GaussianMixture([[0.0]], 1.0), recipe, None)
+    state = step.init(Line(jnp.asarray(start)), LinearDenoiser(jnp.log(jnp.asarray(start))))
+    state = train(step, state, jax.random.split(jax.random.key(7), 300))
     assert abs(abs(float(state.average.a)) - 1) < 0.1
     assert abs(float(jnp.exp(state.score.module.log_std)) - 1) < 0.15
     assert int(state.step) == 300

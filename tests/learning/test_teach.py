@@ -20,7 +20,7 @@ from pplemd.learning import (
     teach,
     teach_step,
 )
-from pplemd.networks import ResidualMLP
+from pplemd.networks import AbstractNetwork, ResidualMLP
 
 SIGMAS = LogUniform(0.05, 1.0)
 
@@ -38,10 +38,8 @@ STEPS = 150
 RECIPE = TeachRecipe(STEPS, 64, ScoreRecipe(Adam(5e-3), SIGMAS, updates=1), ema=0.95)
 
 
-def declared(classes=2, recipe=RECIPE, dropout=0.0):
-    return teach(
-        lambda key: ResidualMLP((2,), width=32, blocks=1, classes=classes, dropout=dropout, key=key), DATA, recipe
-    )
+def declared(classes=2, recipe=RECIPE):
+    return teach(lambda key: ResidualMLP((2,), width=32, blocks=1, classes=classes, key=key), DATA, recipe)
 
 
 def trained(taught):
@@ -85,15 +83,27 @@ def update(step, state, key):
     return step(state, key)
 
 
-def test_dropout_acts_while_training():
-    """One update from networks moved off their start, with and without dropout: the same draws, another loss."""
-    losses = []
-    for dropout in (0.0, 0.5):
-        taught = declared(dropout=dropout)
-        step = teach_step(taught)
-        moved = jax.tree.map(lambda leaf: leaf + 0.1, taught.build())
-        losses.append(float(update(step, step.init(moved), jax.random.key(5))[1]["loss"]))
-    assert losses[0] != losses[1]
+class Listener(AbstractNetwork):
+    """Notes whether it is given the randomness of dropout."""
+
+    weight: jax.Array
+    heard: list = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(static=True, default=(2,))
+    classes: int | None = eqx.field(static=True, default=None)
+
+    def __call__(self, x, time, label=None, key=None):
+        self.heard.append(key is not None)
+        return self.weight * x
+
+
+def test_dropout_acts_while_training_and_then_alone():
+    heard = []
+    taught = teach(lambda key: Listener(jnp.ones(()), heard), DATA, RECIPE)
+    step, denoiser = teach_step(taught), taught.build()
+    eqx.filter_eval_shape(step, step.init(denoiser), jax.random.key(5))
+    assert heard == [True]
+    denoiser.score(jnp.zeros(2), jnp.ones(()))
+    assert heard == [True, False]
 
 
 def test_an_update_moves_the_average_and_is_decided_by_its_key():
