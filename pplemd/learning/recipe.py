@@ -68,5 +68,7 @@ class Recipe(eqx.Module):
             value = getattr(self, name)
             if value < 1:
                 raise RecipeError(f"the recipe needs {name} >= 1; found {name}={value}.")
+        if not 0 <= self.seed < 2**32:  # what a JAX key takes
+            raise RecipeError(f"the recipe needs 0 <= seed < 2**32; found seed={self.seed}.")
         if not 0 <= self.ema < 1:
             raise RecipeError(f"the recipe needs 0 <= ema < 1; found ema={self.ema}.")
