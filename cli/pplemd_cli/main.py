@@ -61,6 +61,8 @@ def _code(error: Exception) -> int:
         return _mistake(f"--debug: {_first_line(error)}; the traceback above shows where.")
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return _mistake(f"not enough memory ({_first_line(error)}). Try a smaller batch, as in --set batch=32.")
+    if isinstance(error, OverflowError):
+        return _mistake(f"a number is too large for JAX ({_first_line(error)}). Check the recipe's batch and lengths.")
     traceback.print_exc()
     return _say("This is a bug in pplemd, or in the model file's own functions; please report it with the above.", BUG)
 

@@ -197,6 +197,8 @@ COMMANDS = {
     "foreign config": (["sample", "foreign"], ["was not written by pplemd"]),
     "missing model file": (["sample", "moved"], ["is gone", "--model FILE"]),
     "a teacher that is NaN": (["distill", "nan.py"], ["5 updates before step 5 were skipped", "returns NaN"]),
+    "a batch beyond reason": (["inspect", "RING", "--set", "batch=1e12"], ["too large", "batch"]),
+    "a seed beyond reason": (["distill", "RING", "--set", "seed=1e12"], ["seed < 2**32"]),
     "no such option": (["distill", "RING", "--stepz", "3"], ["No such option"]),
     "no such device": (["inspect", "RING", "--device", "abacus"], ["'abacus' is not one of"]),
 }
