@@ -1,5 +1,6 @@
 """A second process that runs the command line, as a user would start it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,23 @@ import pytest
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 MAIN = "from pplemd_cli.main import main; main()"
+
+
+DRIVER = """
+import contextlib, io, json, sys
+from pplemd_cli.main import main
+
+found = {}
+for name, arguments in json.load(sys.stdin).items():
+    out, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        try:
+            main(arguments)
+        except SystemExit as end:
+            code = end.code
+    found[name] = [code, out.getvalue(), error.getvalue()]
+print(json.dumps(found))
+"""
 
 
 class Shell:
@@ -45,6 +63,15 @@ class Shell:
         with self.start(*arguments) as process:
             out, error = process.communicate(timeout=120)
         return subprocess.CompletedProcess(arguments, process.returncode, out, error)
+
+    def drive(self, commands: dict[str, list[str]]) -> dict[str, list]:
+        """Exit code, output and errors of many commands, one after the other in one process."""
+        ended = subprocess.run(
+            [sys.executable, "-c", DRIVER],
+            input=json.dumps(commands), cwd=self.folder, env=self.environment, capture_output=True, text=True,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
 
 
 @pytest.fixture(scope="session")

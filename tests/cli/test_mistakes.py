@@ -1,8 +1,6 @@
 """What a mistake looks like: a message that names it, exit code 2, no traceback."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -115,32 +113,6 @@ BAD = {
     ),
 }
 
-DRIVER = """
-import contextlib, io, json, sys
-from pplemd_cli.main import main
-
-found = {}
-for name, arguments in json.load(sys.stdin).items():
-    out, error = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
-        try:
-            main(arguments)
-        except SystemExit as end:
-            code = end.code
-    found[name] = [code, out.getvalue(), error.getvalue()]
-print(json.dumps(found))
-"""
-
-
-def drive(shell, commands):
-    """Many commands in one process, without the type checks of the tests: what a user meets, and quickly."""
-    ended = subprocess.run(
-        [sys.executable, "-c", DRIVER],
-        input=json.dumps(commands), cwd=shell.folder, env=shell.environment, capture_output=True, text=True,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout)
-
 
 @pytest.fixture(scope="module")
 def met(new_shell):
@@ -148,7 +120,7 @@ def met(new_shell):
     shell = new_shell()
     for number, (text, _) in enumerate(BAD.values()):
         (shell.folder / f"model_{number}.py").write_text(text)
-    return drive(shell, {kind: ["inspect", f"model_{number}.py"] for number, kind in enumerate(BAD)})
+    return shell.drive({kind: ["inspect", f"model_{number}.py"] for number, kind in enumerate(BAD)})
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -214,8 +186,8 @@ def said(new_shell, ring):
     for name, text in {"damaged": "{", "foreign": "{}", "moved": json.dumps(gone)}.items():
         (shell.folder / name).mkdir()
         (shell.folder / name / "config.json").write_text(text)
-    return drive(
-        shell, {kind: [ring if part == "RING" else part for part in parts] for kind, (parts, _) in COMMANDS.items()}
+    return shell.drive(
+        {kind: [ring if part == "RING" else part for part in parts] for kind, (parts, _) in COMMANDS.items()}
     )
 
 

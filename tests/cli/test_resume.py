@@ -1,5 +1,6 @@
 """Runs that are killed, stopped or damaged, and go on: the same figures, byte for byte."""
 
+import json
 import random
 import shutil
 import signal
@@ -34,6 +35,12 @@ def begins(run: Path):
     return lambda: file.exists() and file.stat().st_mtime_ns != before
 
 
+def lines(run: Path) -> int:
+    """Lines of metrics so far."""
+    file = run / "metrics.jsonl"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
 def stop(process, number):
     """Send a signal; what the process said."""
     process.send_signal(number)
@@ -59,23 +66,35 @@ def whole(new_shell, ring):
     return shell.folder / "run"
 
 
+def moment(run: Path, process, chance: random.Random, number: int) -> None:
+    """Wait for a random moment of a process: of its preparation and compilation, or somewhere in its training."""
+    before, has_begun = lines(run), begins(run)
+    wait(has_begun, process)
+    if number == 0:
+        return  # before the first checkpoint
+    if number % 3 == 0:
+        time.sleep(chance.uniform(0.0, 1.0))
+        return
+    wanted = chance.randint(1, 5)
+    wait(lambda: lines(run) >= before + wanted, process)
+    time.sleep(chance.uniform(0.0, 0.1))
+
+
 def test_ten_kills_and_two_stops_change_nothing(shell, ring, whole):
-    run, chance, kills, newest = shell.folder / "run", random.Random(2405), 0, 0
+    run, chance, newest = shell.folder / "run", random.Random(2405), 0
     command = ("distill", ring, "--out", "run", "--resume", *LONG)
-    for _ in range(KILLS):
-        has_begun = begins(run)
+    for kill in range(KILLS):
         process = shell.start(*command)
-        wait(has_begun, process)
-        time.sleep(chance.uniform(0.0, 1.2))
+        moment(run, process, chance, kill)
         stop(process, signal.SIGKILL)
-        kills += process.returncode == -signal.SIGKILL
+        assert process.returncode == -signal.SIGKILL
         assert max(steps(run / "checkpoints"), default=0) >= newest
         newest = max(steps(run / "checkpoints"), default=0)
-    assert kills >= KILLS - 1
+    assert newest > 50
     for number in (signal.SIGINT, signal.SIGTERM):
-        has_begun = begins(run)
+        before = lines(run)
         process = shell.start(*command)
-        wait(has_begun, process)
+        wait(lambda before=before: lines(run) > before + 1, process)
         said = stop(process, number)
         assert process.returncode == 128 + number
         assert f"stopped after step {steps(run / 'checkpoints')[-1]} by {number.name}; it is saved" in said
@@ -92,19 +111,17 @@ def test_a_stop_before_the_loop_says_so(shell, ring):
     assert process.returncode == 130
 
 
-@pytest.mark.parametrize("moment", ["before the first checkpoint", "after the last"])
-def test_a_kill_at_either_end(shell, ring, moment):
+def test_a_kill_after_the_last_checkpoint(shell, ring):
     run = shell.folder / "run"
     process = shell.start("distill", ring, "--out", "run")
-    wait(begins(run) if moment.startswith("before") else (run / "checkpoints" / "30").exists, process)
+    wait((run / "checkpoints" / "30").exists, process)
     stop(process, signal.SIGKILL)
     assert not (run / "evaluation.json").exists()
     ended = shell.run("distill", ring, "--out", "run", "--resume", "--json")
     assert ended.returncode == 0, ended.stderr
     assert (run / "evaluation.json").exists()
-    assert [int(line.split()[1].rstrip(",")) for line in (run / "metrics.jsonl").read_text().splitlines()] == [
-        7, 14, 21, 28, 30,
-    ]  # fmt: skip
+    written = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert written == [7, 14, 21, 28, 30]
 
 
 def test_damaged_checkpoints(shell, ring, whole):
@@ -113,13 +130,10 @@ def test_damaged_checkpoints(shell, ring, whole):
     data = [path for path in (run / "checkpoints" / "500" / "state").rglob("*") if path.is_file()]
     largest = max(data, key=lambda path: path.stat().st_size)
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
-    found = shell.run("sample", "run", "-n", "4", "--json")
-    assert found.returncode == 0, found.stderr
-    assert "checkpoint 500" in found.stderr
-    assert "cannot be read" in found.stderr
-    assert '"step": 490' in found.stdout
     ended = shell.run("distill", ring, "--out", "run", "--resume", "--json")
     assert ended.returncode == 0, ended.stderr
+    assert "checkpoint 500" in ended.stderr
+    assert "cannot be read" in ended.stderr
     same(run, whole)
 
 
