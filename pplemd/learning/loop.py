@@ -105,7 +105,7 @@ def fit(
 ) -> Any:
     """Run a step until the schedule ends.
 
-    The key of step i is fold_in(key, i), so a run that goes on from a checkpoint is the run that was not stopped.
+    The key of step i is fold_in(key, i): a run that goes on from a checkpoint is the run that was not stopped.
 
     Args:
         step: (state, key) -> (state, metrics), pure; compiled once here.
@@ -120,10 +120,9 @@ def fit(
 
     Raises:
         Interrupted: after SIGINT or SIGTERM, once the state is saved.
-        DivergenceError: after `patience` skipped updates in a row.
+        DivergenceError: at the first report after `patience` skipped updates in a row.
     """
-    advance = _compiled(step)
-    window = first_window(step, state, key)
+    advance, window = _compiled(step), first_window(step, state, key)
     found = None if checkpoints is None else checkpoints.latest(window, watcher.note)
     done, window = found or (0, window)
     watcher.begin(done)
@@ -134,9 +133,7 @@ def fit(
             watcher.advance(done)
             window = _keep_up(done, window, schedule, watcher)
             stopping = bool(received) and done < schedule.steps
-            if checkpoints is not None and (
-                stopping or done == schedule.steps or done % schedule.checkpoint_every == 0
-            ):
+            if checkpoints is not None and (stopping or _due(done, schedule.checkpoint_every, schedule)):
                 checkpoints.save(done, window)
             if stopping:
                 raise Interrupted(done, received[0])
@@ -162,14 +159,19 @@ def _compiled(step: Step) -> Callable:
 
 def _keep_up(done: int, window: Window, schedule: Schedule, watcher: Watcher) -> Window:
     """Report, stop where stuck, and draw, where it is time; the sums start again after a report."""
-    if done % schedule.log_every == 0 or done == schedule.steps:
+    if _due(done, schedule.log_every, schedule):
         count = int(window.count)
         watcher.report(done, {name: float(total) / count for name, total in window.sums.items()})
         window = Window(window.state, jax.tree.map(jnp.zeros_like, window.sums), jnp.zeros_like(window.count))
         _stop_if_stuck(done, window.state, schedule.patience)
-    if done % schedule.sample_every == 0 or done == schedule.steps:
+    if _due(done, schedule.sample_every, schedule):
         watcher.picture(done, window.state)
     return window
+
+
+def _due(done: int, every: int, schedule: Schedule) -> bool:
+    """Whether it is time for what happens every so many steps, and at the end."""
+    return done % every == 0 or done == schedule.steps
 
 
 def _stop_if_stuck(done: int, state: AbstractState, patience: int) -> None:
