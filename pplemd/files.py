@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file: to a hidden neighbour, flushed to the disk, then renamed; a reader sees the old file or the new one.
+    """Write a file: a hidden neighbour, flushed to the disk, then renamed; a reader sees the old file or the new one.
 
     Raises:
         OSError: where it cannot be written; an older file stays as it is.

@@ -6,7 +6,7 @@ import pplemd as em
 from pplemd.errors import RecipeError
 from pplemd.override import as_data, check_fields, override
 
-RECIPE = em.Recipe(sigmas=em.CoarseToFine((1.0, 6.0), (0.1, 2.5), 0.7))
+RECIPE = em.Recipe(steps=2000, batch=128, ema=0.995, sigmas=em.CoarseToFine((1.0, 6.0), (0.1, 2.5), 0.7))
 
 TABLE = [
     ("steps=500", lambda r: r.steps, 500),
@@ -74,10 +74,10 @@ def test_as_data_names_types_and_nothing_of_this_process():
 def test_check_fields():
     check_fields(RECIPE, "recipe")
     check_fields(em.Recipe(chain=em.Chain(em.HMC(0.1), length=2)), "recipe")
-    wrong = override(RECIPE, [])
-    object.__setattr__(wrong.score, "updates", 2.5)
-    try:
-        with pytest.raises(RecipeError, match="recipe.score.updates is 2.5"):
-            check_fields(wrong, "recipe")
-    finally:
-        object.__setattr__(wrong.score, "updates", 2)
+    wrong = override(RECIPE, ["steps=2000", "generator.b1=0.0"])  # copies, to be spoilt behind the type check's back
+    object.__setattr__(wrong.generator, "b1", "none")
+    with pytest.raises(RecipeError, match="recipe.generator.b1 is 'none'"):
+        check_fields(wrong, "recipe")
+    object.__setattr__(wrong, "generator", "adam")
+    with pytest.raises(RecipeError, match="recipe.generator is 'adam'.*Optimiser"):
+        check_fields(wrong, "recipe")
