@@ -39,7 +39,8 @@ ring = em.Model(
         chain=em.Chain(em.Langevin(em.Coordinates(noise=0.4**2, latents=0.004**2)), length=1),
         frozen=True,
         generator=em.Adam(learning_rate=2e-3, final=0.05),
-        score=em.ScoreRecipe(optimiser=em.Adam(learning_rate=3e-3, final=0.05), sigmas=sigmas, updates=2),
+        score=em.ScoreRecipe(em.Adam(learning_rate=3e-3, final=0.05), sigmas),
+        ema=0.995,
     ),
     evaluation=em.metrics.MixtureEvaluation(means, weights, std),
 )

@@ -96,7 +96,7 @@ def _footprint(plan: Plan) -> dict[str, Any]:
             "flops_per_step": operations(call, *arguments),
             "chains": recipe.batch,
             "kernel_steps_per_chain": recipe.chain.length,
-            "score_updates": recipe.score.updates,
+            "score_updates": recipe.score_updates,
         },
     }
 

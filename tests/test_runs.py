@@ -47,7 +47,8 @@ MODEL = em.Model(
         log_every=5,
         checkpoint_every=4,
         chain=em.Chain(em.Langevin(0.01), length=1),
-        score=em.ScoreRecipe(sigmas=SIGMAS, updates=1),
+        score=em.ScoreRecipe(sigmas=SIGMAS),
+        score_updates=1,
     ),
     evaluation=em.metrics.MixtureEvaluation(MEANS, np.array([0.25, 0.5, 0.25]), 0.2, count=200),
 )

@@ -115,7 +115,7 @@ class EMStep(eqx.Module):
 
     @property
     def _score_optimiser(self) -> optax.GradientTransformation:
-        return guarded(self.recipe.score.optimiser, self.recipe.steps * self.recipe.score.updates)
+        return guarded(self.recipe.score.optimiser, self.recipe.steps * self.recipe.score_updates)
 
     def _update_score(
         self, score: Learner, program: Program, key: PRNGKeyArray, progress: Array
@@ -133,7 +133,7 @@ class EMStep(eqx.Module):
             return descend(current, gradient, self._score_optimiser), loss
 
         losses = []
-        for update_key in jax.random.split(key, recipe.updates):
+        for update_key in jax.random.split(key, self.recipe.score_updates):
             score, loss = update(score, update_key)
             losses.append(loss)
         return score, jnp.mean(jnp.stack(losses))

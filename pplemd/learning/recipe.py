@@ -15,17 +15,11 @@ class ScoreRecipe(eqx.Module):
         optimiser: its optimiser.
         sigmas: noise levels that it is trained at.
         weighting: loss weight by sigma; by default EDM's for the denoiser's own sigma_data.
-        updates: updates for each update of the generator (1 to 10 in the literature).
     """
 
-    optimiser: AbstractOptimiser = Adam(learning_rate=5e-4)
-    sigmas: AbstractSigmas = LogNormal()
+    optimiser: AbstractOptimiser = Adam(learning_rate=2e-3, final=0.02)
+    sigmas: AbstractSigmas = LogNormal(mean=-0.8, std=1.2)
     weighting: AbstractWeighting | None = None
-    updates: int = 2
-
-    def __check_init__(self):
-        if self.updates < 1:
-            raise RecipeError(f"the score network needs at least one update a step; found updates={self.updates}.")
 
 
 class Recipe(eqx.Module):
@@ -40,6 +34,7 @@ class Recipe(eqx.Module):
         weighting: v(sigma) of the M-step; uniform is w(sigma) = sigma^2 on the KL.
         generator: optimiser of the program's networks.
         score: training of the student's score network.
+        score_updates: its updates for each update of the generator (1 to 10 in the literature).
         ema: decay of the averaged program that is sampled and evaluated.
         seed: seed of everything random.
         log_every: steps between lines of metrics.jsonl.
@@ -48,15 +43,16 @@ class Recipe(eqx.Module):
         patience: skipped updates in a row after which the run stops.
     """
 
-    steps: int = 2000
-    batch: int = 128
-    sigmas: AbstractSigmas = LogNormal()
+    steps: int = 6000
+    batch: int = 64
+    sigmas: AbstractSigmas = LogNormal(mean=-0.8, std=1.2)
     chain: Chain = Chain(Langevin(Coordinates(noise=0.4**2, latents=0.004**2)), length=4)
     frozen: bool = False
     weighting: AbstractWeighting = UniformWeight()
-    generator: AbstractOptimiser = Adam(learning_rate=3e-4)
+    generator: AbstractOptimiser = Adam(learning_rate=1e-3, final=0.02)
     score: ScoreRecipe = ScoreRecipe()
-    ema: float = 0.995
+    score_updates: int = 2
+    ema: float = 0.998
     seed: int = 0
     log_every: int = 50
     sample_every: int = 500
@@ -64,7 +60,7 @@ class Recipe(eqx.Module):
     patience: int = 20
 
     def __check_init__(self):
-        for name in ("steps", "batch", "log_every", "sample_every", "checkpoint_every", "patience"):
+        for name in ("steps", "batch", "score_updates", "log_every", "sample_every", "checkpoint_every", "patience"):
             value = getattr(self, name)
             if value < 1:
                 raise RecipeError(f"the recipe needs {name} >= 1; found {name}={value}.")

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.data import Dataset
+from pplemd.diffusion import LogNormal
 from pplemd.errors import DataError, RecipeError
 from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.loop import AbstractState
@@ -26,14 +27,14 @@ class TeachRecipe(eqx.Module):
     Attributes:
         steps: updates.
         batch: images per update.
-        score: optimiser, noise levels and weighting; its `updates` says nothing here.
+        score: optimiser, noise levels and weighting.
         ema: decay of the average that becomes the teacher.
         seed: seed of initialisation, batches and noise.
     """
 
-    steps: int = 4000
-    batch: int = 256
-    score: ScoreRecipe = ScoreRecipe(optimiser=Adam(learning_rate=1e-3, warmup=200, final=0.0), updates=1)
+    steps: int = 5000
+    batch: int = 128
+    score: ScoreRecipe = ScoreRecipe(Adam(learning_rate=1e-3, warmup=200, final=0.0), LogNormal())
     ema: float = 0.999
     seed: int = 0
 

@@ -50,7 +50,8 @@ def library():
         batch=BATCH,
         chain=em.Chain(em.Langevin(em.Coordinates(GAMMA_EPS, GAMMA_Z)), LENGTH),
         generator=em.Adam(RATE, clip=0.0),
-        score=em.ScoreRecipe(em.Adam(SCORE_RATE, clip=0.0), updates=UPDATES),
+        score=em.ScoreRecipe(em.Adam(SCORE_RATE, clip=0.0)),
+        score_updates=UPDATES,
         ema=EMA,
     )
     step = EMStep(trace(program, shape=SHAPE), teacher, recipe, None)

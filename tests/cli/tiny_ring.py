@@ -33,7 +33,8 @@ tiny = em.Model(
         checkpoint_every=10,
         sample_every=10_000,
         chain=em.Chain(em.Langevin(em.Coordinates(noise=0.16, latents=0.01)), length=1),
-        score=em.ScoreRecipe(sigmas=sigmas, updates=1),
+        score=em.ScoreRecipe(sigmas=sigmas),
+        score_updates=1,
     ),
     evaluation=em.metrics.MixtureEvaluation(means, np.full(4, 0.25), 0.2, count=500),
 )

@@ -95,7 +95,7 @@ class Centres(AbstractDenoiser):
 
 TEACHER = Centres(jnp.array([[1.0, 0.0], [9.0, 9.0], [-1.0, 0.5]]), jnp.asarray(-0.7))
 OTHER = noisy(TEACHER)
-SCORE = ScoreRecipe(sigmas=SIGMAS, weighting=EDMWeight(0.8), updates=2)
+SCORE = ScoreRecipe(sigmas=SIGMAS, weighting=EDMWeight(0.8))
 
 
 @cache
@@ -225,7 +225,7 @@ LINE = trace(Line(jnp.ones(())), shape=(1,))
 @pytest.mark.parametrize("start", [0.3, 2.0])
 def test_a_scale_is_learned_and_the_score_network_follows(start):
     """Teacher N(0, 1), x = a z: a goes to 1 from both sides, and so does what the score network believes."""
-    score = ScoreRecipe(optimiser=Adam(0.03), sigmas=SIGMAS, weighting=EDMWeight(1.0), updates=2)
+    score = ScoreRecipe(optimiser=Adam(0.03), sigmas=SIGMAS, weighting=EDMWeight(1.0))
     recipe = Recipe(steps=300, batch=256, chain=CHAIN, sigmas=SIGMAS, generator=Adam(0.02), score=score, ema=0.95)
     step = EMStep(LINE, GaussianMixture([[0.0]], 1.0), recipe, None)
     state = step.init(Line(jnp.asarray(start)), LinearDenoiser(jnp.log(jnp.asarray(start))))

@@ -66,7 +66,9 @@ def exact(a, sigma, gammas, length, initial=True, injected=True):
     """E[-sigma z_K (eps_K - nu_K)], by the covariance of the linear chain."""
     gamma_eps, gamma_z = gammas
     slope = 1 / (a**2 + sigma**2) - 1 / (1 + sigma**2)  # Ds = slope * x_sigma, x_sigma = a z + sigma eps
-    drift = np.array([[sigma**2 * slope - 1, sigma * a * slope, 0], [sigma * a * slope, a**2 * slope - 1, 0], [0, 0, -1]])
+    drift = np.array(
+        [[sigma**2 * slope - 1, sigma * a * slope, 0], [sigma * a * slope, a**2 * slope - 1, 0], [0, 0, -1]]
+    )
     step = np.eye(3) + np.diag([gamma_eps, gamma_z, gamma_eps]) @ drift
     kick = np.array([[np.sqrt(2 * gamma_eps), 0], [0, np.sqrt(2 * gamma_z)], [injected * np.sqrt(2 * gamma_eps), 0]])
     start = np.array([[1, 0], [0, 1], [float(initial), 0]])

@@ -101,9 +101,9 @@ def test_recipe_refuses_an_average_that_is_none(ema):
         TeachRecipe(ema=ema)
 
 
-def test_score_recipe_refuses_no_updates():
-    with pytest.raises(RecipeError, match="updates=0"):
-        ScoreRecipe(updates=0)
+def test_recipe_refuses_no_score_updates():
+    with pytest.raises(RecipeError, match="score_updates=0"):
+        Recipe(score_updates=0)
 
 
 @pytest.mark.parametrize("options", [{"steps": 0}, {"batch": 0}], ids=str)

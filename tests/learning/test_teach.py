@@ -35,7 +35,7 @@ def points(count, seed):
 
 DATA = Dataset(points(400, 0), points(400, 1), classes=2)
 STEPS = 150
-RECIPE = TeachRecipe(STEPS, 64, ScoreRecipe(Adam(5e-3), SIGMAS, updates=1), ema=0.95)
+RECIPE = TeachRecipe(STEPS, 64, ScoreRecipe(Adam(5e-3), SIGMAS), ema=0.95)
 
 
 def declared(classes=2, recipe=RECIPE):
