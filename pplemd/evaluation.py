@@ -88,13 +88,7 @@ def evaluate(
     advance(0.95)
     of_student = _measured(measure, from_student, "student")
     advance(1.0)
-    return Report(
-        floor,
-        {**of_teacher, "seconds_per_1000": from_teacher.seconds_per_1000},
-        {**of_student, "seconds_per_1000": from_student.seconds_per_1000},
-        count,
-        seed,
-    )
+    return Report(floor, of_teacher, of_student, count, seed)
 
 
 def _measured(measure, drawn: Drawn, who: str) -> dict[str, float]:
@@ -104,7 +98,7 @@ def _measured(measure, drawn: Drawn, who: str) -> dict[str, float]:
             f"{bad} of {len(drawn.x)} samples of the {who} are not finite, so they cannot be judged. "
             "The run has diverged: distil again with a smaller learning rate or E-step step size."
         )
-    return measure.measure(drawn.x)
+    return {**measure.measure(drawn.x), "seconds_per_1000": drawn.seconds_per_1000}
 
 
 def draw(

@@ -4,7 +4,6 @@ import io
 import re
 
 import pytest
-
 from rich.console import Console
 
 from pplemd import progress

@@ -13,7 +13,7 @@ def distill(
     model: options.ModelFile,
     program: options.ProgramName = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run folder; by default a new one in runs/.", show_default=False)
+        Path | None, typer.Option(help="The run folder; else a new one in runs/.", show_default=False)
     ] = None,
     overrides: options.Overrides = None,
     steps: Annotated[int | None, typer.Option(help="EM steps, the same as --set steps=N.", show_default=False)] = None,
@@ -49,5 +49,4 @@ def distill(
         show.as_json({"run": run, "steps": outcome.steps, **figures, "seconds": seconds})
         return
     show.report(figures)
-    print(f"{seconds:.0f} s in all. {run} holds the run; draw from it by")
-    print(f"    pplemd sample {run}")
+    print(f"{seconds:.0f} s in all. {run} holds the run; draw from it by\n    pplemd sample {run}")

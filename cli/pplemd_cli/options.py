@@ -21,9 +21,7 @@ Overrides = Annotated[
         show_default=False,
     ),
 ]
-Seed = Annotated[
-    int | None, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.", show_default=False)
-]
+Seed = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output, for programs.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Stop at the first NaN, and show tracebacks of mistakes.")]
 OtherFile = Annotated[

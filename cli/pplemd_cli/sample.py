@@ -54,7 +54,5 @@ def sample(
     samples = drawing.draw_samples(loaded.distilled, count, label, seed or 0, told)
     drawing.save_samples(target, samples, loaded.distilled.problem.output.shape)
     rate = round(samples.per_second)
-    if json:
-        show.as_json({"out": str(target), "count": count, "step": loaded.step, "per_second": rate})
-    else:
-        print(f"{target}: {count:,} samples of step {loaded.step:,}, {rate:,} a second")
+    line = f"{target}: {count:,} samples of step {loaded.step:,}, {rate:,} a second"
+    show.either(json, {"out": str(target), "count": count, "step": loaded.step, "per_second": rate}, line)

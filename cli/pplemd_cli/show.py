@@ -27,6 +27,14 @@ def as_json(value: Any) -> None:
     print(json.dumps(finite(value), indent=2))
 
 
+def either(json_wanted: bool, value: Any, line: str) -> None:
+    """A value for programs, or a line for people."""
+    if json_wanted:
+        as_json(value)
+    else:
+        print(line)
+
+
 def table(title: str, *headings: str) -> Table:
     """An empty table in the style of all of them."""
     made = Table(title=f"[bold not italic]{title}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
