@@ -43,8 +43,7 @@ def distill(
     changes += [f"{name}={value}" for name, value in (("steps", steps), ("seed", seed)) if value is not None]
     with stops.saved("Go on with the same command and --resume."):
         outcome = distil(model, out, name=program, overrides=tuple(changes), resume=resume)
-    run, seconds = str(outcome.folder), round(outcome.seconds, 1)
-    figures = dataclasses.asdict(outcome.report)
+    run, seconds, figures = str(outcome.folder), round(outcome.seconds, 1), dataclasses.asdict(outcome.report)
     if json:
         show.as_json({"run": run, "steps": outcome.steps, **figures, "seconds": seconds})
         return
