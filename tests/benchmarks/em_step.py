@@ -1,7 +1,7 @@
 """The whole EM step against a bare loop of the same mathematics, written by hand for this one program.
 
-Run by hand, not by pytest: `python tests/benchmarks/em_step.py [--json]`. Both are compiled, then run in turn, so that a
-machine whose speed drifts slows both; the figure is the median of the ratios of neighbouring pairs.
+Run by hand, not by pytest: `python tests/benchmarks/em_step.py [--json]`. Both are compiled, then run in turn, so
+that a machine whose speed drifts slows both; the figure is the median of the ratios of neighbouring pairs.
 """
 
 import argparse

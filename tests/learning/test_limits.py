@@ -157,7 +157,7 @@ class Curved(em.Program):
 
 
 def test_one_frozen_step_is_diff_instruct_to_six_digits():
-    """On a nonlinear generator: gamma_eps times the gradient of w(sigma) Ds . g(z), w = sigma^2, with the same draws."""
+    """On a nonlinear generator: gamma_eps times the gradient of w(sigma) Ds . g(z), w = sigma^2."""
     with jax.enable_x64(True):
         key_net, key_score, key_run = jax.random.split(jax.random.key(0), 3)
         teacher = doubled(em.GaussianMixture(np.array([[1.0, 0.0, 0.5], [-1.0, 0.5, 0.0]]), 0.4))

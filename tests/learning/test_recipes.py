@@ -8,7 +8,7 @@ import pytest
 
 from pplemd.errors import RecipeError
 from pplemd.inference import Chain, Langevin
-from pplemd.learning import Adam, Labels, Optax, Recipe, ScoreRecipe, TeachRecipe, uniform_labels
+from pplemd.learning import Adam, Labels, Optax, Recipe, TeachRecipe, uniform_labels
 
 
 def rates(optimiser, steps):
