@@ -12,7 +12,6 @@ from pplemd.inference import Coordinates, Draw, Student, emd_law
 from pplemd.learning.labels import Labels
 from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.loop import AbstractState
-from pplemd.learning.optimisers import guarded
 from pplemd.learning.recipe import Recipe
 from pplemd.learning.score_matching import noised_loss
 from pplemd.teachers import AbstractDenoiser, AbstractTeacher
@@ -111,11 +110,11 @@ class EMStep(eqx.Module):
 
     @property
     def _generator_optimiser(self) -> optax.GradientTransformation:
-        return guarded(self.recipe.generator, self.recipe.steps)
+        return self.recipe.generator.transformation(self.recipe.steps)
 
     @property
     def _score_optimiser(self) -> optax.GradientTransformation:
-        return guarded(self.recipe.score.optimiser, self.recipe.steps * self.recipe.score_updates)
+        return self.recipe.score.optimiser.transformation(self.recipe.steps * self.recipe.score_updates)
 
     def _update_score(
         self, score: Learner, program: Program, key: PRNGKeyArray, progress: Array

@@ -12,26 +12,21 @@ class Learner(eqx.Module):
 
     Attributes:
         module: what is trained; its inexact arrays are the parameters.
-        memory: the optimiser's state, an Optax apply_if_finite state.
+        memory: the optimiser's state.
+        skipped: updates skipped so far because their gradient was not finite.
+        skipped_in_a_row: updates skipped since the last good one.
     """
 
     module: PyTree
-    memory: optax.ApplyIfFiniteState
-
-    @property
-    def skipped(self) -> Int[Array, ""]:
-        """Updates skipped so far because their gradient was not finite."""
-        return self.memory.total_notfinite
-
-    @property
-    def skipped_in_a_row(self) -> Int[Array, ""]:
-        """Updates skipped since the last good one."""
-        return self.memory.notfinite_count
+    memory: optax.OptState
+    skipped: Int[Array, ""]
+    skipped_in_a_row: Int[Array, ""]
 
 
 def learner(module: PyTree, optimiser: optax.GradientTransformation) -> Learner:
     """A module about to be trained: a copy, since the loop donates its buffers and a teacher may share them."""
-    return Learner(copied(module), optimiser.init(eqx.filter(module, eqx.is_inexact_array)))
+    memory = optimiser.init(eqx.filter(module, eqx.is_inexact_array))
+    return Learner(copied(module), memory, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
 
 def copied(module: PyTree) -> PyTree:
@@ -40,11 +35,27 @@ def copied(module: PyTree) -> PyTree:
 
 
 def descend(current: Learner, gradient: PyTree, optimiser: optax.GradientTransformation) -> Learner:
-    """One update of the module's parameters against a gradient of the module's structure."""
+    """One update of the module's parameters; skipped and counted where the gradient's norm is not finite.
+
+    A skipped update leaves the parameters as they are, and is a gradient of zero to the optimiser's memory. Selecting
+    zeros fuses into the update; restoring the memory, as optax.apply_if_finite does, copies it at every step.
+
+    Args:
+        current: the module and its optimiser's state.
+        gradient: a gradient of the module's structure.
+        optimiser: the Optax transformation that the learner was made with.
+    """
     parameters = eqx.filter(current.module, eqx.is_inexact_array)
+    finite = jnp.isfinite(optax.tree.norm(gradient))
+
+    def unless_skipped(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), tree)
+
     with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer count
-        updates, memory = optimiser.update(gradient, current.memory, parameters)
-    return Learner(eqx.apply_updates(current.module, updates), memory)
+        updates, memory = optimiser.update(unless_skipped(gradient), current.memory, parameters)
+    module = eqx.apply_updates(current.module, unless_skipped(updates))
+    skipped = jnp.where(finite, 0, 1)
+    return Learner(module, memory, current.skipped + skipped, skipped * (current.skipped_in_a_row + 1))
 
 
 def average(average_so_far: PyTree, module: PyTree, decay: Float[Array, ""] | float) -> PyTree:

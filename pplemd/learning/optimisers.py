@@ -7,8 +7,6 @@ import optax
 
 from pplemd.errors import RecipeError
 
-SKIP_WITHOUT_END = 2**31 - 1  # optax.apply_if_finite gives in after this many: never; the loop stops the run before
-
 
 class AbstractOptimiser(eqx.Module):
     """A declared optimiser."""
@@ -72,8 +70,3 @@ class Optax(AbstractOptimiser):
     def transformation(self, steps: int) -> optax.GradientTransformation:
         """The transformation that was given."""
         return self.given
-
-
-def guarded(optimiser: AbstractOptimiser, steps: int) -> optax.GradientTransformation:
-    """The optimiser, with every update skipped and counted whose gradient is not finite."""
-    return optax.apply_if_finite(optimiser.transformation(steps), max_consecutive_errors=SKIP_WITHOUT_END)

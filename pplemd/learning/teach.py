@@ -14,7 +14,7 @@ from pplemd.diffusion import LogNormal
 from pplemd.errors import DataError, RecipeError
 from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.loop import AbstractState
-from pplemd.learning.optimisers import Adam, guarded
+from pplemd.learning.optimisers import Adam
 from pplemd.learning.recipe import ScoreRecipe
 from pplemd.learning.score_matching import noised_loss
 from pplemd.networks import AbstractNetwork
@@ -125,7 +125,7 @@ class TeachStep(eqx.Module):
 
     def init(self, denoiser: Denoiser) -> TeachState:
         """The state before the first update."""
-        optimiser = guarded(self.recipe.score.optimiser, self.recipe.steps)
+        optimiser = self.recipe.score.optimiser.transformation(self.recipe.steps)
         return TeachState(jnp.zeros((), jnp.int32), learner(denoiser, optimiser), copied(denoiser))
 
     def __call__(self, state: TeachState, key: PRNGKeyArray) -> tuple[TeachState, dict[str, Float[Array, ""]]]:
@@ -143,7 +143,7 @@ class TeachStep(eqx.Module):
             state.step / recipe.steps,
             dropout=True,
         )
-        denoiser = descend(state.denoiser, gradient, guarded(recipe.score.optimiser, recipe.steps))
+        denoiser = descend(state.denoiser, gradient, recipe.score.optimiser.transformation(recipe.steps))
         averaged = average(state.average, denoiser.module, warmed(recipe.ema, state.step))
         return TeachState(state.step + 1, denoiser, averaged), {"loss": loss}
 
