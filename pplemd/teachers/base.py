@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import equinox as eqx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from pplemd.diffusion import score_from_denoised
+
 
 class AbstractTeacher(eqx.Module):
     """A prior q(x), known through the score of its noised law q_sigma, x_sigma = x + sigma * eps.
@@ -64,3 +66,12 @@ class AbstractDenoiser(AbstractTeacher):
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "..."]:
         """Posterior mean of x for one x_sigma; a key is the randomness of training (dropout), None otherwise."""
+
+    def score(
+        self,
+        x_sigma: Float[Array, "..."],
+        sigma: Float[Array, ""],
+        label: Int[Array, ""] | None = None,
+    ) -> Float[Array, "..."]:
+        """(D - x_sigma) / sigma^2, by Tweedie's formula."""
+        return score_from_denoised(self.denoise(x_sigma, sigma, label), x_sigma, sigma)

@@ -3,7 +3,7 @@
 import equinox as eqx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from pplemd.diffusion import precondition, score_from_denoised
+from pplemd.diffusion import precondition
 from pplemd.networks import AbstractNetwork
 from pplemd.teachers.base import AbstractDenoiser
 
@@ -43,12 +43,3 @@ class Denoiser(AbstractDenoiser):
         """Posterior mean of x given x_sigma, by the network."""
         at = precondition(sigma, self.sigma_data)
         return at.skip * x_sigma + at.out * self.network(at.scale_in * x_sigma, at.noise, label, key)
-
-    def score(
-        self,
-        x_sigma: Float[Array, "..."],
-        sigma: Float[Array, ""],
-        label: Int[Array, ""] | None = None,
-    ) -> Float[Array, "..."]:
-        """(D - x_sigma) / sigma^2."""
-        return score_from_denoised(self.denoise(x_sigma, sigma, label), x_sigma, sigma)

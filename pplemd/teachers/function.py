@@ -5,7 +5,6 @@ from collections.abc import Callable
 import equinox as eqx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from pplemd.diffusion import score_from_denoised
 from pplemd.teachers.base import AbstractDenoiser, AbstractTeacher
 
 
@@ -56,15 +55,6 @@ class DenoiserFunction(AbstractDenoiser):
     ) -> Float[Array, "..."]:
         """The user's denoiser."""
         return _call(self.function, x_sigma, sigma, label)
-
-    def score(
-        self,
-        x_sigma: Float[Array, "..."],
-        sigma: Float[Array, ""],
-        label: Int[Array, ""] | None = None,
-    ) -> Float[Array, "..."]:
-        """(D - x_sigma) / sigma^2."""
-        return score_from_denoised(self.denoise(x_sigma, sigma, label), x_sigma, sigma)
 
 
 def _call(function: Callable, x_sigma: Array, sigma: Array, label: Array | None) -> Array:
