@@ -2,6 +2,7 @@
 
 Source: the test problem of mode-covering samplers; weights 1:2:3:4:4:3:2:1, radius 4, standard deviation 0.15.
 Command: pplemd distill models/ring.py
+Expect: not measured.
 """
 
 import jax.numpy as jnp

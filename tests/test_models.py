@@ -1,0 +1,46 @@
+"""The files of models/ and the README's model run as they stand, for a few steps."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pplemd as em
+from pplemd.declared import declare
+from pplemd.model import plan
+
+ROOT = Path(__file__).parents[1]
+MODELS = sorted((ROOT / "models").glob("*.py"))
+SHORT = ("steps=2", "batch=4", "teacher.steps=2", "teacher.batch=4")
+
+
+@pytest.fixture
+def fresh_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("PPLEMD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_each_file_says_how_it_is_run_and_what_to_expect(path):
+    text = path.read_text()
+    assert f"Command: pplemd distill models/{path.name}" in text
+    assert "Source: " in text
+    assert "Expect: " in text
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_each_file_distils(path, fresh_cache):
+    overrides = SHORT if "em.teach(" in path.read_text() else SHORT[:2]
+    outcome = em.distil(path, "run", overrides=overrides, narrator=em.Silent())
+    assert outcome.steps == 2
+    assert set(outcome.report.student) == set(outcome.report.teacher) >= set(outcome.report.floor)
+    assert all(np.isfinite(list(outcome.report.student.values())))
+    assert Path("run/samples.png").stat().st_size > 0
+
+
+def test_the_readme_s_model_is_one(tmp_path):
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    (tmp_path / "readme.py").write_text(block)
+    planned = plan(declare(tmp_path / "readme.py", None).model)
+    assert [site.name for site in planned.problem.sites] == ["z"]
