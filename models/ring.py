@@ -2,7 +2,7 @@
 
 Source: the test problem of mode-covering samplers; weights 1:2:3:4:4:3:2:1, radius 4, standard deviation 0.15.
 Command: pplemd distill models/ring.py
-Expect: not measured.
+Expect: 7 or 8 of 8 modes (8, 7, 8 with seeds 0, 1, 2), .90 to .92 within 4 s.d. of a mode; 61 s on 2 cores, no GPU.
 """
 
 import jax.numpy as jnp

@@ -2,11 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.checkpoint import Checkpoints
@@ -85,7 +83,7 @@ def distillation(plan: Plan, teacher: AbstractTeacher, recipe: Recipe) -> Distil
     def initial() -> EMState:
         program = build_program(plan.model, teacher, key_program)
         score = build_score_network(plan.model, teacher, key_score)
-        return step.init(*_unshared((program, score)))
+        return step.init(program, score)
 
     return Distillation(plan, step, initial, key_run)
 
@@ -98,11 +96,6 @@ def first_shapes(plan: Plan) -> Window:
         return first_window(work.step, work.initial(), work.key)
 
     return eqx.filter_eval_shape(first, plan.teacher)
-
-
-def _unshared(tree: Any) -> Any:
-    """A copy of every array: what is donated to the step must not be the teacher's own."""
-    return jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, tree)
 
 
 def run(work: Distillation, watcher: Watcher, checkpoints: Checkpoints | None = None) -> EMState:

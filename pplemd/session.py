@@ -8,7 +8,7 @@ from typing import Any
 from pplemd import runs
 from pplemd.checkpoint import Checkpoints, MetricsFile, RunFolder, write_json
 from pplemd.declared import Declared, declare, declare_value
-from pplemd.distillation import Distillation, Distilled, distillation, run
+from pplemd.distillation import Distillation, Distilled, distillation, first_shapes, run
 from pplemd.errors import RecipeError
 from pplemd.evaluation import Report, draw_teacher, evaluate
 from pplemd.learning import EMState, Watcher
@@ -70,6 +70,7 @@ def distil(
     told = narrator or Terminal()
     declared, folder = _open(model, out, (name, tuple(overrides)), resume, told)
     planned = plan(declared.model)
+    first_shapes(planned)  # traces the step: a mistake in it shows now, not after the teacher's training
     if not folder.config.exists():
         runs.begin(declared, folder)
     told.say(f"{declared.name}: {planned.problem.name} -> {folder.path}")

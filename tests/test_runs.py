@@ -202,6 +202,15 @@ def test_folders_are_numbered_and_found_again(tmp_path):
     assert runs.newest_folder(declared, tmp_path).path == first.path
 
 
+def test_a_kernel_that_cannot_sample_the_law_is_refused_before_anything_runs(tmp_path):
+    recipe = dataclasses.replace(MODEL.recipe, chain=em.Chain(em.HMC(0.1), length=1))
+    heard = Heard()
+    with pytest.raises(em.PplemdError, match=r"only the gradient of its potential.*HMC\(correction=Unadjusted\(\)\)"):
+        em.distil(dataclasses.replace(MODEL, recipe=recipe), tmp_path / "run", narrator=heard)
+    assert not (tmp_path / "run").exists()
+    assert heard.titles == []
+
+
 def test_a_teacher_of_nan_stops_with_a_diagnosis(tmp_path):
     teacher = em.teachers.ScoreFunction(lambda x, sigma, label: x * jnp.nan, (2,), 3)
     recipe = dataclasses.replace(MODEL.recipe, steps=100, patience=6)
