@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.checkpoint import Checkpoints
 from pplemd.dsl import Problem, Program
-from pplemd.learning import EMState, EMStep, Labels, Recipe, Schedule, Watcher, Window, first_window, fit
+from pplemd.learning import EMState, EMStep, Labels, Schedule, Watcher, Window, first_window, fit
 from pplemd.model import Plan, build_program, build_score_network
 from pplemd.teachers import AbstractTeacher
 
@@ -75,8 +75,9 @@ def distilled(plan: Plan, state: EMState) -> Distilled:
     return Distilled(plan.problem, state.average, plan.labels)
 
 
-def distillation(plan: Plan, teacher: AbstractTeacher, recipe: Recipe) -> Distillation:
-    """Put a plan, its ready teacher and a recipe together."""
+def distillation(plan: Plan, teacher: AbstractTeacher) -> Distillation:
+    """Put a plan and its ready teacher together, under the model's recipe."""
+    recipe = plan.model.recipe
     key_program, key_score, key_run = jax.random.split(jax.random.key(recipe.seed), 3)
     step = EMStep(plan.problem, teacher, recipe, plan.labels)
 
@@ -92,7 +93,7 @@ def first_shapes(plan: Plan) -> Window:
     """What a checkpoint of a plan's distillation holds, as shapes; the teacher need not be ready."""
 
     def first(teacher: AbstractTeacher) -> Window:
-        work = distillation(plan, teacher, plan.model.recipe)
+        work = distillation(plan, teacher)
         return first_window(work.step, work.initial(), work.key)
 
     return eqx.filter_eval_shape(first, plan.teacher)

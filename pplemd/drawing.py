@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import time
 from pathlib import Path
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pplemd.checkpoint import write
+from pplemd.chunks import timed_chunks
 from pplemd.distillation import Distilled
 from pplemd.errors import DataError, RecipeError
 from pplemd.narration import AbstractNarrator, Silent
@@ -52,19 +52,15 @@ def draw_samples(
     size = min(count, CHUNK)
     key = jax.random.key(seed)
 
-    def one(start: int) -> np.ndarray:
+    def one(number: int) -> np.ndarray:
+        start = number * size
         part = None if labels is None else jax.numpy.asarray(np.resize(labels[start : start + size], size))
         return np.asarray(distilled.sample(jax.random.fold_in(key, start), size, part))
 
-    parts = []
+    chunks = -(-count // size)
     with (narrator or Silent()).task("sample", count) as task:
-        one(0)  # compiles; drawn again below, timed
-        began = time.perf_counter()
-        for start in range(0, count, size):
-            parts.append(one(start))
-            task.to(min(start + size, count))
-        seconds = time.perf_counter() - began
-    return Samples(np.concatenate(parts)[:count], labels, len(parts) * size / seconds)
+        drawn = timed_chunks(one, chunks, lambda done: task.to(min(done * size, count)))
+    return Samples(drawn.x[:count], labels, chunks * size / drawn.seconds)
 
 
 def _labels(distilled: Distilled, count: int, label: int | None, seed: int) -> Int[np.ndarray, " count"] | None:

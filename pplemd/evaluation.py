@@ -1,7 +1,6 @@
 """How good a distilled generator is: the same figures for real samples, the teacher, and the student."""
 
 import dataclasses
-import time
 from collections.abc import Callable
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from pplemd.chunks import timed_chunks
 from pplemd.distillation import Distilled
 from pplemd.errors import DivergenceError
 from pplemd.learning import Labels
@@ -124,14 +124,8 @@ def draw(
         chosen = None if labels is None else labels.draw(key_labels, size)
         return np.asarray(source(key_x, size, chosen))
 
-    one(0)  # compiles; drawn again below, timed
-    start = time.perf_counter()
-    parts = []
-    for i in range(chunks):
-        parts.append(one(i))
-        advance((i + 1) / chunks)
-    seconds = (time.perf_counter() - start) * 1000 / (chunks * size)
-    return Drawn(np.concatenate(parts)[:count], seconds)
+    drawn = timed_chunks(one, chunks, lambda done: advance(done / chunks))
+    return Drawn(drawn.x[:count], drawn.seconds * 1000 / (chunks * size))
 
 
 def draw_teacher(

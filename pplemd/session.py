@@ -77,7 +77,7 @@ def distil(
     checkpoints = Checkpoints(folder.checkpoints)
     try:
         teacher = ready_teacher(declared.model.teacher, told)
-        work = distillation(planned, teacher, declared.model.recipe)
+        work = distillation(planned, teacher)
         state = _train(work, folder, checkpoints, told)
     finally:
         checkpoints.close()
