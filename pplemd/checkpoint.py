@@ -171,6 +171,7 @@ class Checkpoints:
             read_only=read_only,
             cleanup_tmp_directories=not read_only,  # what a kill left half written
         )
+        self._seals = self._folder / "seals.json"
         self._lock = None if read_only else _locked(self._folder)
         try:
             self._manager = ocp.CheckpointManager(self._folder, options=options)
@@ -191,10 +192,12 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(arrays), digest=ocp.args.JsonSave({"sha256": digest(arrays)})
+                    state=ocp.args.StandardSave(arrays),
+                    digest=ocp.args.JsonSave({"sha256": digest(arrays), "arrays": outline(arrays)}),
                 ),
             )
             self._manager.wait_until_finished()
+            self._seal(step)
         except Exception as error:  # Orbax and TensorStore raise many kinds
             raise CheckpointError(_unwritable(self._folder / str(step), error)) from error
 
@@ -205,6 +208,25 @@ class Checkpoints:
         if free < needed:
             full = OSError(errno.ENOSPC, f"{needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free")
             raise CheckpointError(_unwritable(self._folder / str(step), full)) from full
+
+    def _seal(self, new: int) -> None:
+        """Write down the digests of the files of a new snapshot, beside those of the others that are kept.
+
+        Orbax leaves reads unfinished, and their complaints on the screen, where it meets a damaged file or other
+        shapes than it was asked for: so both are seen before it reads.
+        """
+        before = _json_or_empty(self._seals)
+        kept = {str(step): before[str(step)] for step in self._manager.all_steps() if str(step) in before}
+        write_atomic(self._seals, json.dumps({**kept, str(new): _digests(self._folder / str(new))}).encode())
+
+    def _check_files(self, step: int) -> None:
+        sealed = _json_or_empty(self._seals).get(str(step))  # none where a kill came before it was written
+        if sealed is None:
+            return
+        found = _digests(self._folder / str(step))
+        damaged = sorted(name for name in sealed.keys() | found.keys() if sealed.get(name) != found.get(name))
+        if damaged:
+            raise CheckpointError(f"its file {damaged[0]} is damaged, missing or strange")
 
     def latest(self, like: Any, say: Callable[[str], None] = log.warning) -> tuple[int, Any] | None:
         """The newest snapshot that is whole, or None where there is none.
@@ -232,15 +254,14 @@ class Checkpoints:
     def _read(self, step: int, like: Any) -> Any:
         arrays, static = eqx.partition(like, lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct))
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, arrays)
-        found = self._manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), digest=ocp.args.JsonRestore())
-        )
-        shapes = jax.tree.map(lambda a, b: a.shape == b.shape and a.dtype == b.dtype, found["state"], abstract)
-        if not jax.tree.all(shapes):
-            raise CheckpointError("its arrays have other shapes than the program's")
-        if digest(found["state"]) != found["digest"]["sha256"]:
+        self._check_files(step)
+        seal = self._manager.restore(step, args=ocp.args.Composite(digest=ocp.args.JsonRestore()))["digest"]
+        if seal["arrays"] != outline(abstract):
+            raise CheckpointError("its arrays are not those of the program")
+        found = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
+        if digest(found) != seal["sha256"]:
             raise CheckpointError("its content does not match its digest")
-        return eqx.combine(found["state"], static)
+        return eqx.combine(found, static)
 
     def close(self) -> None:
         """Wait for what is being written and let go of the folder."""
@@ -267,6 +288,31 @@ def _locked(folder: Path) -> IO[bytes]:
     except OSError:  # a file system without locks
         pass
     return file
+
+
+def _json_or_empty(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file in a folder, by its path inside it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _digest_of_file(path) for path in files}
+
+
+def _digest_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def outline(tree: Any) -> dict[str, str]:
+    """Place, type and shape of each of a pytree's arrays, such as {"['w']": "float32(3, 2)"}."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): f"{leaf.dtype}{tuple(leaf.shape)}" for path, leaf in leaves}
 
 
 def digest(tree: Any) -> str:

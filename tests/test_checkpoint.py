@@ -13,9 +13,6 @@ from pplemd import checkpoint as module
 from pplemd.checkpoint import Checkpoints, MetricsFile, RunFolder, digest, write_json
 from pplemd.errors import CheckpointError
 
-# Orbax leaves coroutines behind where it refuses a damaged checkpoint
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine")
-
 
 def tree(value):
     return {"w": jnp.full((3, 2), float(value)), "n": jnp.asarray(value), "name": "x"}
@@ -67,6 +64,17 @@ def flip(newest):
     (newest / "digest" / "metadata").write_text(json.dumps({"sha256": "0" * 64}))
 
 
+def flip_unsealed(newest):
+    (newest.parent / "seals.json").unlink()
+    seal = json.loads((newest / "digest" / "metadata").read_text())
+    (newest / "digest" / "metadata").write_text(json.dumps({**seal, "sha256": "0" * 64}))
+
+
+def broken_seals(newest):
+    (newest.parent / "seals.json").write_text("[")
+    shutil.rmtree(newest / "state")
+
+
 def no_digest(newest):
     shutil.rmtree(newest / "digest")
 
@@ -79,7 +87,14 @@ def nonsense(newest):
     (newest / "digest" / "metadata").write_text("[1, {")
 
 
-@pytest.mark.parametrize("damage", [truncate, flip, no_digest, no_arrays, nonsense])
+def truncate_one(newest):
+    path = max((newest / "state" / "d").iterdir(), key=lambda file: file.stat().st_size)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    "damage", [truncate, truncate_one, flip, flip_unsealed, broken_seals, no_digest, no_arrays, nonsense]
+)
 def test_a_damaged_newest_is_passed_over(folder, damage):
     damage(folder / "3")
     (step, found), said = latest(folder)
