@@ -1,0 +1,196 @@
+"""ArviZ's figures and files of long chains; the only module that meets ArviZ and xarray, of either major version.
+
+ArviZ 0.23 and 1.x share `ess`, `rhat` and `mcse` of a Dataset, `bfmi` of an array and the netCDF layout; their
+containers and plots differ. So groups are written as plain Datasets, and pictures are drawn without ArviZ.
+"""
+
+import dataclasses
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pplemd.diagnosis.chains import Chains, ordered
+from pplemd.diagnosis.elements import Judged, judged
+from pplemd.errors import DataError
+
+NAMED = 3  # elements of a site that its row names, and pictures show
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What ArviZ says of one site at one sigma; what does not depend on the site is repeated in each.
+
+    Attributes:
+        site: the site.
+        sigma: noise level, in data units.
+        chains: how many chains.
+        draws: kept draws of each.
+        r_hat: rank-normalised split R-hat, the largest over elements; 1 where chains agree.
+        ess_bulk: effective sample size of the bulk over all chains, the smallest over elements.
+        ess_tail: the same of the 5 % and 95 % quantiles.
+        ess_per_gradient: `ess_bulk` over the score evaluations of all chains.
+        mcse_mean: Monte Carlo standard error of the mean, the largest over elements, in the site's units.
+        mcse_over_sd: the same over the element's own s.d., the largest.
+        e_bfmi: estimated Bayesian fraction of missing information, the smallest over chains; NaN without energies.
+        acceptance: mean acceptance probability.
+        divergences: divergent transitions, in all chains.
+        still: chains that never moved.
+        worst: indices in the site of the elements of the lowest `ess_bulk`, at most three, the lowest first.
+    """
+
+    site: str
+    sigma: float
+    chains: int
+    draws: int
+    r_hat: float
+    ess_bulk: float
+    ess_tail: float
+    ess_per_gradient: float
+    mcse_mean: float
+    mcse_over_sd: float
+    e_bfmi: float
+    acceptance: float
+    divergences: int
+    still: int
+    worst: tuple[tuple[int, ...], ...]
+
+
+def table(runs: Sequence[Chains]) -> list[Row]:
+    """Judge every site at every sigma; elements of big sites as `elements.judged` picks them.
+
+    An element that is constant, or not finite, has no R-hat and no ESS: its figures are NaN, and so are the site's.
+
+    Args:
+        runs: the chains, one record for each sigma.
+
+    Returns:
+        Rows by site, in the order of the records, each from the lowest sigma to the highest.
+
+    Raises:
+        DataError: no chains, or records that differ in more than their sigma.
+    """
+    runs = ordered(runs)
+    return [_row(run, site) for site in runs[0].draws for run in runs]
+
+
+def _row(run: Chains, site: str) -> Row:
+    chosen = judged(run.flat(site))
+    of = _figures(chosen.x)
+    worst = _from_worst(of["ess_bulk"][: len(chosen.index)])[:NAMED]
+    ess = float(np.min(of["ess_bulk"]))
+    return Row(
+        site=site,
+        sigma=run.sigma,
+        chains=run.count,
+        draws=run.length,
+        r_hat=float(np.max(of["r_hat"])),
+        ess_bulk=ess,
+        ess_tail=float(np.min(of["ess_tail"])),
+        ess_per_gradient=ess / (run.count * run.gradients),
+        mcse_mean=float(np.max(of["mcse_mean"])),
+        mcse_over_sd=float(np.max(of["mcse_over_sd"])),
+        e_bfmi=_e_bfmi(run.energy),
+        acceptance=float(np.mean(run.acceptance)),
+        divergences=int(np.sum(run.diverging)),
+        still=run.still(),
+        worst=tuple(_index(run, site, chosen, place) for place in worst),
+    )
+
+
+def _index(run: Chains, site: str, chosen: Judged, place: np.integer) -> tuple[int, ...]:
+    """The index in the site of a judged element."""
+    shape = run.draws[site].shape[2:]
+    return tuple(int(i) for i in np.unravel_index(chosen.index[place], shape))
+
+
+def _from_worst(ess: np.ndarray) -> np.ndarray:
+    """Places from the lowest ESS up, NaN before all."""
+    return np.argsort(np.where(np.isnan(ess), -np.inf, ess), kind="stable")
+
+
+def _figures(x: np.ndarray) -> dict[str, np.ndarray]:
+    """ArviZ's figures of each of the numbers, all NaN for one that is constant or not finite."""
+    import xarray
+
+    az = _arviz()
+    flat = x.astype(np.float64).reshape(-1, x.shape[2])
+    good = np.isfinite(flat).all(axis=0) & np.any(flat != flat[0], axis=0)
+    names = ("r_hat", "ess_bulk", "ess_tail", "mcse_mean", "mcse_over_sd")
+    found = {name: np.full(x.shape[2], np.nan) for name in names}
+    if good.any():
+        data = xarray.Dataset({"x": (("chain", "draw", "element"), x[..., good].astype(np.float64))})
+        found["r_hat"][good] = az.rhat(data)["x"].values
+        found["ess_bulk"][good] = az.ess(data, method="bulk")["x"].values
+        found["ess_tail"][good] = az.ess(data, method="tail")["x"].values
+        found["mcse_mean"][good] = az.mcse(data, method="mean")["x"].values
+        found["mcse_over_sd"][good] = found["mcse_mean"][good] / flat[:, good].std(axis=0, ddof=1)
+    return found
+
+
+def _e_bfmi(energy: np.ndarray) -> float:
+    """The lowest over chains; NaN where an energy is not known, or never changes."""
+    if not np.isfinite(energy).all() or not np.ptp(energy, axis=1).all():
+        return float("nan")
+    return float(np.min(_arviz().bfmi(energy.astype(np.float64))))
+
+
+def _arviz() -> Any:
+    """ArviZ, imported when it is needed: it takes seconds, and 0.23 warns of its successor."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import arviz
+    return arviz
+
+
+def save(path: Path, runs: Sequence[Chains]) -> None:
+    """Write a netCDF file that `arviz.from_netcdf` opens, whole or not at all.
+
+    Group posterior holds the sites with dimensions (chain, draw, sigma, *site), group sample_stats acceptance_rate,
+    diverging and energy; both have the coordinate sigma and the attribute gradients_per_chain, by sigma. ArviZ's
+    plot_energy takes one sigma at a time: `data.sel(sigma=...)`.
+
+    Args:
+        path: the file, chains.nc in a run folder.
+        runs: the chains, one record for each sigma.
+
+    Raises:
+        DataError: no chains, records that differ in more than their sigma, or a file that cannot be written.
+    """
+    groups = _groups(ordered(runs))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as beside:
+            whole = Path(beside) / path.name
+            for number, (name, data) in enumerate(groups.items()):
+                data.to_netcdf(whole, mode="a" if number else "w", group=name, engine="h5netcdf")
+            with whole.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(whole, path)
+    except OSError as error:
+        raise DataError(f"found {path} not writable ({error}), expected a writable folder: choose another") from error
+
+
+def _groups(runs: tuple[Chains, ...]) -> dict[str, Any]:
+    """Group name -> xarray Dataset."""
+    import xarray
+
+    coords = {"chain": np.arange(runs[0].count), "draw": np.arange(runs[0].length), "sigma": [r.sigma for r in runs]}
+    dims = ("chain", "draw", "sigma")
+    posterior = {}
+    for site, x in runs[0].draws.items():
+        name = site.replace("/", ".") + "_" * (site in dims)  # netCDF keeps the slash for groups
+        own = tuple(f"{name}_dim_{i}" for i in range(x.ndim - 2))  # ArviZ's names
+        coords |= {dim: np.arange(size) for dim, size in zip(own, x.shape[2:], strict=True)}
+        posterior[name] = ((*dims, *own), np.stack([run.draws[site] for run in runs], axis=2))
+    fields = {"acceptance_rate": "acceptance", "diverging": "diverging", "energy": "energy"}
+    stats = {name: (dims, np.stack([getattr(run, field) for run in runs], axis=2)) for name, field in fields.items()}
+    attributes = {"inference_library": "pplemd", "gradients_per_chain": [run.gradients for run in runs]}
+    return {
+        "posterior": xarray.Dataset(posterior, coords, attributes),
+        "sample_stats": xarray.Dataset(stats, {name: coords[name] for name in dims}, attributes),
+    }
