@@ -1,6 +1,10 @@
 """Diagnosis of long chains: their record, ArviZ's figures of them, pictures, and what the figures mean."""
 
 from pplemd.diagnosis.chains import Chains as Chains
+from pplemd.diagnosis.correction import before_after as before_after
+from pplemd.diagnosis.pictures import draw_pictures as draw_pictures
 from pplemd.diagnosis.posterior import Row as Row
 from pplemd.diagnosis.posterior import save as save
 from pplemd.diagnosis.posterior import table as table
+from pplemd.diagnosis.words import Finding as Finding
+from pplemd.diagnosis.words import findings as findings

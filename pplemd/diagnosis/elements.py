@@ -67,13 +67,16 @@ def lag_one(x: Float[np.ndarray, "chain draw element"]) -> Float[np.ndarray, " e
 
 
 def autocorrelation(x: Float[np.ndarray, "chain draw"], lags: int) -> Float[np.ndarray, "chain lag"]:
-    """Autocorrelation of each chain around the mean of all, at lags 0 to `lags` - 1, by the Fourier transform."""
+    """Autocorrelation of each chain around the mean of all, at lags 0 to `lags` - 1, by the Fourier transform.
+
+    Around the common mean a chain that stays elsewhere does not decorrelate, as it would around its own.
+    """
     length = x.shape[1]
     with np.errstate(divide="ignore", invalid="ignore"):
         y = x - x.mean()
         spectrum = np.fft.rfft(y, n=2 ** math.ceil(math.log2(2 * length)), axis=1)  # zeros behind: no wrapping around
         covariance = np.fft.irfft(np.abs(spectrum) ** 2, axis=1)[:, : min(lags, length)] / length
-        return covariance / np.mean(y**2)
+        return covariance / covariance[:, :1]
 
 
 def _or_worst(figures: np.ndarray) -> np.ndarray:
