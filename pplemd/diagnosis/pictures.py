@@ -200,7 +200,8 @@ def _by_sigma(rows: Sequence[Row]) -> Figure:
         axes.set_title(title, fontsize=9)
         axes.set_xscale("log")
         axes.set_xlabel("sigma", fontsize=8)
-    for axes in grid[0, 1:]:
-        axes.set_yscale("log")
+    if any(row.ess_bulk > 0 for row in rows):  # NaN alone has no logarithm to put on an axis
+        for axes in grid[0, 1:]:
+            axes.set_yscale("log")
     grid[0, 0].legend(fontsize=7, frameon=False)
     return figure
