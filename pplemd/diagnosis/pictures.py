@@ -196,12 +196,12 @@ def _by_sigma(rows: Sequence[Row]) -> Figure:
     grid[0, 0].axhline(R_HAT, color=GREY, linestyle=":")
     grid[0, 1].axhline(ESS_PER_CHAIN * rows[0].chains, color=GREY, linestyle=":")
     titles = ("R-hat (wanted: below the dots)", "ESS: bulk, dashed tail", "bulk ESS per gradient")
+    scale = "log" if any(row.ess_bulk > 0 for row in rows) else "linear"  # NaN alone has no logarithm
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=9)
-        axes.set_xscale("log")
+        axes.set_xscale(scale)
         axes.set_xlabel("sigma", fontsize=8)
-    if any(row.ess_bulk > 0 for row in rows):  # NaN alone has no logarithm to put on an axis
-        for axes in grid[0, 1:]:
-            axes.set_yscale("log")
+    for axes in grid[0, 1:]:
+        axes.set_yscale(scale)
     grid[0, 0].legend(fontsize=7, frameon=False)
     return figure
