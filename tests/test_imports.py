@@ -11,16 +11,15 @@ ALLOWED = {  # what a part may import of the package, besides itself and the err
     "diffusion": set(),
     "networks": set(),
     "data": set(),
-    "cache": set(),
-    "metrics": {"cache"},
-    "files": set(),
-    "checkpoint": {"files"},
+    "storage": set(),
+    "metrics": {"storage"},
+    "viewing": {"storage"},
     "teachers": {"diffusion", "networks"},
     "dsl": {"teachers"},
     "inference": {"dsl", "teachers", "diffusion"},
-    "learning": {"inference", "dsl", "teachers", "diffusion", "networks", "data", "checkpoint"},
+    "learning": {"inference", "dsl", "teachers", "diffusion", "networks", "data", "storage"},
 }
-MET_IN = {"blackjax": "inference", "orbax": "checkpoint", "flax": "nowhere", "torch": "nowhere"}
+MET_IN = {"blackjax": "inference", "orbax": "storage", "flax": "nowhere", "torch": "nowhere"}
 
 
 def parsed():

@@ -37,7 +37,7 @@ def distill(
         pplemd distill models/digits.py --out runs/digits --resume
     """
     options.prepare(device, debug)
-    from pplemd.session import distil
+    from pplemd.runs.session import distil
 
     changes = list(overrides or [])
     changes += [f"{name}={value}" for name, value in (("steps", steps), ("seed", seed)) if value is not None]

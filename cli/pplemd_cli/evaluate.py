@@ -24,9 +24,9 @@ def evaluate(
         pplemd evaluate runs/digits --seed 1 --json
     """
     options.prepare(device, debug)
-    from pplemd.checkpoint import RunFolder
-    from pplemd.progress import Terminal
-    from pplemd.session import judge
+    from pplemd.runs.session import judge
+    from pplemd.storage.folder import RunFolder
+    from pplemd.viewing.progress import Terminal
 
     with stops.saved("Go on with the same command."):
         judged = judge(RunFolder(run), model, seed or 0, Terminal())

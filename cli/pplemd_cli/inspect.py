@@ -27,10 +27,10 @@ def inspect(
         pplemd inspect models/digits.py --set batch=512
     """
     options.prepare(device, debug)
-    from pplemd.declared import declare
     from pplemd.inspection import describe
     from pplemd.model import plan
-    from pplemd.progress import Terminal
+    from pplemd.runs.declared import declare
+    from pplemd.viewing.progress import Terminal
 
     declared = declare(model, program, tuple(overrides or ()))
     with Terminal().task("compile", 1.0) as task:

@@ -43,14 +43,14 @@ def sample(
         pplemd sample runs/digits -n 50000 --out digits.npz --seed 3
     """
     options.prepare(device, debug)
-    from pplemd import drawing, runs
-    from pplemd.checkpoint import RunFolder
-    from pplemd.progress import Terminal
+    from pplemd.runs import drawing, record
+    from pplemd.storage.folder import RunFolder
+    from pplemd.viewing.progress import Terminal
 
     told = Terminal()
     target = out or run / f"sample.{format}"
     drawing.check_format(target)
-    loaded = runs.load(RunFolder(run), model, told.say)
+    loaded = record.load(RunFolder(run), model, told.say)
     samples = drawing.draw_samples(loaded.distilled, count, label, seed or 0, told)
     drawing.save_samples(target, samples, loaded.distilled.problem.output.shape)
     rate = round(samples.per_second)

@@ -22,7 +22,7 @@ TITLES = {
 
 def as_json(value: Any) -> None:
     """One JSON value on standard output."""
-    from pplemd.checkpoint import finite
+    from pplemd.storage.folder import finite
 
     print(json.dumps(finite(value), indent=2))
 

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from pplemd.dsl import Problem, Program
 from pplemd.inference.potential import ScorePotential
-from pplemd.inference.target import TiltedLaw
+from pplemd.inference.target import Held, TiltedLaw
 from pplemd.teachers import AbstractTeacher
 
 
@@ -69,4 +69,7 @@ def emd_law(
         latents = problem.log_base(program, u.latents, label) if frozen is None else 0.0
         return latents + jnp.sum(jax.scipy.stats.norm.logpdf(u.noise))
 
-    return TiltedLaw(push, ScorePotential(slope), log_base)
+    def hold(u: Coordinates) -> Held:
+        return Held(emd_law(teacher, student, sigma, label, u.latents), Coordinates(u.noise, None))
+
+    return TiltedLaw(push, ScorePotential(slope), log_base, hold if held is None else None)

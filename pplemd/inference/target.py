@@ -4,10 +4,27 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from pplemd.errors import PplemdError
 from pplemd.inference.potential import AbstractPotential, Potential
+
+
+class Point(eqx.Module):
+    """What a law's score needs and finds at one position; kernels keep it, so that nothing is asked twice.
+
+    Attributes:
+        position: u, coordinates of the law.
+        x: T(u).
+        slope: gradient of U at x.
+        score: gradient of log rho at u.
+    """
+
+    position: PyTree
+    x: Array
+    slope: Array
+    score: PyTree
 
 
 class TiltedLaw(eqx.Module):
@@ -22,17 +39,25 @@ class TiltedLaw(eqx.Module):
         push: T, from coordinates u (any pytree of arrays) to x.
         potential: U.
         log_base: log density of the base, from u to a scalar; a constant may be missing.
+        hold: where some coordinates are dear to move: given u, the law of the others alone, its coordinates those of
+            u with None for what is held. None where nothing is.
     """
 
     push: Callable[[PyTree], Array]
     potential: AbstractPotential
     log_base: Callable[[PyTree], Array]
+    hold: "Callable[[PyTree], Held] | None" = None
+
+    def visit(self, u: PyTree) -> Point:
+        """One push, one gradient of U, one pull-back."""
+        x, pull_back = jax.vjp(self.push, u)
+        slope = self.potential.gradient(x)
+        (tilt,) = pull_back(slope)
+        return Point(u, x, slope, jax.tree.map(lambda free, tilted: free - tilted, jax.grad(self.log_base)(u), tilt))
 
     def score(self, u: PyTree) -> PyTree:
-        """Gradient of log rho at one u: one push, one gradient of U, one pull-back."""
-        x, pull_back = jax.vjp(self.push, u)
-        (tilt,) = pull_back(self.potential.gradient(x))
-        return jax.tree.map(lambda free, tilted: free - tilted, jax.grad(self.log_base)(u), tilt)
+        """Gradient of log rho at one u."""
+        return self.visit(u).score
 
     def log_density(self, u: PyTree) -> Float[Array, ""]:
         """Log rho at one u, up to a constant.
@@ -42,7 +67,28 @@ class TiltedLaw(eqx.Module):
         """
         if not isinstance(self.potential, Potential):
             raise PplemdError(
-                "this target knows only the gradient of its potential, so it has no density. Use a kernel without an "
-                "exact accept/reject step: Langevin, or HMC(correction=Unadjusted())."
+                "this target knows only the gradient of its potential, so it has no density. Correct by line "
+                "integrals of the score, HMC(correction=LineIntegral()), or not at all, HMC(correction=Unadjusted())."
             )
         return self.log_base(u) - self.potential.value(self.push(u))
+
+
+class Held(eqx.Module):
+    """A law of some of the coordinates, given the others.
+
+    Attributes:
+        law: the law.
+        position: its coordinates: those of the whole, with None in place of what is held.
+    """
+
+    law: TiltedLaw
+    position: PyTree
+
+
+def standard_normal(u: PyTree) -> TiltedLaw:
+    """The law that is left without a potential: independent standard normals of u's structure; the twin's law."""
+    return TiltedLaw(
+        lambda v: jnp.zeros(()),
+        Potential(jnp.zeros_like),
+        lambda v: -0.5 * jax.tree.reduce(jnp.add, jax.tree.map(lambda leaf: jnp.sum(leaf**2), v), jnp.zeros(())),
+    )

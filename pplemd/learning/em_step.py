@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.diffusion import AbstractWeighting
 from pplemd.dsl import Problem, Program
-from pplemd.inference import Coordinates, Draw, Student, emd_law
+from pplemd.inference import Chain, Coordinates, Draw, StepSizes, Student, emd_law, jacobian_scale
 from pplemd.learning.labels import Labels
 from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.loop import AbstractState
@@ -25,12 +25,14 @@ class EMState(AbstractState):
         generator: the program under training.
         score: the student's score network under training.
         average: the program's moving average: what is sampled and evaluated.
+        step_sizes: the kernel's step sizes by sigma, where they are adapted.
     """
 
     step: Int[Array, ""]
     generator: Learner
     score: Learner
     average: Program
+    step_sizes: StepSizes | None = None
 
     @property
     def skipped_in_a_row(self) -> Int[Array, ""]:
@@ -57,11 +59,13 @@ class Batch(eqx.Module):
         draw: the ends of the chains, with a leading batch dimension.
         sigma: their noise levels.
         labels: their classes, or None.
+        paired: whether the twin's noise is taken away at the twin's own latents.
     """
 
     draw: Draw
     sigma: Float[Array, " batch"]
     labels: Int[Array, " batch"] | None
+    paired: bool = eqx.field(static=True, default=False)
 
 
 class EMStep(eqx.Module):
@@ -86,6 +90,7 @@ class EMStep(eqx.Module):
             learner(program, self._generator_optimiser),
             learner(score_network, self._score_optimiser),
             copied(program),
+            self.recipe.adaptation.start(self._wanted) if self._adapts else None,
         )
 
     def __call__(self, state: EMState, key: PRNGKeyArray) -> tuple[EMState, dict[str, Float[Array, ""]]]:
@@ -94,7 +99,7 @@ class EMStep(eqx.Module):
         progress = state.step / self.recipe.steps
         program = state.generator.module
         score, score_loss = self._update_score(state.score, program, key_score, progress)
-        batch = self.e_step(program, score.module, key_e_step, progress)
+        batch = self.e_step(program, score.module, key_e_step, progress, state.step_sizes)
         gradient, loss = eqx.filter_grad(m_step_loss, has_aux=True)(program, self.problem, batch, self.recipe.weighting)
         generator = descend(state.generator, gradient, self._generator_optimiser)
         metrics = {
@@ -102,11 +107,32 @@ class EMStep(eqx.Module):
             "pull": loss,
             "gradient_norm": optax.tree.norm(gradient),
             "acceptance": jnp.mean(batch.draw.acceptance),
+            "divergences": jnp.mean(batch.draw.divergences),
             "latent_norm": _mean_square(batch.draw.position.latents),
             "noise_norm": _mean_square(batch.draw.position.noise),
         }
+        skipped = generator.skipped + score.skipped - state.generator.skipped - state.score.skipped
+        metrics["skipped"] = skipped.astype(jnp.float32)
         averaged = average(state.average, generator.module, warmed(self.recipe.ema, state.step))
-        return EMState(state.step + 1, generator, score, averaged), metrics
+        sizes = self._adapted(state.step_sizes, batch)
+        return EMState(state.step + 1, generator, score, averaged, sizes), metrics
+
+    @property
+    def _adapts(self) -> bool:
+        """Whether step sizes are found, not given."""
+        return self.recipe.chain.kernel.step_size is None
+
+    @property
+    def _wanted(self) -> float:
+        """The acceptance that the kernel wants; the recipe has seen to it that there is one."""
+        wanted = self.recipe.chain.kernel.wanted_acceptance
+        assert wanted is not None
+        return wanted
+
+    def _adapted(self, sizes: StepSizes | None, batch: Batch) -> StepSizes | None:
+        if sizes is None:
+            return None
+        return self.recipe.adaptation.update(sizes, batch.sigma, batch.draw.acceptance, self._wanted)
 
     @property
     def _generator_optimiser(self) -> optax.GradientTransformation:
@@ -144,7 +170,14 @@ class EMStep(eqx.Module):
         draw = jax.vmap(lambda k, label: self.problem.draw(k, program, label))
         return Fresh(draw(keys, labels), labels)
 
-    def e_step(self, program: Program, score_network: AbstractTeacher, key: PRNGKeyArray, progress: Array) -> Batch:
+    def e_step(
+        self,
+        program: Program,
+        score_network: AbstractTeacher,
+        key: PRNGKeyArray,
+        progress: Array,
+        sizes: StepSizes | None = None,
+    ) -> Batch:
         """Chains of the tilted law from fresh draws, one sigma for each."""
         key_sigma, key_fresh, key_eps, key_chain = jax.random.split(key, 4)
         count = self.recipe.batch
@@ -157,16 +190,28 @@ class EMStep(eqx.Module):
             held = latents if self.recipe.frozen else None
             law = emd_law(self.teacher, student, sigma, label, held)
             start = Coordinates(eps, None if self.recipe.frozen else latents)
-            draw = self.recipe.chain.run(chain_key, law, start)
+            chain = self._chain(sizes, sigma, chain_key, lambda u: self.problem.generate(program, u, label), latents)
+            draw = chain.run(chain_key, law, start)
             return _with_latents(draw, latents) if self.recipe.frozen else draw
 
         draw = jax.vmap(one)(jax.random.split(key_chain, count), sigma, fresh.labels, eps, fresh.latents)
-        return Batch(draw, sigma, fresh.labels)
+        return Batch(draw, sigma, fresh.labels, self.recipe.chain.cancel.paired)
+
+    def _chain(self, sizes: StepSizes | None, sigma: Array, key: PRNGKeyArray, generate, latents) -> Chain:
+        """The recipe's chain, with the adapted step sizes of its sigma."""
+        if sizes is None:
+            return self.recipe.chain
+        size = self.recipe.adaptation.step_size(sizes, sigma)
+        if self.recipe.frozen:
+            return self.recipe.chain.with_step_size(Coordinates(size, None))
+        scale = jacobian_scale(generate, latents, sigma, jax.random.fold_in(key, 1))
+        return self.recipe.chain.with_step_size(Coordinates(size, size * scale))
 
 
 def _with_latents(draw: Draw, latents: dict[str, Array]) -> Draw:
-    """The draw of a chain over eps alone, with the latents that were held; they have no residual."""
-    return Draw(Coordinates(draw.position.noise, latents), draw.residual, draw.acceptance)
+    """The draw of a chain over eps alone, with the latents that were held, its own and its twin's."""
+    ends = [Coordinates(end.noise, latents) for end in (draw.position, draw.twin)]
+    return eqx.tree_at(lambda d: (d.position, d.twin), draw, tuple(ends))
 
 
 def m_step_loss(
@@ -176,18 +221,23 @@ def m_step_loss(
 
     loss = 1/2 mean v(sigma) |g(z_K) - stop_gradient(g(z_K) + sigma eps~)|^2, eps~ the chain's noise less its twin's.
     Its gradient is that of the complete-data log-likelihood of x_sigma given z, up to the noise that the twin cancels.
+    Where chain and twin are paired, it is the loss at the chain's (z_K, eps_K) less that at the twin's (z'_K, nu_K).
 
     Source: arXiv:2405.16852, equation 11.
     """
 
-    def one(latents, residual, sigma, label):
+    def term(latents, noise, sigma, label):
         x = problem.generate(program, latents, label)
-        pull = sigma * residual
-        distance = x - jax.lax.stop_gradient(x + pull)
-        return 0.5 * weighting(sigma) * jnp.sum(distance**2), jnp.mean(pull**2)
+        return 0.5 * weighting(sigma) * jnp.sum((x - jax.lax.stop_gradient(x + sigma * noise)) ** 2)
 
-    draw = batch.draw
-    losses, pulls = jax.vmap(one)(draw.position.latents, draw.residual.noise, batch.sigma, batch.labels)
+    def one(draw, sigma, label):
+        residual, end, twin = draw.residual.noise, draw.position, draw.twin
+        pull = jnp.mean((sigma * residual) ** 2)
+        if not batch.paired:
+            return term(end.latents, residual, sigma, label), pull
+        return term(end.latents, end.noise, sigma, label) - term(twin.latents, twin.noise, sigma, label), pull
+
+    losses, pulls = jax.vmap(one)(batch.draw, batch.sigma, batch.labels)
     return jnp.mean(losses), jnp.mean(pulls)
 
 

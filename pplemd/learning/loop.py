@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from pplemd.checkpoint import Checkpoints
 from pplemd.errors import DivergenceError
+from pplemd.storage.checkpoints import Checkpoints
 
 
 class AbstractState(eqx.Module):

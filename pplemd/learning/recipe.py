@@ -4,7 +4,7 @@ import equinox as eqx
 
 from pplemd.diffusion import AbstractSigmas, AbstractWeighting, LogNormal, UniformWeight
 from pplemd.errors import RecipeError
-from pplemd.inference import Chain, Coordinates, Langevin
+from pplemd.inference import Adaptation, Chain, Coordinates, Langevin
 from pplemd.learning.optimisers import AbstractOptimiser, Adam
 
 
@@ -30,6 +30,7 @@ class Recipe(eqx.Module):
         batch: chains, and samples, per step.
         sigmas: noise levels of the E-step, one for each chain.
         chain: the E-step: kernel, length, noise cancellation.
+        adaptation: how a kernel without a step size finds one, by range of sigma.
         frozen: hold the latents fixed, so that the chain moves eps alone.
         weighting: v(sigma) of the M-step; uniform is w(sigma) = sigma^2 on the KL.
         generator: optimiser of the program's networks.
@@ -47,6 +48,7 @@ class Recipe(eqx.Module):
     batch: int = 64
     sigmas: AbstractSigmas = LogNormal(mean=-0.8, std=1.2)
     chain: Chain = Chain(Langevin(Coordinates(noise=0.4**2, latents=0.004**2)), length=4)
+    adaptation: Adaptation = Adaptation()
     frozen: bool = False
     weighting: AbstractWeighting = UniformWeight()
     generator: AbstractOptimiser = Adam(learning_rate=1e-3, final=0.02)
@@ -60,6 +62,8 @@ class Recipe(eqx.Module):
     patience: int = 20
 
     def __check_init__(self):
+        if self.chain.kernel.step_size is None and self.chain.kernel.wanted_acceptance is None:
+            raise RecipeError("the recipe's kernel has no step size, and it says nothing that one could be adapted by.")
         for name in ("steps", "batch", "score_updates", "log_every", "sample_every", "checkpoint_every", "patience"):
             value = getattr(self, name)
             if value < 1:

@@ -12,7 +12,9 @@ from pplemd.inference import (
     HMC,
     INITIAL,
     INJECTED,
+    MCLMC,
     NONE,
+    NUTS,
     Cancellation,
     Chain,
     Langevin,
@@ -20,12 +22,19 @@ from pplemd.inference import (
     ScorePotential,
     TiltedLaw,
     Unadjusted,
+    barkers,
+    gauss_legendre,
+    mala,
 )
 
 KERNELS = {
     "langevin": Langevin(0.2),
     "hmc unadjusted": HMC(0.4, 3, Unadjusted()),
     "hmc exact": HMC({"x": 0.7, "y": 0.9}, 3),
+    "mala on scores": mala(0.8, gauss_legendre(3)),
+    "nuts": NUTS(0.5, 3),
+    "mclmc": MCLMC(0.5),
+    "barker": barkers(0.8),
 }
 LENGTH = 4
 MODES = {"all": ALL, "injected": INJECTED, "initial": INITIAL, "none": NONE}

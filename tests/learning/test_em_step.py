@@ -131,7 +131,7 @@ def test_frozen_latents_come_back_as_they_were():
     slow = eqx.tree_at(lambda s: s.recipe.chain.kernel, moving, crawl)
     held, moved = (e_step(step, program, OTHER, jax.random.key(2)) for step in (frozen, slow))
     assert jnp.array_equal(held.draw.position.latents["z"], moved.draw.position.latents["z"])
-    assert held.draw.residual.latents is None
+    assert not np.any(held.draw.residual.latents["z"])
     assert jnp.array_equal(held.labels, moved.labels)
     np.testing.assert_allclose(held.draw.residual.noise, moved.draw.residual.noise, atol=1e-5)
     assert float(jnp.abs(held.draw.residual.noise).max()) > 1e-2
@@ -147,7 +147,9 @@ def test_a_step_updates_everything_once():
     assert set(counts) == {2}  # score updates of one step
     assert not eqx.tree_equal(after.generator.module, before.generator.module)
     assert not eqx.tree_equal(after.score.module, before.score.module)
-    assert set(metrics) == {"score_loss", "pull", "gradient_norm", "acceptance", "latent_norm", "noise_norm"}
+    assert set(metrics) == {
+        *("score_loss", "pull", "gradient_norm", "acceptance", "divergences", "latent_norm", "noise_norm", "skipped")
+    }
     assert all(np.isfinite(float(value)) for value in metrics.values())
     assert float(metrics["acceptance"]) == 1
     assert 0.3 < float(metrics["latent_norm"]) < 2  # mean squares of standard normals
@@ -193,7 +195,9 @@ SIGMA = jnp.array([0.5, 2.0, 1.0])
 BATCH = Batch(
     jax.vmap(Draw)(
         Coordinates(jnp.zeros((3, 1)), {"z": jnp.array([[1.0], [-0.5], [2.0]])}),
-        Coordinates(jnp.array([[0.3], [-0.2], [0.1]]), {"z": jnp.zeros((3, 1))}),
+        Coordinates(jnp.array([[-0.3], [0.2], [-0.1]]), {"z": jnp.array([[0.9], [-0.7], [2.5]])}),
+        jnp.ones(3),
+        jnp.zeros(3),
         jnp.ones(3),
     ),
     SIGMA,
@@ -212,6 +216,16 @@ def test_m_step_ascends_along_the_pull(weighting):
     np.testing.assert_allclose(loss, (weights * pulls**2).mean() / 2, rtol=1e-5)
     np.testing.assert_allclose(pull, (pulls**2).mean(), rtol=1e-5)
     np.testing.assert_allclose(gradient.a, -(weights * pulls * np.array([1.0, -0.5, 2.0])).mean(), rtol=1e-5)
+
+
+def test_a_paired_twin_takes_its_noise_away_at_its_own_latents():
+    """d loss / da = -mean v sigma (eps z - nu z')."""
+    program = Line(jnp.asarray(0.7))
+    batch = Batch(eqx.tree_at(lambda d: d.position.noise, BATCH.draw, BATCH.draw.twin.noise + 0.5), SIGMA, None, True)
+    gradient = eqx.filter_grad(m_step_loss, has_aux=True)(program, trace(program, shape=(1,)), batch, UniformWeight())
+    noise = np.array([-0.3, 0.2, -0.1])
+    chain, twin = (noise + 0.5) * np.array([1.0, -0.5, 2.0]), noise * np.array([0.9, -0.7, 2.5])
+    np.testing.assert_allclose(gradient[0].a, -(np.array([0.5, 2.0, 1.0]) * (chain - twin)).mean(), rtol=1e-5)
 
 
 @eqx.filter_jit

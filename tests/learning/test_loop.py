@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pplemd.checkpoint import Checkpoints
 from pplemd.errors import DivergenceError
 from pplemd.learning import Interrupted, Schedule, Watcher, first_window, fit
 from pplemd.learning.loop import AbstractState
+from pplemd.storage.checkpoints import Checkpoints
 
 KEY = jax.random.key(0)
 

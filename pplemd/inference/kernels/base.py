@@ -14,44 +14,65 @@ class State(eqx.Module):
 
     Attributes:
         position: coordinates u, a pytree of arrays.
-        memory: what the kernel carries from step to step (cached densities and gradients), or None.
+        log_density: log rho at u less log rho where the chain started, as far as the kernel's correction knows it.
+        memory: what else the kernel carries from step to step (a Point, a momentum), or None.
     """
 
     position: PyTree
+    log_density: Float[Array, ""]
     memory: Any = None
 
 
 class Info(eqx.Module):
-    """What diagnostics and the twin need of one transition.
+    """What diagnostics, adaptation and the twin need of one transition.
 
     Attributes:
         acceptance: acceptance probability, 1 for kernels that accept everything.
         accepted: whether the chain moved to the proposal.
-        noise: what was injected, in the kernel's own terms: the key of Langevin's noise, HMC's momentum.
+        diverging: whether the proposal's energy was off by more than BlackJAX's threshold, or not a number.
+        energy: Hamiltonian of the transition, up to a constant of the chain; -log_density for kernels without momenta.
+        evaluations: gradients of U that the transition took.
+        noise: what was injected, in the kernel's own terms: Langevin's kick, HMC's momentum, or None.
     """
 
     acceptance: Float[Array, ""]
     accepted: Bool[Array, ""]
+    diverging: Bool[Array, ""]
+    energy: Float[Array, ""]
+    evaluations: Any
     noise: PyTree
 
 
 class AbstractKernel(eqx.Module):
-    """A transition kernel for one chain; batch by vmap."""
+    """A transition kernel for one chain; batch by vmap.
+
+    Attributes:
+        step_size: h, the length of a move in u (where u is standard normal a priori): a number, a number for each block
+            of coordinates, or one for each element; None leaves it to adaptation.
+    """
+
+    step_size: eqx.AbstractVar[PyTree]
+
+    @property
+    @abstractmethod
+    def wanted_acceptance(self) -> float | None:
+        """What adaptation aims at; None for kernels that accept everything and say nothing."""
 
     @abstractmethod
-    def init(self, target: TiltedLaw, position: PyTree) -> State:
-        """The state of a chain that starts at a position."""
+    def init(self, key: PRNGKeyArray, target: TiltedLaw, position: PyTree) -> State:
+        """The state of a chain that starts at a position; the key is for kernels that carry a momentum."""
 
     @abstractmethod
     def step(self, key: PRNGKeyArray, state: State, target: TiltedLaw) -> tuple[State, Info]:
         """One transition."""
 
     @abstractmethod
-    def shadow(self, twin: PyTree, info: Info, injected: float) -> PyTree:
+    def shadow(self, key: PRNGKeyArray, twin: State, info: Info, injected: float) -> State:
         """The same transition on the standard normal: same noise (times `injected`), same decision.
 
         Args:
-            twin: position of the twin, of the same structure as the chain's.
+            key: the key of the chain's transition.
+            twin: state of the twin, its position of the same structure as the chain's.
             info: what the chain's transition recorded.
             injected: 1 to share the chain's noise, 0 to leave it out.
 

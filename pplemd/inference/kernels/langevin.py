@@ -21,20 +21,26 @@ class Langevin(AbstractKernel):
 
     step_size: PyTree
 
-    def init(self, target: TiltedLaw, position: PyTree) -> State:
+    @property
+    def wanted_acceptance(self) -> float | None:
+        """None: everything is accepted."""
+        return None
+
+    def init(self, key: PRNGKeyArray, target: TiltedLaw, position: PyTree) -> State:
         """A Langevin chain remembers its position alone."""
-        return State(position)
+        return State(position, jnp.zeros(()))
 
     def step(self, key: PRNGKeyArray, state: State, target: TiltedLaw) -> tuple[State, Info]:
         """One step, always accepted."""
         kick = self._kick(key, state.position)
         position = self._move(state.position, target.score(state.position), kick)
-        return State(position), Info(jnp.ones(()), jnp.ones((), bool), kick)
+        certain, never = jnp.ones((), bool), jnp.zeros((), bool)
+        return State(position, state.log_density), Info(jnp.ones(()), certain, never, -state.log_density, 1, kick)
 
-    def shadow(self, twin: PyTree, info: Info, injected: float) -> PyTree:
+    def shadow(self, key: PRNGKeyArray, twin: State, info: Info, injected: float) -> State:
         """Nu <- (1 - gamma) nu + sqrt(2 gamma) n, the paper's book-kept noise."""
         kick = jax.tree.map(lambda noise: injected * noise, info.noise)
-        return self._move(twin, jax.tree.map(jnp.negative, twin), kick)
+        return State(self._move(twin.position, jax.tree.map(jnp.negative, twin.position), kick), twin.log_density)
 
     def _kick(self, key: PRNGKeyArray, position: PyTree) -> PyTree:
         """BlackJAX's Euler step of unit length, from zero without a drift: sqrt(2) n."""

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pplemd import cache
-from pplemd.cache import cache_dir, cached_arrays
+from pplemd.storage import cache
+from pplemd.storage.cache import cache_dir, cached_arrays
 
 
 @pytest.fixture(autouse=True)

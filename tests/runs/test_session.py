@@ -11,12 +11,12 @@ import numpyro.distributions as dist
 import pytest
 
 import pplemd as em
-from pplemd import runs
-from pplemd.checkpoint import RunFolder
-from pplemd.declared import declare_value
-from pplemd.drawing import draw_samples, save_samples
 from pplemd.errors import CheckpointError, DataError, DivergenceError, RecipeError
-from pplemd.narration import AbstractNarrator, SilentTask
+from pplemd.runs import record
+from pplemd.runs.declared import declare_value
+from pplemd.runs.drawing import draw_samples, save_samples
+from pplemd.storage.folder import RunFolder
+from pplemd.viewing.narration import AbstractNarrator, SilentTask
 
 MEANS = np.array([[1.0, 0.0], [-1.0, 0.5], [0.0, 2.0]])
 SIGMAS = em.LogUniform(0.1, 3.0)
@@ -173,7 +173,7 @@ def test_another_machine_is_told(outcome):
     config["environment"]["jax"] = "0.0.1"
     folder.config.write_text(json.dumps(config))
     try:
-        runs.check_same(declare_value(MODEL), folder, heard.say)
+        record.check_same(declare_value(MODEL), folder, heard.say)
     finally:
         folder.config.write_text(whole)
     assert heard.sentences == ["note: this run was started with another jax; its last digits may differ."]
@@ -186,26 +186,26 @@ def test_a_run_of_python_needs_a_file_to_be_loaded(outcome):
 
 def test_folders_are_numbered_and_found_again(tmp_path):
     declared = declare_value(MODEL)
-    first = runs.new_folder(declared, tmp_path)
+    first = record.new_folder(declared, tmp_path)
     assert first.path == tmp_path / "model"
     with pytest.raises(CheckpointError, match="there is no run of model"):
-        runs.newest_folder(declared, tmp_path)
-    runs.begin(declared, first)
-    second = runs.new_folder(declared, tmp_path)
+        record.newest_folder(declared, tmp_path)
+    record.begin(declared, first)
+    second = record.new_folder(declared, tmp_path)
     assert second.path == tmp_path / "model-2"
-    runs.begin(declared, second)
+    record.begin(declared, second)
     os.utime(first.config, ns=(0, second.config.stat().st_mtime_ns + 10**9))
     (tmp_path / "model-3").mkdir()
     (tmp_path / "model-3" / "config.json").write_text("{")  # damaged: not a run of this model
     other = dataclasses.replace(declared, name="model-4")
-    runs.begin(other, runs.new_folder(other, tmp_path))
-    assert runs.newest_folder(declared, tmp_path).path == first.path
+    record.begin(other, record.new_folder(other, tmp_path))
+    assert record.newest_folder(declared, tmp_path).path == first.path
 
 
 def test_a_kernel_that_cannot_sample_the_law_is_refused_before_anything_runs(tmp_path):
-    recipe = dataclasses.replace(MODEL.recipe, chain=em.Chain(em.HMC(0.1), length=1))
+    recipe = dataclasses.replace(MODEL.recipe, chain=em.Chain(em.HMC(0.1, 1, em.Exact()), length=1))
     heard = Heard()
-    with pytest.raises(em.PplemdError, match=r"only the gradient of its potential.*HMC\(correction=Unadjusted\(\)\)"):
+    with pytest.raises(em.PplemdError, match=r"only the gradient of its potential.*HMC\(correction=LineIntegral\(\)\)"):
         em.distil(dataclasses.replace(MODEL, recipe=recipe), tmp_path / "run", narrator=heard)
     assert not (tmp_path / "run").exists()
     assert heard.titles == []

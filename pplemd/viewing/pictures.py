@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pplemd.errors import DataError
-from pplemd.files import write_atomic
+from pplemd.storage.files import write_atomic
 
 MID_GREY = 128  # what a NaN pixel becomes, and the margin between images
 TARGET_SIDE = 64  # pixels: small images are enlarged by whole factors to at least this

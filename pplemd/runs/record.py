@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pplemd.checkpoint import Checkpoints, RunFolder, finite, write_json
-from pplemd.declared import Declared, configuration, declare
+from pplemd.storage.checkpoints import Checkpoints
+from pplemd.storage.folder import RunFolder, finite, write_json
+from pplemd.runs.declared import Declared, configuration, declare
 from pplemd.distillation import Distilled, distilled, first_shapes
 from pplemd.errors import CheckpointError
 from pplemd.learning import Window

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
-from pplemd.narration import AbstractNarrator, AbstractTask
+from pplemd.viewing.narration import AbstractNarrator, AbstractTask
 
 QUIET_SECONDS = 10.0  # between lines where there is no terminal
 PATIENCE_SECONDS = 2.0  # of preparation before a line says that it is going on

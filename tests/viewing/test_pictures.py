@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from pplemd.errors import DataError
-from pplemd.pictures import draw, image_grid, save_png, scatter
+from pplemd.viewing.pictures import draw, image_grid, save_png, scatter
 
 
 def _images(count=5, shape=(8, 8, 1)):

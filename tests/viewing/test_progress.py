@@ -6,8 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
-from pplemd import progress
-from pplemd.progress import Terminal
+from pplemd.viewing import progress
+from pplemd.viewing.progress import Terminal
 
 
 @pytest.fixture

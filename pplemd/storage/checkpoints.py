@@ -1,12 +1,11 @@
-"""Run folders: what a run leaves behind, written so that a kill at any moment loses nothing that was kept."""
+"""Numbered snapshots of a pytree, each whole or not there; the only place that meets Orbax."""
 
 import errno
 import hashlib
 import json
 import logging
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +15,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from pplemd.errors import CheckpointError
-from pplemd.files import write_atomic
+from pplemd.storage.files import write_atomic
+from pplemd.storage.folder import reason, unwritable
 
 try:
     import fcntl
@@ -26,129 +26,6 @@ except ImportError:  # Windows: two processes in one folder are not told apart t
 log = logging.getLogger("pplemd")
 
 OVERHEAD = 500_000  # bytes of a checkpoint besides its arrays: metadata, manifests, blocks; 180 kB was found
-
-
-class RunFolder:
-    """The folder of one run: config.json, metrics.jsonl, samples.png, checkpoints/, evaluation.json.
-
-    Args:
-        path: the folder; it need not exist yet.
-    """
-
-    def __init__(self, path: Path | str):
-        self.path = Path(path)
-        self.config = self.path / "config.json"
-        self.metrics = self.path / "metrics.jsonl"
-        self.samples = self.path / "samples.png"
-        self.checkpoints = self.path / "checkpoints"
-        self.evaluation = self.path / "evaluation.json"
-
-    def read_config(self) -> dict[str, Any]:
-        """The configuration that the run was started with.
-
-        Raises:
-            CheckpointError: where the folder is no run, or its config.json is damaged.
-        """
-        if not self.config.is_file():
-            raise CheckpointError(
-                f"{self.path} is not a run folder: it has no config.json. Give the folder that `pplemd distill` "
-                "printed, for example runs/digits."
-            )
-        try:
-            return json.loads(self.config.read_text())
-        except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"{self.config} is damaged ({error}). Without it the run cannot be rebuilt; distil again, or restore "
-                "the file from a copy."
-            ) from error
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing.
-
-    Raises:
-        CheckpointError: where it cannot be written, as on a full disk; an older file stays as it is.
-    """
-    try:
-        write_atomic(path, content)
-    except OSError as error:
-        raise CheckpointError(_unwritable(path, error)) from error
-
-
-def _unwritable(path: Path, error: Exception) -> str:
-    return (
-        f"{path} cannot be written ({_reason(error)}). Check the path, its permissions and the space on the disk; what "
-        "was saved before is untouched, and a run goes on from there by --resume."
-    )
-
-
-def _reason(error: Exception) -> str:
-    """What an exception says, in one line."""
-    if "No space left on device" in str(error):  # TensorStore wraps it in more than anybody reads
-        return "no space left on the disk"
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    lines = text.strip().splitlines()
-    return lines[0][:200].rstrip(".") if lines else type(error).__name__
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically; figures that are not finite become null."""
-    write(path, (json.dumps(finite(value), indent=2) + "\n").encode())
-
-
-def finite(value: Any) -> Any:
-    """The same value with NaN and infinities as None, which JSON can hold."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
-
-
-class MetricsFile:
-    """metrics.jsonl: one JSON object a line, each with its step, in order.
-
-    Args:
-        path: the file.
-    """
-
-    def __init__(self, path: Path):
-        self._path = path
-
-    def keep_until(self, step: int) -> None:
-        """Drop what was written after a step: a resumed run writes it again."""
-        kept = [line for line in _complete_lines(self._path) if line["step"] <= step]
-        write(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-
-    def append(self, step: int, figures: dict[str, float]) -> None:
-        """Add a line and flush it to the disk.
-
-        Raises:
-            CheckpointError: where it cannot be written, as on a full disk.
-        """
-        try:
-            with self._path.open("a") as file:
-                file.write(json.dumps(finite({"step": step, **figures})) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise CheckpointError(_unwritable(self._path, error)) from error
-
-
-def _complete_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines that were written whole; a kill can leave a torn one at the end."""
-    if not path.is_file():
-        return
-    for text in path.read_text(errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            return
-        if not isinstance(line, dict) or not isinstance(line.get("step"), int):
-            return
-        yield line
 
 
 class Checkpoints:
@@ -176,7 +53,7 @@ class Checkpoints:
         try:
             self._manager = ocp.CheckpointManager(self._folder, options=options)
         except (OSError, ValueError) as error:
-            raise CheckpointError(_unwritable(folder, error)) from error
+            raise CheckpointError(unwritable(folder, error)) from error
 
     def save(self, step: int, tree: Any) -> None:
         """Save a snapshot; it appears under its number only when it is whole.
@@ -199,7 +76,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
             self._seal(step)
         except Exception as error:  # Orbax and TensorStore raise many kinds
-            raise CheckpointError(_unwritable(self._folder / str(step), error)) from error
+            raise CheckpointError(unwritable(self._folder / str(step), error)) from error
 
     def _check_room(self, step: int, arrays: Any) -> None:
         """See that there is room, before Orbax finds that there is none, whose threads tell of it at length."""
@@ -207,7 +84,7 @@ class Checkpoints:
         free = shutil.disk_usage(self._folder).free
         if free < needed:
             full = OSError(errno.ENOSPC, f"{needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free")
-            raise CheckpointError(_unwritable(self._folder / str(step), full)) from full
+            raise CheckpointError(unwritable(self._folder / str(step), full)) from full
 
     def _seal(self, new: int) -> None:
         """Write down the digests of the files of a new snapshot, beside those of the others that are kept.
@@ -243,7 +120,7 @@ class Checkpoints:
             try:
                 return step, self._read(step, like)
             except Exception as error:  # Orbax and TensorStore raise many kinds; each means: not this one
-                say(f"checkpoint {step} in {self._folder} cannot be read ({_reason(error)}); trying the one before it.")
+                say(f"checkpoint {step} in {self._folder} cannot be read ({reason(error)}); trying the one before it.")
         if steps:
             raise CheckpointError(
                 f"none of the {len(steps)} checkpoints in {self._folder} can be read. They are damaged, or of a model "
@@ -276,7 +153,7 @@ def _locked(folder: Path) -> IO[bytes]:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("ab")
     except OSError as error:
-        raise CheckpointError(_unwritable(folder, error)) from error
+        raise CheckpointError(unwritable(folder, error)) from error
     try:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,19 +5,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pplemd import runs
-from pplemd.checkpoint import Checkpoints, MetricsFile, RunFolder, write_json
-from pplemd.declared import Declared, declare, declare_value
+from pplemd.runs import record
+from pplemd.storage.checkpoints import Checkpoints
+from pplemd.storage.folder import MetricsFile, RunFolder, write_json
+from pplemd.runs.declared import Declared, declare, declare_value
 from pplemd.distillation import Distillation, Distilled, distillation, first_shapes, run
 from pplemd.errors import RecipeError
 from pplemd.evaluation import Report, draw_teacher, evaluate
 from pplemd.learning import EMState, Watcher
 from pplemd.metrics import AbstractEvaluation
 from pplemd.model import Model, plan
-from pplemd.narration import AbstractNarrator
-from pplemd.pictures import draw, save_png
-from pplemd.portrait import portrait
-from pplemd.progress import Terminal
+from pplemd.viewing.narration import AbstractNarrator
+from pplemd.viewing.pictures import draw, save_png
+from pplemd.runs.portrait import portrait
+from pplemd.viewing.progress import Terminal
 from pplemd.schooling import ready_teacher
 
 PARENT = Path("runs")  # of the run folders that are not named
@@ -72,7 +73,7 @@ def distil(
     planned = plan(declared.model)
     first_shapes(planned)  # traces the step: a mistake in it shows now, not after the teacher's training
     if not folder.config.exists():
-        runs.begin(declared, folder)
+        record.begin(declared, folder)
     told.say(f"{declared.name}: {planned.problem.name} -> {folder.path}")
     checkpoints = Checkpoints(folder.checkpoints)
     try:
@@ -100,11 +101,11 @@ def _open(
         return _declared(model, *chosen), named
     if not resume:
         declared = _declared(model, *chosen)
-        folder = named or runs.new_folder(declared, PARENT)
+        folder = named or record.new_folder(declared, PARENT)
         if folder.config.exists():
-            runs.begin(declared, folder)  # says that the folder is taken
+            record.begin(declared, folder)  # says that the folder is taken
         return declared, folder
-    folder = named or runs.newest_folder(_declared(model, chosen[0]), PARENT)
+    folder = named or record.newest_folder(_declared(model, chosen[0]), PARENT)
     return _again(model, chosen, folder, narrator), folder
 
 
@@ -122,7 +123,7 @@ def _again(
 ) -> Declared:
     """The model of a run that is resumed: the same, with the same changes."""
     name, overrides = chosen
-    known = runs.started_from(folder)
+    known = record.started_from(folder)
     if set(overrides) - set(known.overrides):
         raise RecipeError(
             f"a run that is resumed keeps its recipe; {folder.path} was started with "
@@ -130,7 +131,7 @@ def _again(
             "Leave --set, --steps and --seed out, or start a new run with another --out."
         )
     declared = _declared(model, name or (None if isinstance(model, Model) else known.name), known.overrides)
-    runs.check_same(declared, folder, narrator.say)
+    record.check_same(declared, folder, narrator.say)
     return declared
 
 
@@ -188,7 +189,7 @@ def judge(folder: RunFolder, model_file: Path | None, seed: int, narrator: Abstr
     Raises:
         PplemdError: where the run cannot be read.
     """
-    loaded = runs.load(folder, model_file, narrator.say)
+    loaded = record.load(folder, model_file, narrator.say)
     model = loaded.declared.model
     teacher = ready_teacher(model.teacher, narrator)
     return Judged(_judge(loaded.distilled, teacher, model.evaluation, folder, seed, narrator), loaded.step)
@@ -205,7 +206,7 @@ def load(run_folder: Path | str, model_file: Path | str | None = None) -> Distil
         PplemdError: where the run cannot be read.
     """
     given = None if model_file is None else Path(model_file)
-    return runs.load(RunFolder(run_folder), given, Terminal().say).distilled
+    return record.load(RunFolder(run_folder), given, Terminal().say).distilled
 
 
 def show_teacher(declared: Declared, picture: Path, seed: int, narrator: AbstractNarrator) -> float:

@@ -6,7 +6,7 @@ from PIL import Image
 
 from pplemd.distillation import Distilled
 from pplemd.evaluation import uniform_classes
-from pplemd.pictures import draw
+from pplemd.viewing.pictures import draw
 
 IMAGES, POINTS = 100, 5000  # samples in a grid of images, in a cloud of points
 SEED = 20_160  # any fixed number: the same noise at every picture shows what training changes

@@ -8,12 +8,12 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from pplemd.checkpoint import write
+from pplemd.storage.folder import write
 from pplemd.chunks import timed_chunks
 from pplemd.distillation import Distilled
 from pplemd.errors import DataError, RecipeError
-from pplemd.narration import AbstractNarrator, Silent
-from pplemd.pictures import draw, save_png
+from pplemd.viewing.narration import AbstractNarrator, Silent
+from pplemd.viewing.pictures import draw, save_png
 
 CHUNK = 5000  # samples of one compiled call
 

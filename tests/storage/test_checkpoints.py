@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pplemd import checkpoint as module
-from pplemd.checkpoint import Checkpoints, MetricsFile, RunFolder, digest, write_json
 from pplemd.errors import CheckpointError
+from pplemd.storage import checkpoints as module
+from pplemd.storage.checkpoints import Checkpoints, digest
+from pplemd.storage.folder import MetricsFile, RunFolder, write_json
 
 
 def tree(value):

@@ -1,0 +1,68 @@
+"""The No-U-Turn sampler."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from blackjax.mcmc import hmc, integrators, nuts
+from jaxtyping import PRNGKeyArray, PyTree
+
+from pplemd.inference.corrections import AbstractCorrection, Automatic
+from pplemd.inference.kernels.base import AbstractKernel, Info, State
+from pplemd.inference.kernels.coupled import coupled
+from pplemd.inference.kernels.leapfrog import energised
+from pplemd.inference.kernels.step_sizes import inverse_mass
+from pplemd.inference.target import TiltedLaw
+
+
+class NUTS(AbstractKernel):
+    """Trajectories that double until they turn, a point drawn from each; BlackJAX's nuts.
+
+    Under vmap every chain waits for the longest trajectory of the batch.
+
+    Source: Hoffman and Gelman 2014; Betancourt 2017 (multinomial draws).
+
+    Attributes:
+        step_size: leapfrog step, a number or one for each block of coordinates; None leaves it to adaptation.
+        doublings: most doublings of a trajectory: at most 2^doublings leapfrogs.
+        correction: where the energies come from.
+        target_acceptance: what adaptation aims at.
+    """
+
+    step_size: PyTree = None
+    doublings: int = eqx.field(static=True, default=6)
+    correction: AbstractCorrection = Automatic()
+    target_acceptance: float = eqx.field(static=True, default=0.8)
+
+    @property
+    def wanted_acceptance(self) -> float | None:
+        """The target acceptance."""
+        return self.target_acceptance
+
+    def init(self, key: PRNGKeyArray, target: TiltedLaw, position: PyTree) -> State:
+        """The score at the start."""
+        return State(position, jnp.zeros(()), target.visit(position))
+
+    def step(self, key: PRNGKeyArray, state: State, target: TiltedLaw) -> tuple[State, Info]:
+        """One transition."""
+        kernel = nuts.build_kernel(energised(integrators.velocity_verlet, target, self.correction))
+        start = hmc.HMCState(state.position, state.log_density, state.memory)
+        mass = inverse_mass(self.step_size, state.position)
+        new, info = kernel(key, start, None, 1.0, mass, self.doublings)
+        asked = info.num_integration_steps * self.correction.evaluations(target)
+        return State(new.position, new.logdensity, new.logdensity_grad), Info(
+            jnp.clip(info.acceptance_rate, 0.0, 1.0),
+            _differs(new.position, state.position),
+            jnp.asarray(info.is_divergent),
+            jnp.asarray(info.energy),
+            asked,
+            None,
+        )
+
+    def shadow(self, key: PRNGKeyArray, twin: State, info: Info, injected: float) -> State:
+        """Common random numbers."""
+        return coupled(self, key, twin, injected)
+
+
+def _differs(new: PyTree, old: PyTree) -> jax.Array:
+    """Whether anything of a position changed."""
+    return jax.tree.reduce(jnp.logical_or, jax.tree.map(lambda a, b: jnp.any(a != b), new, old))

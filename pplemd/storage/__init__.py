@@ -1,0 +1,1 @@
+"""What is written to the disk: run folders, snapshots, the cache; atomically."""

@@ -1,0 +1,1 @@
+"""What people see meanwhile: who is told, on a terminal, as a picture."""
