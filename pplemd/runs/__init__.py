@@ -1,0 +1,1 @@
+"""Runs: declared, begun, carried to the end, read again."""
