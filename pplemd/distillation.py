@@ -7,10 +7,10 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from pplemd.checkpoint import Checkpoints
 from pplemd.dsl import Problem, Program
 from pplemd.learning import EMState, EMStep, Labels, Schedule, Watcher, Window, first_window, fit
 from pplemd.model import Plan, build_program, build_score_network
+from pplemd.storage.checkpoints import Checkpoints
 from pplemd.teachers import AbstractTeacher
 
 

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pplemd.cache import cache_dir, cached_arrays
-from pplemd.checkpoint import Checkpoints
 from pplemd.errors import CheckpointError
 from pplemd.learning import Schedule, Taught, Watcher, fit, teach_step
-from pplemd.narration import AbstractNarrator
 from pplemd.override import as_data
+from pplemd.storage.cache import cache_dir, cached_arrays
+from pplemd.storage.checkpoints import Checkpoints
 from pplemd.teachers import AbstractTeacher
+from pplemd.viewing.narration import AbstractNarrator
 
 VERSION = 1  # of the teacher's training; raised when a change of code would train another teacher from the same recipe
 CHECKPOINTS = 20  # of one training: a kill costs a twentieth of it at most

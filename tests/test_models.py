@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import pplemd as em
-from pplemd.declared import declare
 from pplemd.model import plan
+from pplemd.runs.declared import declare
 
 ROOT = Path(__file__).parents[1]
 MODELS = sorted((ROOT / "models").glob("*.py"))

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float32, Int, Int32, Num
 from threadpoolctl import threadpool_limits
 
-from pplemd.cache import cached_arrays
 from pplemd.errors import DataError
+from pplemd.storage.cache import cached_arrays
 
 WIDTH = 64  # hidden units, hence features
 PRESENTATIONS = 1_200_000  # images shown in training at most: digits take 200 passes, 60,000 images take 20
