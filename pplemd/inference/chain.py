@@ -165,7 +165,7 @@ class Chain(eqx.Module):
         held = target.hold(position)
         moving = jax.tree.map(lambda u: u is not None, held.position, is_leaf=lambda u: u is None)
         mask = jax.tree.map(lambda m, u: jax.tree.map(lambda _: m, u), moving, position)
-        pair = self._begin(keys[0], held.law, held.position, eqx.filter(twin, mask))
+        pair = self._begin(keys[0], held.law, eqx.filter(position, mask), eqx.filter(twin, mask))
         pair, infos = jax.lax.scan(lambda now, k: self._both(k, now, held.law), pair, keys)
         joined = [eqx.combine(part.position, whole) for part, whole in ((pair.chain, position), (pair.twin, twin))]
         return joined[0], joined[1], infos

@@ -107,7 +107,8 @@ def _warmed(
     if kernel.step_size is not None:
         return kernel, jax.lax.scan(lambda s, k: (kernel.step(k, s, target)[0], None), state, keys)[0]
     tuner = _Tuner(kernel, target)
-    schedule = jnp.asarray(build_schedule(length))
+    with jax.numpy_dtype_promotion("standard"):  # BlackJAX stacks integers with booleans
+        schedule = jnp.asarray(build_schedule(length))
     inputs = (keys, schedule[:, 0] == 1, schedule[:, 1] == 1)
     warm, _ = jax.lax.scan(lambda w, i: (tuner.step(w, *i), None), tuner.begin(state), inputs)
     return tuner.tuned(warm.steps.log_step_size_avg, warm), warm.state
