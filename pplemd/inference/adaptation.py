@@ -51,7 +51,8 @@ class Adaptation(eqx.Module):
 
     def start(self, wanted: float) -> StepSizes:
         """Step sizes before the first step."""
-        return StepSizes(jnp.full(self.bins, jnp.log(self.initial)), jnp.full(self.bins, wanted))
+        real = jnp.result_type(float)  # said, so that the first state has the type of the next: one compilation
+        return StepSizes(jnp.full(self.bins, jnp.log(self.initial), real), jnp.full(self.bins, wanted, real))
 
     def bin_of(self, sigma: Float[Array, "*batch"]) -> Int[Array, "*batch"]:
         """The range that a sigma lies in."""

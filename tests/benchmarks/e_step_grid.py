@@ -1,0 +1,152 @@
+"""What the E-step buys: K x cancellation x z-rate x kernel, at equal steps and at equal network evaluations.
+
+Run by hand, not by pytest: `python tests/benchmarks/e_step_grid.py models/ring.py --steps 2000 --out grid.jsonl`. Each
+cell is one run of the model with another chain; finished cells are read from the file, so that a killed grid goes on.
+The table counts evaluations in forward passes of one network for one sample: 2 for the scores at a point of the chain,
+3 more where the latents move, 3 for the M-step (6 paired), 4 for a score update (method: arXiv:2405.16852, appendix).
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import time
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+import pplemd as em
+from pplemd.distillation import distillation
+from pplemd.errors import PplemdError
+from pplemd.evaluation import evaluate
+from pplemd.learning import Schedule, Watcher, fit
+from pplemd.learning.em_step import m_step_loss
+from pplemd.model import plan
+from pplemd.runs.declared import declare
+from pplemd.schooling import ready_teacher
+
+CANCELLATIONS = {"all": em.ALL, "injected": em.INJECTED, "initial": em.INITIAL, "none": em.NONE, "paired": em.PAIRED}
+LENGTHS = (1, 2, 4, 8, 16)
+KERNELS = ("langevin", "mala", "hmc")
+Z_RATES = ("held", "last", "each")  # the latents: held, moved in a chain's last step, moved in each
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One entry of the grid: K, the kernel, how often the latents move, what is cancelled, and what is held equal."""
+
+    length: int
+    kernel: str
+    z_rate: str
+    cancel: str
+    equal: str
+
+    def chain(self) -> em.Chain:
+        """The cell's chain; adjusted kernels find their own step sizes."""
+        every = self.length if self.z_rate == "last" else 1
+        latents = (
+            1.6e-5 if self.z_rate == "held" else 0.01
+        )  # unadjusted: of the order of gamma_eps / (1 + |J|^2 / sigma^2)
+        kernels = {"langevin": em.Langevin(em.Coordinates(0.16, latents)), "mala": em.mala(), "hmc": em.HMC(None, 4)}
+        return em.Chain(kernels[self.kernel], self.length, CANCELLATIONS[self.cancel], every)
+
+
+def cells(full: bool):
+    """All cells, or a cross through K = 4, MALA, latents held, all cancelled."""
+    for equal in ("steps", "evaluations"):
+        if full:
+            yield from (Cell(*c, equal) for c in itertools.product(LENGTHS, KERNELS, Z_RATES, CANCELLATIONS))
+            continue
+        yield from (Cell(k, kernel, "held", "all", equal) for k in LENGTHS for kernel in KERNELS)
+        yield from (Cell(4, kernel, z, "all", equal) for kernel in KERNELS for z in ("last", "each"))
+        yield from (Cell(4, "mala", z, c, equal) for z in ("held", "each") for c in CANCELLATIONS if c != "all")
+
+
+def forwards(cell: Cell, model: em.Model) -> float:
+    """Forward passes of one step, for one sample."""
+    chain = cell.chain()
+    nodes = {"langevin": 1, "mala": 4, "hmc": 8}[cell.kernel]  # gradients of U per transition
+    moves = {"held": 0, "last": 1, "each": cell.length}[cell.z_rate]
+    leaps = 4 if cell.kernel == "hmc" else 1
+    m_step = 6 if chain.cancel.paired else 3
+    return 2 * nodes * cell.length + 3 * leaps * moves + m_step + 4 * model.recipe.score_updates
+
+
+def gradient_variance(work, state, count=16):
+    """Variance of the generator's gradient over E-steps, summed over parameters, over the square of its mean."""
+    program, score = state.generator.module, state.score.module
+
+    @eqx.filter_jit
+    def gradient(key):
+        batch = work.step.e_step(program, score, key, jnp.ones(()), state.step_sizes)
+        found = eqx.filter_grad(m_step_loss, has_aux=True)(
+            program, work.step.problem, batch, work.step.recipe.weighting
+        )
+        return jax.flatten_util.ravel_pytree(eqx.filter(found[0], eqx.is_inexact_array))[0]
+
+    found = jnp.stack([gradient(jax.random.key(seed)) for seed in range(count)])
+    return float(jnp.sum(jnp.var(found, axis=0, ddof=1)) / jnp.sum(jnp.mean(found, axis=0) ** 2))
+
+
+def run(cell: Cell, model: em.Model, teacher, steps: int, seed: int) -> dict:
+    """One run and its figures."""
+    base = forwards(Cell(1, "langevin", "held", "all", "steps"), model)
+    if cell.equal == "evaluations":
+        steps = max(50, round(steps * base / forwards(cell, model)))
+    changes = {"chain": cell.chain(), "frozen": cell.z_rate == "held", "steps": steps, "seed": seed}
+    recipe = dataclasses.replace(model.recipe, **changes)
+    work = distillation(plan(dataclasses.replace(model, recipe=recipe)), teacher)
+    first = jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, work.initial())
+    row = {**dataclasses.asdict(cell), "seed": seed, "steps": steps, "forwards": forwards(cell, model)}
+    start = time.perf_counter()
+    try:
+        state = fit(work.step, first, work.key, Schedule(steps, 50, steps, steps, recipe.patience), Watcher())
+        row["seconds"] = time.perf_counter() - start
+        figures = evaluate(work.distilled(state), teacher, model.evaluation).student
+        row |= figures if isinstance(figures, dict) else dataclasses.asdict(figures)
+        row["gradient_variance"] = gradient_variance(work, state)
+    except PplemdError as error:
+        row["failed"] = str(error).splitlines()[0]
+    return row
+
+
+def table(rows, columns):
+    """A Markdown table."""
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
+    for row in rows:
+        shown = [row.get(name, row.get("failed", "-")) for name in columns]
+        print("| " + " | ".join(f"{value:.3g}" if isinstance(value, float) else str(value) for value in shown) + " |")
+
+
+def main():
+    """Run what is missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--full", action="store_true", help="the whole product, not the cross through the default")
+    parser.add_argument("--out", type=Path, default=Path("grid.jsonl"))
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    model = declare(arguments.model).model
+    teacher = ready_teacher(model.teacher, em.Silent())
+    done = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.is_file() else []
+    names = [field.name for field in dataclasses.fields(Cell)]
+    known = {(*(row[name] for name in names), row["seed"]) for row in done}
+    for cell, seed in itertools.product(dict.fromkeys(cells(arguments.full)), range(arguments.seeds)):
+        if (*dataclasses.astuple(cell), seed) in known:
+            continue
+        done.append(run(cell, model, teacher, arguments.steps, seed))
+        with arguments.out.open("a") as file:
+            file.write(json.dumps(done[-1]) + "\n")
+    figures = [name for name in done[0] if name not in (*names, "seed", "steps", "forwards", "failed")]
+    if arguments.json:
+        print(json.dumps(done))
+    else:
+        table(done, [*names, "seed", "steps", "forwards", *figures])
+
+
+if __name__ == "__main__":
+    main()
