@@ -88,13 +88,16 @@ def long_chains(
         def step(state, step_key):
             state, info = tuned.step(step_key, state, target)
             told = (info.acceptance, info.diverging, info.energy, jnp.asarray(info.evaluations, jnp.float32))
-            return state, (state.position, *told)
+            return state, (state.position, told)
 
-        _, found = jax.lax.scan(step, state, jax.random.split(key_draw, draws))
-        positions, acceptance, diverging, energy, evaluations = found
-        return Run(positions, acceptance, diverging, energy, jnp.sum(evaluations), tuned.step_size)
+        _, (positions, told) = jax.lax.scan(step, state, jax.random.split(key_draw, draws))
+        return positions, told, tuned.step_size
 
-    return jax.vmap(one)(jax.random.split(key, jax.tree.leaves(starts)[0].shape[0]), starts)
+    chains = jax.tree.leaves(starts)[0].shape[0]
+    positions, (acceptance, diverging, energy, evaluations), step_size = jax.vmap(one)(
+        jax.random.split(key, chains), starts
+    )
+    return Run(positions, acceptance, diverging, energy, jnp.sum(evaluations, axis=1), step_size)
 
 
 def _warmed(
