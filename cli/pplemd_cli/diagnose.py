@@ -1,6 +1,7 @@
 """pplemd diagnose: long chains of a run's E-step at several sigma, judged with ArviZ."""
 
 import enum
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,7 @@ from pplemd_cli import options, show, stops
 
 if TYPE_CHECKING:
     from pplemd.inference import AbstractKernel
+    from pplemd.learning import Recipe
     from pplemd.runs.diagnose import Diagnosis
 
 
@@ -67,12 +69,52 @@ def diagnose(
     from pplemd.storage.folder import RunFolder
     from pplemd.viewing.progress import Terminal
 
-    folder, told = RunFolder(run), Terminal()
-    transition = _kernel(kernel)
-    wanted = Wanted(tuple(sigma or ()), chains, draws, warm_up, label, transition, seed or 0)
+    wanted = Wanted(tuple(sigma or ()), chains, draws, warm_up, label, _transition(kernel), seed or 0)
     with stops.saved("Go on with the same command."):
-        found = run_chains(folder, model, wanted, told)
+        found = run_chains(RunFolder(run), model, wanted, Terminal())
     if json:
         show.as_json({"run": str(run), **as_json(found)})
     else:
         _print(found)
+
+
+def _transition(kernel: Kernel) -> "Callable[[Recipe], AbstractKernel]":
+    """The transition of a name, given the recipe."""
+    from pplemd.inference import HMC, NUTS
+
+    if kernel is Kernel.recipe:
+        return lambda recipe: recipe.chain.kernel
+    chosen = NUTS() if kernel is Kernel.nuts else HMC(leapfrogs=8)
+    return lambda recipe: chosen
+
+
+HEADINGS = ("site", "sigma", "R-hat", "ESS", "tail", "/ gradient", "MCSE/sd", "E-BFMI", "accept")
+
+
+def _print(found: "Diagnosis") -> None:
+    """The table, what is wrong, and where the rest is."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    first, console = found.rows[0], Console()
+    label = "" if found.label is None else f", class {found.label}"
+    title = f"step {found.step:,}: {first.chains} chains of {first.draws:,} draws by {found.kernel['type']}{label}"
+    made = show.table(title, *HEADINGS)
+    for column in made.columns[1:]:
+        column.justify = "right"
+    for row in found.rows:
+        numbers = (row.ess_per_gradient, row.mcse_over_sd, row.e_bfmi)
+        made.add_row(
+            row.site, f"{row.sigma:.3g}", f"{row.r_hat:.3f}", f"{row.ess_bulk:,.0f}", f"{row.ess_tail:,.0f}",
+            *(f"{number:.2g}" for number in numbers), f"{100 * row.acceptance:.0f} %",
+        )  # fmt: skip
+    console.print(made)
+    if not found.findings:
+        console.print("Nothing is wrong: the chains agree, and are worth enough draws.")
+    told = Table.grid("", "", padding=(0, 1), pad_edge=False)
+    for finding in found.findings:
+        what = f"[bold]{escape(finding.found)}[/bold]; expected: {escape(finding.expected)}."
+        told.add_row("-", f"{what} {escape(finding.repair)}")
+    console.print(told, highlight=False)
+    console.print(f"\nPictures, chains.nc and diagnosis.json: {found.folder}", highlight=False, soft_wrap=True)

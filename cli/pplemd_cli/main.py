@@ -7,6 +7,7 @@ import traceback
 
 import typer
 
+from pplemd_cli.diagnose import diagnose
 from pplemd_cli.distill import distill
 from pplemd_cli.evaluate import evaluate
 from pplemd_cli.inspect import inspect
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command()(distill)
 app.command()(sample)
 app.command()(evaluate)
+app.command()(diagnose)
 app.command()(inspect)
 app.add_typer(teacher, name="teacher")
 

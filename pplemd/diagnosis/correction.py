@@ -73,6 +73,7 @@ def _points(pairs: Pairs) -> Figure:
         lost = "" if finite.all() else f", {np.sum(~finite)} not finite"
         axes.set_title(f"{name}{lost}", fontsize=11)
         (_moved if flat[0].shape[1] > 1 else _counted)(axes, flat[0][finite], flat[1][finite])
+    _share_limits(figure.axes)
     figure.axes[0].legend(fontsize=9, loc="upper right", markerscale=3.0)
     return figure
 
@@ -92,3 +93,17 @@ def _counted(axes: Axes, before: Float[np.ndarray, "n 1"], after: Float[np.ndarr
     for x, colour, name in zip((before, after), (SAMPLE_COLOUR, REFERENCE_COLOUR), WHEN, strict=True):
         axes.hist(x[:, 0], list(edges), density=True, color=colour, alpha=0.55, label=name)
     axes.set(xlabel="x", ylabel="density")
+
+
+def _share_limits(panels: list[Axes]) -> None:
+    """The same square of the plane in every panel, or the same numbers where there is one dimension."""
+    low, high = (np.array([pick(axes.dataLim) for axes in panels]) for pick in (lambda b: b.min, lambda b: b.max))
+    low, high = low.min(axis=0), high.max(axis=0)
+    if not np.isfinite(low).all() or not np.isfinite(high).all():  # no point is finite
+        return
+    middle, half = (low + high) / 2, 0.53 * max(high - low) or 1.0
+    for axes in panels:
+        if axes.get_aspect() == 1.0:
+            axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half))
+        else:
+            axes.set(xlim=(low[0], high[0]), ylim=(0, 1.05 * high[1]))

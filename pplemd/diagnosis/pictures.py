@@ -177,6 +177,7 @@ def _energies(runs: tuple[Chains, ...], rows: Sequence[Row]) -> Figure:
         edges = np.linspace(low - 1e-9, high + 1e-9, 41)
         for values, colour, name in ((marginal, COLOURS[2], "draws"), (steps, COLOURS[1], "steps between draws")):
             axes.hist(values, edges, density=True, color=colour, alpha=0.55, label=name)
+        axes.set_ylim(0, 1.3 * axes.get_ylim()[1])  # room for the words
         axes.legend(fontsize=7, frameon=False, loc="upper left")
         _note(axes, f"E-BFMI {found[run.sigma].e_bfmi:.2f}\n(at least {BFMI})")
     return figure
@@ -196,10 +197,13 @@ def _by_sigma(rows: Sequence[Row]) -> Figure:
     grid[0, 0].axhline(R_HAT, color=GREY, linestyle=":")
     grid[0, 1].axhline(ESS_PER_CHAIN * rows[0].chains, color=GREY, linestyle=":")
     titles = ("R-hat (wanted: below the dots)", "ESS: bulk, dashed tail", "bulk ESS per gradient")
+    sigmas = sorted({row.sigma for row in rows})
     scale = "log" if any(row.ess_bulk > 0 for row in rows) else "linear"  # NaN alone has no logarithm
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=9)
         axes.set_xscale(scale)
+        axes.set_xticks(sigmas, [f"{sigma:.3g}" for sigma in sigmas])
+        axes.minorticks_off()
         axes.set_xlabel("sigma", fontsize=8)
     for axes in grid[0, 1:]:
         axes.set_yscale(scale)

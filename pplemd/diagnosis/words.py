@@ -13,6 +13,7 @@ BFMI = 0.3  # Betancourt 2016, arXiv:1604.00695, and Stan's and ArviZ's threshol
 ACCEPTANCE_LOW, ACCEPTANCE_HIGH = 0.4, 0.95  # the best rates are .574 (one leapfrog, Roberts & Rosenthal 1998) to .8
 GOOD_ACCEPTANCE = "40 to 95 %; best is about 57 % for one leapfrog step, 65 to 80 % for several"
 ALL_ACCEPTED = 0.9999  # unadjusted kernels accept everything by definition: nothing follows from it
+FAR_TOO_SHORT = 20.0  # times by which chains would have to be longer, where that is no advice any more: a choice
 FALL = 4.0  # times by which the ESS of one draw may fall between neighbouring sigma before it is told: a choice
 
 
@@ -87,13 +88,14 @@ def _ess(rows: Sequence[Row]) -> Iterable[Finding]:
 
     for row in _worst(rows, short, 1.0):
         which, least = ("bulk", row.ess_bulk) if row.ess_bulk <= row.ess_tail else ("tail", row.ess_tail)
-        longer = row.draws * short(row)
+        repair = f"Draw about {_round_up(row.draws * short(row)):,} from each chain (--draws), or let a transition go "
+        if short(row) > FAR_TOO_SHORT:
+            repair = "Longer chains alone will hardly do: let a transition go "
         yield Finding(
             f"ess_{which}", row.sigma, row.site,
             f"{which} ESS of {_at(row)} is {least:,.0f}{_others(rows, lambda r: short(r) > 1)}",
             f"at least {ESS_PER_CHAIN * row.chains}, {ESS_PER_CHAIN} a chain (Vehtari et al. 2021)",
-            f"Draw about {_round_up(longer):,} from each chain (--draws), or let a transition go further: more "
-            "leapfrog steps, or larger steps.",
+            repair + "further, by more or larger leapfrog steps.",
         )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Diagnosing a run: long chains of its E-step's law at several sigma, judged, drawn and kept in RUN/diagnosis/."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pplemd.diffusion import AbstractSigmas
 from pplemd.distillation import first_shapes
 from pplemd.errors import CheckpointError, RecipeError
 from pplemd.inference import ALL, NUTS, AbstractKernel, Coordinates, Run, Student, emd_law, long_chains
-from pplemd.learning import EMState, EMStep
+from pplemd.learning import EMState, EMStep, Recipe
 from pplemd.model import Plan, plan
 from pplemd.override import as_data
 from pplemd.runs import record
@@ -41,8 +42,8 @@ class Wanted:
         draws: kept draws of each chain.
         warm_up: draws before them, which find step sizes and are thrown away.
         label: the class, for a program with classes; by default the likeliest of its label prior.
-        kernel: the transition; by default NUTS, its energies from line integrals of the scores. Step sizes that it
-            lacks are found in warm-up.
+        kernel: the transition, given the recipe; by default NUTS, its energies from line integrals of the scores. Step
+            sizes that it lacks are found in warm-up.
         seed: seed of everything random.
     """
 
@@ -51,7 +52,7 @@ class Wanted:
     draws: int = 500
     warm_up: int = 500
     label: int | None = None
-    kernel: AbstractKernel | None = None
+    kernel: Callable[[Recipe], AbstractKernel] = lambda recipe: NUTS()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -163,15 +164,15 @@ def diagnose(folder: RunFolder, model_file: Path | None, wanted: Wanted, narrato
     teacher = ready_teacher(declared.model.teacher, narrator)
     recipe, key = declared.model.recipe, jax.random.fold_in(jax.random.key(wanted.seed), 0xD1A6)
     sigmas = wanted.sigmas or typical_sigmas(recipe.sigmas)
-    kernel = wanted.kernel or NUTS()
+    kernel = wanted.kernel(recipe)
     law = _law(planned, teacher, state, label, key)
     runs = _chains(law, sigmas, kernel, wanted, key, narrator)
     rows = table(runs)
     found = Diagnosis(step, label, as_data(kernel), rows, findings(rows), folder.path / "diagnosis")
     save(found.folder / "chains.nc", runs)
     draw_pictures(found.folder, runs, rows)
-    before_after(corrections(EMStep(planned.problem, teacher, recipe, planned.labels), state, sigmas, key),
-                 found.folder / "correction.png")  # fmt: skip
+    em_step = EMStep(planned.problem, teacher, recipe, planned.labels)
+    before_after(corrections(em_step, state, sigmas, key), found.folder / "correction.png")
     write_json(found.folder / "diagnosis.json", as_json(found))
     return found
 
@@ -266,8 +267,8 @@ def corrections(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """What the recipe's own E-step does to the student's samples at each sigma.
 
-    Before is g(z) of the chain's twin, the sample that the same noise gives without the teacher; after is g(z_K) + sigma
-    (eps_K - nu_K), where the M-step pulls the generator to.
+    Before is g(z) of the chain's twin, the sample that the same noise gives without the teacher; after is g(z_K) plus
+    sigma (eps_K - nu_K), where the M-step pulls the generator to.
 
     Args:
         step: the EM step.
@@ -278,7 +279,7 @@ def corrections(
     Returns:
         (before, after), each (n, *shape), by "sigma = ...".
     """
-    problem, program = step.problem, state.generator.module
+    problem = step.problem
     count = IMAGES if len(problem.output.shape) in (2, 3) else POINTS
     chain = dataclasses.replace(step.recipe.chain, cancel=ALL)
     given = Given(jnp.asarray(sorted(sigmas), jnp.float32))
@@ -286,11 +287,13 @@ def corrections(
 
     @eqx.filter_jit
     def both(step: EMStep, state: EMState, key: PRNGKeyArray) -> tuple[Array, Array]:
+        program = state.generator.module
         batch = step.e_step(program, state.score.module, key, jnp.ones(()), state.step_sizes)
         generate = jax.vmap(lambda u, label: problem.generate(program, u, label))
-        scale = batch.sigma.reshape(-1, *(1,) * len(problem.output.shape))
-        after = generate(batch.draw.position.latents, batch.labels) + scale * batch.draw.residual.noise
-        return generate(batch.draw.twin.latents, batch.labels), after
+        pull = jax.vmap(jnp.multiply)(batch.sigma, batch.draw.residual.noise)
+        return generate(batch.draw.twin.latents, batch.labels), generate(
+            batch.draw.position.latents, batch.labels
+        ) + pull
 
     before, after = (np.asarray(x) for x in both(dataclasses.replace(step, recipe=recipe), state, key))
     parts = zip(sorted(sigmas), np.split(before, len(sigmas)), np.split(after, len(sigmas)), strict=True)

@@ -21,6 +21,7 @@ EXAMPLES = {
     "distill": ["pplemd distill models/ring.py --steps 500", "--resume", "130 or 143"],
     "sample": ["pplemd sample runs/digits -n 50000"],
     "evaluate": ["pplemd evaluate runs/digits --seed 1 --json"],
+    "diagnose": ["pplemd diagnose runs/digits --sigma 0.2 --sigma 1 --draws 2000", "R-hat near 1"],
     "inspect": ["pplemd inspect models/digits.py"],
     "teacher": ["pplemd teacher train models/digits.py"],
     "teacher train": ["pplemd teacher train models/digits.py --set teacher.steps=500"],
