@@ -37,6 +37,8 @@ class Row:
         mcse_mean: Monte Carlo standard error of the mean, the largest over elements, in the site's units.
         mcse_over_sd: the same over the element's own s.d., the largest.
         e_bfmi: estimated Bayesian fraction of missing information, the smallest over chains; NaN without energies.
+        energy_drift: change of energy from the first to the last quarter of a chain, in s.d. within quarters: the
+            smallest over chains where all change in one direction, else 0. In stationary chains nothing drifts.
         acceptance: mean acceptance probability.
         divergences: divergent transitions, in all chains.
         still: chains that never moved.
@@ -54,6 +56,7 @@ class Row:
     mcse_mean: float
     mcse_over_sd: float
     e_bfmi: float
+    energy_drift: float
     acceptance: float
     divergences: int
     still: int
@@ -95,6 +98,7 @@ def _row(run: Chains, site: str) -> Row:
         mcse_mean=float(np.max(of["mcse_mean"])),
         mcse_over_sd=float(np.max(of["mcse_over_sd"])),
         e_bfmi=_e_bfmi(run.energy),
+        energy_drift=_drift(run.energy),
         acceptance=float(np.mean(run.acceptance)),
         divergences=int(np.sum(run.diverging)),
         still=run.still(),
@@ -137,6 +141,17 @@ def _e_bfmi(energy: np.ndarray) -> float:
     if not np.isfinite(energy).all() or not np.ptp(energy, axis=1).all():
         return float("nan")
     return float(np.min(_arviz().bfmi(energy.astype(np.float64))))
+
+
+def _drift(energy: np.ndarray) -> float:
+    """The smallest change over chains that all change in one direction, in s.d.; 0 where an energy is not known."""
+    if not np.isfinite(energy).all() or not np.ptp(energy, axis=1).all():
+        return 0.0
+    quarter = max(energy.shape[1] // 4, 2)
+    first, last = energy[:, :quarter].astype(np.float64), energy[:, -quarter:].astype(np.float64)
+    change = last.mean(axis=1) - first.mean(axis=1)
+    change /= np.sqrt((first.var(axis=1, ddof=1) + last.var(axis=1, ddof=1)) / 2) + np.finfo(np.float64).tiny
+    return float(max(change.min(), 0.0) + min(change.max(), 0.0))
 
 
 def _arviz() -> Any:

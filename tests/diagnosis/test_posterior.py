@@ -81,6 +81,18 @@ def test_chains_apart_are_seen_and_slow_energies():
     assert z.e_bfmi < 0.1
 
 
+@pytest.mark.parametrize("slope", [-0.01, 0.0, 0.01])
+def test_energies_that_drift_the_same_way_in_every_chain(slope):
+    along = slope * np.arange(DRAWS)
+    run = chains()
+    row = posterior.table([dataclasses.replace(run, energy=run.energy + along)])[0]
+    # the middles of the first and the last quarter are 3 / 4 of the draws apart; a quarter drifts by 1 / 4 of them
+    spread = math.sqrt(1 + (slope * DRAWS / 4) ** 2 / 12)
+    assert row.energy_drift == pytest.approx(0.75 * slope * DRAWS / spread, rel=0.1, abs=0.2)
+    opposed = run.energy + along * np.array([1, 1, 1, -1])[:, None]
+    assert abs(posterior.table([dataclasses.replace(run, energy=opposed)])[0].energy_drift) < 0.2
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
 def test_what_cannot_be_judged_is_nan_and_the_worst(value):
     run = chains()

@@ -10,7 +10,8 @@ from pplemd.diagnosis.words import findings
 
 SOUND = Row(
     site="z", sigma=0.5, chains=4, draws=500, r_hat=1.004, ess_bulk=900.0, ess_tail=700.0, ess_per_gradient=0.05,
-    mcse_mean=0.03, mcse_over_sd=0.03, e_bfmi=0.9, acceptance=0.7, divergences=0, still=0, worst=((0,),),
+    mcse_mean=0.03, mcse_over_sd=0.03, e_bfmi=0.9, energy_drift=0.3, acceptance=0.7, divergences=0, still=0,
+    worst=((0,),),
 )  # fmt: skip
 NAN = math.nan
 
@@ -30,6 +31,8 @@ FAULTS = {
     "bulk": ({"ess_bulk": 87.0}, "ess_bulk", "z", "bulk ESS of z at sigma = 0.5 is 87", "at least 400", "2,300 from"),
     "tail": ({"ess_tail": 8.0}, "ess_tail", "z", "tail ESS of z at sigma = 0.5 is 8", "100 a chain", "hardly do"),
     "E-BFMI": ({"e_bfmi": 0.123}, "e_bfmi", None, "E-BFMI is 0.12", "at least 0.3 (Betancourt", "energy.png"),
+    "falls": ({"energy_drift": -4.23, "e_bfmi": 0.02}, "energy_drift", None,
+              "the energy falls along every chain at sigma = 0.5, by 4.2 s.d.", "level", "finer quadrature"),
     "diverged": ({"divergences": 13}, "divergences", None, "13 of 2,000", "none", "smaller steps"),
     "rejects": ({"acceptance": 0.213}, "acceptance", None, "21 % of proposals", "40 to 95 %", "smaller steps"),
     "accepts": ({"acceptance": 0.987}, "acceptance", None, "98.7 % of proposals", "40 to 95 %", "larger steps"),
