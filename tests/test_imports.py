@@ -14,12 +14,20 @@ ALLOWED = {  # what a part may import of the package, besides itself and the err
     "storage": set(),
     "metrics": {"storage"},
     "viewing": {"storage"},
+    "diagnosis": {"storage", "viewing"},
     "teachers": {"diffusion", "networks"},
     "dsl": {"teachers"},
     "inference": {"dsl", "teachers", "diffusion"},
     "learning": {"inference", "dsl", "teachers", "diffusion", "networks", "data", "storage"},
 }
-MET_IN = {"blackjax": "inference", "orbax": "storage", "flax": "nowhere", "torch": "nowhere"}
+MET_IN = {
+    "blackjax": "inference",
+    "arviz": "diagnosis",
+    "xarray": "diagnosis",
+    "orbax": "storage",
+    "flax": "nowhere",
+    "torch": "nowhere",
+}
 
 
 def parsed():
