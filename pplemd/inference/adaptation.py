@@ -7,6 +7,8 @@ from jaxtyping import Array, Float, Int
 
 from pplemd.errors import RecipeError
 
+PROBE = 2**31 - 1  # fold_in(key, i) is the i-th key of a split: beyond those of any chain
+
 
 class StepSizes(eqx.Module):
     """Step sizes of the E-step's kernel by bin of log sigma, on their way to a wanted acceptance.
@@ -92,7 +94,7 @@ def jacobian_scale(push, u, sigma: Float[Array, ""], key) -> Float[Array, ""]:
         key: a key for the probe.
     """
     x, pull_back = jax.vjp(push, u)
-    (pulled,) = pull_back(jax.random.normal(key, x.shape, x.dtype))
+    (pulled,) = pull_back(jax.random.normal(jax.random.fold_in(key, PROBE), x.shape, x.dtype))
     leaves = jax.tree.leaves(pulled)
     square = sum(jnp.sum(leaf**2) for leaf in leaves) / sum(leaf.size for leaf in leaves)
     return jax.lax.rsqrt(1 + square / sigma**2)

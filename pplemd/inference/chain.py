@@ -7,7 +7,10 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from pplemd.errors import RecipeError
 from pplemd.inference.kernels import AbstractKernel, Info, State, sized
+from pplemd.inference.kernels.coupled import coupled
 from pplemd.inference.target import TiltedLaw, standard_normal
+
+MEMORY = 2**31 - 1  # fold_in(key, i) is the i-th key of a split: beyond those of any chain and any kernel
 
 
 class Cancellation(eqx.Module):
@@ -17,8 +20,8 @@ class Cancellation(eqx.Module):
     decisions. What is left, u - nu, is what the potential did.
 
     Source: arXiv:2405.16852, section 3.3. `paired` is this project's: the M-step's gradient at the chain's end less
-    that at the twin's end, its latents included. The twin's noise and latents are independent standard normals, so
-    that what is taken away has mean zero whatever the latents did.
+    that at the twin's end, its latents included. Such a twin decides for itself: its law does not change when its noise
+    changes sign, so that what is taken away has mean zero whatever the latents and the step sizes did.
 
     Attributes:
         initial: cancel the noise that the chain started from.
@@ -131,7 +134,7 @@ class Chain(eqx.Module):
 
     def _begin(self, key: PRNGKeyArray, target: TiltedLaw, start: PyTree, twin: PyTree = None) -> Pair:
         """States at the start; the twin's is `initial` times the chain's, where it is not given."""
-        key_memory = jax.random.fold_in(key, self.length)
+        key_memory = jax.random.fold_in(key, MEMORY)
         shadow = jax.tree.map(lambda u: float(self.cancel.initial) * u, start) if twin is None else twin
         law = standard_normal(start)
         return Pair(self.kernel.init(key_memory, target, start), self.kernel.init(key_memory, law, shadow))
@@ -139,7 +142,10 @@ class Chain(eqx.Module):
     def _both(self, key: PRNGKeyArray, pair: Pair, target: TiltedLaw) -> tuple[Pair, Info]:
         """One transition of the chain, the same of the twin."""
         chain, info = self.kernel.step(key, pair.chain, target)
-        twin = self.kernel.shadow(key, pair.twin, info, float(self.cancel.injected))
+        if self.cancel.paired:
+            twin = coupled(self.kernel, key, pair.twin, 1.0)  # its own decisions: the chain's would tell it of the law
+        else:
+            twin = self.kernel.shadow(key, pair.twin, info, float(self.cancel.injected))
         told = Info(info.acceptance, info.accepted, info.diverging, info.energy, jnp.asarray(info.evaluations), None)
         return Pair(chain, twin), told
 

@@ -14,7 +14,7 @@ import pytest
 import pplemd as em
 from pplemd.diffusion import UniformWeight
 from pplemd.dsl import trace
-from pplemd.inference import ALL, INITIAL, INJECTED, NONE
+from pplemd.inference import ALL, INITIAL, INJECTED, NONE, PAIRED
 from pplemd.learning.em_step import EMStep, m_step_loss
 
 TEACHER = em.GaussianMixture(np.zeros((1, 1)), 1.0)
@@ -132,13 +132,31 @@ def test_long_chains_with_small_steps_and_no_cancellation_give_the_forward_kl(ro
     assert abs(coarse - forward) > abs(fine - forward)
 
 
+@pytest.mark.parametrize("cancel", [ALL, PAIRED], ids=["all", "paired"])
 @pytest.mark.parametrize("kernel", [langevin(0.16, 0.01), em.HMC(em.Coordinates(0.5, 0.1), 3, em.Unadjusted())])
-def test_at_the_optimum_the_gradient_vanishes_with_full_cancellation(kernel):
-    cancelled = gradients(1.0, 0.5, em.Chain(kernel, 16), count=2000)
+def test_at_the_optimum_the_gradient_vanishes_with_full_cancellation(kernel, cancel):
+    cancelled = gradients(1.0, 0.5, em.Chain(kernel, 16, cancel), count=2000)
     assert np.abs(cancelled).max() < 1e-5
     noisy = gradients(1.0, 0.5, em.Chain(kernel, 16, NONE), count=20_000)
     assert_mean(noisy, 0.0)
     assert noisy.std() > 0.3
+
+
+MOVING = {"langevin": langevin(0.16, 0.05), "mala": em.HMC(em.Coordinates(0.9, 0.6), 1)}
+
+
+@pytest.mark.parametrize("name", MOVING)
+@pytest.mark.parametrize("a", [0.5, 1.5])
+def test_paired_twins_take_no_gradient_away_however_fast_the_latents_move(a, name):
+    """Of the same chains: full cancellation shifts the mean, pairing does not, and leaves less noise than none."""
+    count = 40_000
+    none, every, paired = (gradients(a, 0.5, em.Chain(MOVING[name], 16, mode)) for mode in (NONE, ALL, PAIRED))
+    shift, bias = paired - none, every - none
+    assert abs(shift.mean()) < 4 * shift.std() / np.sqrt(count)
+    assert abs(bias.mean()) > 10 * bias.std() / np.sqrt(count)
+    assert paired.var() < 0.7 * none.var()
+    if name == "langevin":
+        assert_mean(paired, exact(a, 0.5, (0.16, 0.05), 16, False, False))
 
 
 def doubled(tree):
