@@ -15,8 +15,8 @@ TITLES = {
     "recall": "recall",
     "class_kl": "class KL",
     "seconds_per_1000": "s / 1,000",
-    "sliced_wasserstein": "sliced W",
-    "mode_kl": "mode KL",
+    "sliced_w2": "sliced W2",
+    "weight_kl": "weight KL",
 }
 
 

@@ -19,13 +19,13 @@ class MixtureMeasure(AbstractMeasure):
     reference: Float32[np.ndarray, "n d"]  # exact draws, of a fixed seed
 
     def measure(self, x: Num[np.ndarray, "n *shape"], seed: int = 0) -> dict[str, float]:
-        """Modes (a count), sharp, mode_kl and sliced_wasserstein; `seed` fixes its directions."""
+        """Modes (a count), sharp, weight_kl and sliced_w2; `seed` fixes its directions."""
         figures = mixture_modes(x, self.means, self.weights, self.std)
         return {
             "modes": float(figures.found),
             "sharp": figures.sharp,
-            "mode_kl": figures.kl,
-            "sliced_wasserstein": sliced_wasserstein(x, self.reference, seed=seed),
+            "weight_kl": figures.kl,
+            "sliced_w2": sliced_wasserstein(x, self.reference, seed=seed),
         }
 
     def real(self, count: int, seed: int = 0) -> Float[np.ndarray, "n *shape"]:

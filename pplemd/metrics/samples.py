@@ -22,7 +22,7 @@ class SampleMeasure(AbstractMeasure):
     source: Float[np.ndarray, "m *shape"] | DrawFunction  # other real samples: a pool, or the draw function
 
     def measure(self, x: Num[np.ndarray, "n *shape"], seed: int = 0) -> dict[str, float]:
-        """sliced_wasserstein, mean_error and std_error, all in units of the data; `seed` fixes the directions.
+        """sliced_w2, mean_error and std_error, all in units of the data; `seed` fixes the directions.
 
         The errors are the root mean square over coordinates of the difference in means and in standard deviations.
         """
@@ -30,7 +30,7 @@ class SampleMeasure(AbstractMeasure):
         same_width(rows, reference)
         means, deviations = rows.mean(axis=0) - reference.mean(axis=0), rows.std(axis=0) - reference.std(axis=0)
         return {
-            "sliced_wasserstein": sliced_wasserstein(rows, reference, seed=seed),
+            "sliced_w2": sliced_wasserstein(rows, reference, seed=seed),
             "mean_error": float(np.sqrt(np.mean(means**2))),
             "std_error": float(np.sqrt(np.mean(deviations**2))),
         }
