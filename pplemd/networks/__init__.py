@@ -3,4 +3,5 @@
 from pplemd.networks.base import AbstractNetwork as AbstractNetwork
 from pplemd.networks.mlp import MLP as MLP
 from pplemd.networks.residual_mlp import ResidualMLP as ResidualMLP
+from pplemd.networks.timed_mlp import TimedMLP as TimedMLP
 from pplemd.networks.unet import UNet as UNet

@@ -64,6 +64,13 @@ def test_coarse_to_fine_slides_geometrically_then_stays(progress: float, low: fl
     assert law.span == (0.04, 8.0)
 
 
+def test_spanning_scales_with_the_data_and_reaches_below_its_detail() -> None:
+    law, larger = CoarseToFine.spanning(4.0, 0.15), CoarseToFine.spanning(40.0, 1.5, until=0.5)
+    assert (law.start, law.end, law.until) == ((1.0, 6.0), (0.075, pytest.approx(2.4)), 0.7)
+    assert (*larger.start, *larger.end) == pytest.approx((10.0, 60.0, 0.75, 24.0))
+    assert larger.until == 0.5
+
+
 @pytest.mark.parametrize(
     ("build", "found"),
     [
@@ -73,6 +80,8 @@ def test_coarse_to_fine_slides_geometrically_then_stays(progress: float, low: fl
         (lambda: LogUniform(2.0, 1.0), r"\(2.0, 1.0\)"),
         (lambda: CoarseToFine(start=(3.0, 2.0)), "start"),
         (lambda: CoarseToFine(end=(-1.0, 2.0)), "end"),
+        (lambda: CoarseToFine.spanning(1.0, 2.0), "radius is 1.0, detail 2.0"),
+        (lambda: CoarseToFine.spanning(1.0, 0.0), "detail 0.0"),
         (lambda: CoarseToFine(until=0.0), "until is 0.0"),
         (lambda: CoarseToFine(until=1.5), "until is 1.5"),
     ],

@@ -12,13 +12,15 @@ import optax
 import pytest
 
 from pplemd.errors import RecipeError
-from pplemd.networks import AbstractNetwork, ResidualMLP, UNet
+from pplemd.networks import AbstractNetwork, ResidualMLP, TimedMLP, UNet
 
 KEY = jax.random.key(0)
 Build = Callable[[int | None], AbstractNetwork]
 TABLE: dict[str, Build] = {
     "residual mlp, vector": lambda classes: ResidualMLP((3,), 16, 2, classes=classes, key=KEY),
     "residual mlp, image": lambda classes: ResidualMLP((4, 2, 2), 16, 1, classes=classes, key=KEY),
+    "timed mlp, vector": lambda classes: TimedMLP((3,), 16, 2, classes=classes, key=KEY),
+    "timed mlp, image": lambda classes: TimedMLP((4, 2, 2), 16, 1, classes=classes, key=KEY),
     "u-net": lambda classes: UNet((2, 4, 3), channels=8, blocks=1, attention=(2,), classes=classes, key=KEY),
 }
 everything = pytest.mark.parametrize("name", TABLE)
@@ -157,6 +159,10 @@ def test_it_trains_in_one_trace_and_every_array_is_a_parameter(name: str) -> Non
         (lambda: ResidualMLP((3,), 8, 0, key=KEY), "blocks is 0"),
         (lambda: ResidualMLP((3,), 8, classes=0, key=KEY), "classes is 0"),
         (lambda: ResidualMLP((), 8, key=KEY), r"shape is \(\)"),
+        (lambda: TimedMLP((3,), 0, key=KEY), "width is 0"),
+        (lambda: TimedMLP((3,), 8, 0, key=KEY), "blocks is 0"),
+        (lambda: TimedMLP((3,), 8, classes=0, key=KEY), "classes is 0"),
+        (lambda: TimedMLP((), 8, key=KEY), r"shape is \(\)"),
         (lambda: UNet((8, 8, 0), key=KEY), r"shape is \(8, 8, 0\)"),
         (lambda: UNet((8, 8), key=KEY), r"shape is \(8, 8\)"),
         (lambda: UNet((9, 8, 1), key=KEY), "divisible by 2"),
