@@ -35,7 +35,7 @@ ring = em.Model(
     program=lambda teacher, key: Ring(em.networks.MLP((2,), (2,), width=192, depth=4, key=key)),
     teacher=em.GaussianMixture(means, std, weights),
     score_network=lambda key: em.Denoiser(
-        em.networks.TimedMLP((2,), width=128, blocks=3, key=key), sigma_data=radius / np.sqrt(2)
+        em.networks.TimedMLP((2,), width=128, blocks=3, key=key), sigma_data=radius / 2**0.5
     ),
     recipe=em.Recipe(
         steps=7000,

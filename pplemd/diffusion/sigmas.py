@@ -141,8 +141,8 @@ class CoarseToFine(AbstractSigmas):
     def spanning(cls, radius: float, detail: float, until: float = 0.7) -> "CoarseToFine":
         """The slide for a student that starts at random: from (radius / 4, 1.5 radius) to (detail / 2, 0.6 radius).
 
-        At 1.5 radius the noise merges all modes, and every one pulls at every sample; at detail / 2 it blurs none. The upper
-        limit stays near the radius to the end: only there do the two scores compare the weights of modes far apart.
+        At 1.5 radius the noise merges all modes, and every one pulls at every sample; at detail / 2 it blurs none. The
+        upper limit stays near the radius to the end: only there do the scores compare the weights of modes far apart.
 
         Args:
             radius: root mean squared distance of the data from their mean, data units: of the whole vector, not of
