@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from pplemd.errors import RecipeError
 from pplemd.inference.kernels import AbstractKernel, Info, State, sized
@@ -149,7 +149,7 @@ class Chain(eqx.Module):
         told = Info(info.acceptance, info.accepted, info.diverging, info.energy, jnp.asarray(info.evaluations), None)
         return Pair(chain, twin), told
 
-    def _cycles(self, keys: PRNGKeyArray, target: TiltedLaw, start: PyTree) -> tuple[Pair, Info]:
+    def _cycles(self, keys: Key[Array, "cycle step"], target: TiltedLaw, start: PyTree) -> tuple[Pair, Info]:
         """Cycles of slow_every - 1 transitions with the slow coordinates held, and one of all."""
 
         def cycle(ends, cycle_keys):
@@ -164,7 +164,7 @@ class Chain(eqx.Module):
         return Pair(State(position, jnp.zeros(())), State(twin, jnp.zeros(()))), infos
 
     def _fast(
-        self, keys: PRNGKeyArray, target: TiltedLaw, position: PyTree, twin: PyTree
+        self, keys: Key[Array, " step"], target: TiltedLaw, position: PyTree, twin: PyTree
     ) -> tuple[PyTree, PyTree, Info]:
         """Transitions of the fast coordinates alone; the twin's slow ones stay where they are too."""
         assert target.hold is not None

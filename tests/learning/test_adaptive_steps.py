@@ -1,0 +1,112 @@
+"""The EM step with kernels that find their own step sizes: found, kept in the state, saved and restored."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+
+from pplemd.diffusion import EDMWeight, LogUniform
+from pplemd.dsl import Program, generate, latent, trace
+from pplemd.inference import PAIRED, Adaptation, Chain, Coordinates, Langevin, mala
+from pplemd.learning import Adam, EMStep, Recipe, Schedule, ScoreRecipe, Watcher, fit
+from pplemd.storage.checkpoints import Checkpoints
+from pplemd.teachers import AbstractDenoiser, GaussianMixture
+
+SIGMAS = LogUniform(0.2, 2.0)
+BINS = Adaptation(bins=4, low=0.02, high=2.0, rate=0.2)  # the first two never see a chain
+
+
+class Plane(Program):
+    """x = a z in the plane."""
+
+    a: jax.Array
+
+    def __call__(self):
+        return generate("x", self.a * latent("z", dist.Normal(jnp.zeros(2), 1.0)))
+
+
+class Round(AbstractDenoiser):
+    """The exact denoiser of N(0, e^(2 log_std) I), with one parameter."""
+
+    log_std: jax.Array
+    shape: tuple[int, ...] = eqx.field(static=True, default=(2,))
+    classes: int | None = eqx.field(static=True, default=None)
+
+    def denoise(self, x_sigma, sigma, label=None, key=None):
+        variance = jnp.exp(2 * self.log_std)
+        return variance / (variance + sigma**2) * x_sigma
+
+    def score(self, x_sigma, sigma, label=None):
+        return (self.denoise(x_sigma, sigma) - x_sigma) / sigma**2
+
+
+START = 0.4
+PROBLEM = trace(Plane(jnp.ones(())), shape=(2,))
+
+
+def em_step(chain, steps, batch=128):
+    score = ScoreRecipe(optimiser=Adam(0.02), sigmas=SIGMAS, weighting=EDMWeight(1.0))
+    recipe = Recipe(
+        steps=steps,
+        batch=batch,
+        chain=chain,
+        adaptation=BINS,
+        sigmas=SIGMAS,
+        generator=Adam(0.02),
+        score=score,
+        ema=0.95,
+        log_every=4,
+    )
+    return EMStep(PROBLEM, GaussianMixture([[0.0, 0.0]], 1.0), recipe, None)
+
+
+def begin(step):
+    return step.init(Plane(jnp.asarray(START)), Round(jnp.log(jnp.asarray(START))))
+
+
+@pytest.mark.parametrize("chain", [Chain(mala(), 2), Chain(mala(), 2, PAIRED)], ids=["all", "paired"])
+def test_a_program_is_learned_with_step_sizes_that_are_found(chain):
+    step, count = em_step(chain, 400), 400
+
+    @eqx.filter_jit
+    def train(state, keys):
+        return jax.lax.scan(lambda now, key: step(now, key), state, keys)
+
+    last, metrics = train(begin(step), jax.random.split(jax.random.key(0), count))
+    assert all(np.isfinite(values).all() for values in metrics.values())
+    acceptance = np.asarray(metrics["acceptance"])
+    assert abs(acceptance[:5].mean() - 0.574) > 0.1  # it had to be found
+    assert abs(acceptance[-100:].mean() - 0.574) < 0.02
+    np.testing.assert_allclose(last.step_sizes.acceptance[2:], 0.574, atol=0.06)
+    np.testing.assert_array_equal(last.step_sizes.log_size[:2], BINS.start(0.574).log_size[:2])
+    assert float(jnp.abs(last.step_sizes.log_size[2:] - jnp.log(0.5)).min()) > 0.1
+    assert abs(float(last.average.a) - 1) < 0.1
+
+
+def test_given_step_sizes_are_not_adapted():
+    assert begin(em_step(Chain(Langevin(Coordinates(0.1, 0.1)), 1), 2)).step_sizes is None
+    assert begin(em_step(Chain(mala(0.3), 1), 2)).step_sizes is None
+
+
+def test_the_step_sizes_that_were_found_are_used():
+    step = em_step(Chain(mala(), 1), 2)
+    state = begin(step)
+    run = eqx.filter_jit(step)
+    tiny = eqx.tree_at(lambda s: s.step_sizes.log_size, state, jnp.full(4, jnp.log(1e-3)))
+    huge = eqx.tree_at(lambda s: s.step_sizes.log_size, state, jnp.full(4, jnp.log(9.0)))
+    found = [float(run(each, jax.random.key(1))[1]["acceptance"]) for each in (tiny, huge)]
+    assert found[0] > 0.99
+    assert found[1] < 0.1
+
+
+def test_a_run_that_goes_on_has_the_step_sizes_that_it_had(tmp_path):
+    step, key = em_step(Chain(mala(), 1), 8, batch=16), jax.random.key(2)
+    whole = fit(step, begin(step), key, Schedule(8, 4, 100, 100, 20), Watcher())
+    for steps in (5, 8):  # the first saves at its end
+        checkpoints = Checkpoints(tmp_path)
+        last = fit(step, begin(step), key, Schedule(steps, 4, 100, 100, 20), Watcher(), checkpoints)
+        checkpoints.close()
+    assert eqx.tree_equal(last, whole)
+    assert float(jnp.abs(last.step_sizes.log_size[2:] - jnp.log(0.5)).min()) > 0.01
