@@ -10,11 +10,12 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.chunks import timed_chunks
 from pplemd.distillation import Distilled
-from pplemd.errors import DivergenceError
+from pplemd.errors import DataError, DivergenceError
 from pplemd.learning import Labels
-from pplemd.metrics import AbstractEvaluation, SampleEvaluation
+from pplemd.metrics import AbstractEvaluation, AbstractMeasure, SampleEvaluation
 from pplemd.teachers import AbstractTeacher, sample
 
+GLANCE = 1000  # samples judged while a run is under way: a fifth of what images are judged by at its end
 CHUNK = 500  # samples drawn at a time: bounds memory, and gives a progress bar something to show
 
 Draw = Callable[[PRNGKeyArray, int, Int[Array, " count"] | None], Array]
@@ -89,6 +90,28 @@ def evaluate(
     of_student = _measured(measure, from_student, "student")
     advance(1.0)
     return Report(floor, of_teacher, of_student, count, seed)
+
+
+def glance(distilled: Distilled, measure: AbstractMeasure, key: PRNGKeyArray, count: int = GLANCE) -> dict[str, float]:
+    """The figures of a few samples of a student under training: run_finite, their share that is finite, and run_*.
+
+    Figures depend on the number of samples: they are to be compared with each other, not with a Report's.
+
+    Args:
+        distilled: the student.
+        measure: the prepared evaluation.
+        key: a key.
+        count: samples to judge.
+    """
+    x = draw(distilled.sample, key, count, distilled.labels).x
+    share = float(np.isfinite(x.reshape(len(x), -1)).all(axis=1).mean())
+    figures = {"run_finite": share}
+    if share < 1:
+        return figures
+    try:
+        return figures | {f"run_{name}": value for name, value in measure.measure(x).items()}
+    except DataError:  # numbers too large to square: the run goes on, and its alarms tell why
+        return figures
 
 
 def _measured(measure, drawn: Drawn, who: str) -> dict[str, float]:

@@ -10,8 +10,8 @@ import pytest
 import pplemd as em
 from pplemd.distillation import Distilled
 from pplemd.dsl import trace
-from pplemd.errors import DivergenceError
-from pplemd.evaluation import CHUNK, draw, draw_teacher, evaluate, uniform_classes
+from pplemd.errors import DataError, DivergenceError
+from pplemd.evaluation import CHUNK, draw, draw_teacher, evaluate, glance, uniform_classes
 
 TEACHER = em.GaussianMixture(np.array([[3.0, -1.0]]), 0.5)
 
@@ -41,10 +41,10 @@ def test_a_perfect_student_is_as_good_as_its_teacher():
     assert shares[-1] == 1.0
     assert report.count == 1200
     assert report.floor["modes"] == report.teacher["modes"] == report.student["modes"] == 1
-    assert report.student["sliced_wasserstein"] < 3 * report.floor["sliced_wasserstein"]
+    assert report.student["sliced_w2"] < 3 * report.floor["sliced_w2"]
     worse = evaluate(student([3.5, -1.0], 0.5), TEACHER, evaluation, seed=1)
-    assert worse.student["sliced_wasserstein"] > 3 * report.student["sliced_wasserstein"]
-    assert worse.teacher["sliced_wasserstein"] == report.teacher["sliced_wasserstein"]
+    assert worse.student["sliced_w2"] > 3 * report.student["sliced_w2"]
+    assert worse.teacher["sliced_w2"] == report.teacher["sliced_w2"]
 
 
 def test_without_an_evaluation_the_teacher_is_the_reference(monkeypatch):
@@ -52,7 +52,7 @@ def test_without_an_evaluation_the_teacher_is_the_reference(monkeypatch):
     small = eqx.tree_at(lambda s: s.program.scale, PERFECT, jnp.asarray(0.5))
     report = evaluate(small, TEACHER, em.metrics.SampleEvaluation(lambda count, seed: _exact(count, seed), 1000))
     assert report.student["mean_error"] < 0.08
-    assert set(report.floor) == {"sliced_wasserstein", "mean_error", "std_error"}
+    assert set(report.floor) == {"sliced_w2", "mean_error", "std_error"}
 
 
 def _exact(count, seed):
@@ -85,3 +85,32 @@ def test_pictures_show_every_class_in_turn():
     drawn = draw_teacher(teacher, em.Labels([1, 1]), seed=2, count=10)
     assert np.all(drawn.x[0::2] < 2)
     assert np.all(drawn.x[1::2] > 7)
+
+
+@pytest.mark.parametrize(("loc", "share"), [([3.0, -1.0], 1.0), ([np.nan, 0.0], 0.0), ([np.inf, 0.0], 0.0)])
+def test_a_glance_judges_what_can_be_judged(loc, share):
+    measure = em.metrics.MixtureEvaluation(np.array([[3.0, -1.0]]), np.ones(1), 0.5, count=600).prepare()
+    found = glance(student(loc, 0.5), measure, jax.random.key(2), 600)
+    assert found["run_finite"] == share
+    if share < 1:
+        assert set(found) == {"run_finite"}
+        return
+    assert set(found) == {"run_finite", "run_modes", "run_sharp", "run_weight_kl", "run_sliced_w2"}
+    assert found["run_modes"] == 1
+
+
+def test_a_glance_that_cannot_be_measured_stops_nothing():
+    assert glance(PERFECT, Refuses(), jax.random.key(2), 20) == {"run_finite": 1.0}
+
+
+class Refuses(em.metrics.AbstractMeasure):
+    """Refuses its samples, as the Frechet distance does where they are too large to square."""
+
+    def measure(self, x, seed=0):
+        raise DataError("found features too large to square")
+
+    def real(self, count, seed=0):
+        return np.zeros((count, 2))
+
+    def floor(self, seed=0):
+        return {}

@@ -1,7 +1,10 @@
 """Learning: the EM step, the M-step and score updates in it, teaching a teacher, and the loop that runs them."""
 
+from pplemd.learning.alarms import Alarm as Alarm
+from pplemd.learning.alarms import alarms as alarms
 from pplemd.learning.em_step import EMState as EMState
 from pplemd.learning.em_step import EMStep as EMStep
+from pplemd.learning.health import HealthCheck as HealthCheck
 from pplemd.learning.labels import Labels as Labels
 from pplemd.learning.labels import uniform_labels as uniform_labels
 from pplemd.learning.learner import Learner as Learner

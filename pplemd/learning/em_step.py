@@ -60,12 +60,14 @@ class Batch(eqx.Module):
         sigma: their noise levels.
         labels: their classes, or None.
         paired: whether the twin's noise is taken away at the twin's own latents.
+        start: the noise that the chains started from; health looks at it, the M-step does not.
     """
 
     draw: Draw
     sigma: Float[Array, " batch"]
     labels: Int[Array, " batch"] | None
     paired: bool = eqx.field(static=True, default=False)
+    start: Float[Array, "batch ..."] | None = None
 
 
 class EMStep(eqx.Module):
@@ -150,7 +152,7 @@ class EMStep(eqx.Module):
 
         def update(current: Learner, update_key: PRNGKeyArray) -> tuple[Learner, Array]:
             key_fresh, key_noise = jax.random.split(update_key)
-            fresh = self._fresh(program, key_fresh)
+            fresh = self.fresh(program, key_fresh)
             x = jax.vmap(lambda u, label: self.problem.generate(program, u, label))(fresh.latents, fresh.labels)
             loss, gradient = eqx.filter_value_and_grad(noised_loss)(
                 current.module, key_noise, x, fresh.labels, (recipe.sigmas, recipe.weighting), progress
@@ -163,7 +165,8 @@ class EMStep(eqx.Module):
             losses.append(loss)
         return score, jnp.mean(jnp.stack(losses))
 
-    def _fresh(self, program: Program, key: PRNGKeyArray) -> Fresh:
+    def fresh(self, program: Program, key: PRNGKeyArray) -> Fresh:
+        """Draws of the program's latents, with labels of the label prior."""
         key_labels, key_latents = jax.random.split(key)
         labels = None if self.labels is None else self.labels.draw(key_labels, self.recipe.batch)
         keys = jax.random.split(key_latents, self.recipe.batch)
@@ -182,7 +185,7 @@ class EMStep(eqx.Module):
         key_sigma, key_fresh, key_eps, key_chain = jax.random.split(key, 4)
         count = self.recipe.batch
         sigma = self.recipe.sigmas.sample(key_sigma, (count,), progress)
-        fresh = self._fresh(program, key_fresh)
+        fresh = self.fresh(program, key_fresh)
         eps = jax.random.normal(key_eps, (count, *self.problem.output.shape))
         student = Student(self.problem, program, score_network)
 
@@ -195,7 +198,7 @@ class EMStep(eqx.Module):
             return _with_latents(draw, latents) if self.recipe.frozen else draw
 
         draw = jax.vmap(one)(jax.random.split(key_chain, count), sigma, fresh.labels, eps, fresh.latents)
-        return Batch(draw, sigma, fresh.labels, self.recipe.chain.cancel.paired)
+        return Batch(draw, sigma, fresh.labels, self.recipe.chain.cancel.paired, eps)
 
     def _chain(self, sizes: StepSizes | None, sigma: Array, key: PRNGKeyArray, generate, latents) -> Chain:
         """The recipe's chain, with the adapted step sizes of its sigma."""

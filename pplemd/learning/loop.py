@@ -48,7 +48,7 @@ class Schedule(eqx.Module):
     Attributes:
         steps: steps in all.
         log_every: steps between reports.
-        sample_every: steps between pictures.
+        sample_every: steps between inspections and pictures.
         checkpoint_every: steps between checkpoints.
         patience: skipped updates in a row after which it stops.
     """
@@ -65,10 +65,11 @@ class Watcher:
 
     Args:
         advance: called with the step after each step.
-        report: called with the step and the window's mean metrics.
+        report: called with the step, the window's mean metrics and what the inspection found, where either is due.
         picture: called with the step and the state, whose buffers the next step takes: copy what is to be kept.
         note: called with a sentence for the user.
         begin: called once, with the step that the run starts from.
+        inspect: called with the step and the state, before the report that its figures go into.
     """
 
     def __init__(
@@ -78,8 +79,10 @@ class Watcher:
         picture: Callable[[int, Any], None] = lambda step, state: None,
         note: Callable[[str], None] = lambda sentence: None,
         begin: Callable[[int], None] = lambda step: None,
+        inspect: Callable[[int, Any], dict[str, float]] = lambda step, state: {},
     ):
-        self.advance, self.report, self.picture, self.note, self.begin = advance, report, picture, note, begin
+        self.advance, self.report, self.picture = advance, report, picture
+        self.note, self.begin, self.inspect = note, begin, inspect
 
 
 class Interrupted(Exception):  # noqa: N818
@@ -158,13 +161,18 @@ def _compiled(step: Step) -> Callable:
 
 
 def _keep_up(done: int, window: Window, schedule: Schedule, watcher: Watcher) -> Window:
-    """Report, stop where stuck, and draw, where it is time; the sums start again after a report."""
-    if _due(done, schedule.log_every, schedule):
+    """Inspect, report, stop where stuck, and draw, where it is time; the sums start again after their report."""
+    logging, sampling = _due(done, schedule.log_every, schedule), _due(done, schedule.sample_every, schedule)
+    found = watcher.inspect(done, window.state) if sampling else {}
+    if logging:
         count = int(window.count)
-        watcher.report(done, {name: float(total) / count for name, total in window.sums.items()})
+        found = {name: float(total) / count for name, total in window.sums.items()} | found
         window = Window(window.state, jax.tree.map(jnp.zeros_like, window.sums), jnp.zeros_like(window.count))
+    if found:
+        watcher.report(done, found)
+    if logging:
         _stop_if_stuck(done, window.state, schedule.patience)
-    if _due(done, schedule.sample_every, schedule):
+    if sampling:
         watcher.picture(done, window.state)
     return window
 

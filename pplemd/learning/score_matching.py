@@ -57,10 +57,15 @@ def noised_loss(
     key_sigma, key_noise = jax.random.split(key)
     sigmas, weighting = noise
     sigma = sigmas.sample(key_sigma, (x.shape[0],), progress)
-    return denoising_loss(denoiser, key_noise, x, sigma, labels, weighting or _edm_weight(denoiser), dropout)
+    return denoising_loss(denoiser, key_noise, x, sigma, labels, weighting or edm_weight(denoiser), dropout)
 
 
-def _edm_weight(denoiser: AbstractDenoiser) -> EDMWeight:
+def edm_weight(denoiser: AbstractDenoiser) -> EDMWeight:
+    """EDM's loss weight for a network's own sigma_data.
+
+    Raises:
+        RecipeError: where the denoiser has none.
+    """
     if not isinstance(denoiser, Denoiser):
         raise RecipeError(
             f"a {type(denoiser).__name__} has no sigma_data to weight its loss by; expected an em.Denoiser, or a "

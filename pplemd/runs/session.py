@@ -5,24 +5,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pplemd.runs import record
-from pplemd.storage.checkpoints import Checkpoints
-from pplemd.storage.folder import MetricsFile, RunFolder, write_json
-from pplemd.runs.declared import Declared, declare, declare_value
 from pplemd.distillation import Distillation, Distilled, distillation, first_shapes, run
 from pplemd.errors import RecipeError
 from pplemd.evaluation import Report, draw_teacher, evaluate
-from pplemd.learning import EMState, Watcher
+from pplemd.learning import EMState
 from pplemd.metrics import AbstractEvaluation
 from pplemd.model import Model, plan
+from pplemd.runs import record
+from pplemd.runs.declared import Declared, declare, declare_value
+from pplemd.runs.watch import Watch, shown
+from pplemd.schooling import ready_teacher
+from pplemd.storage.checkpoints import Checkpoints
+from pplemd.storage.folder import RunFolder, write_json
 from pplemd.viewing.narration import AbstractNarrator
 from pplemd.viewing.pictures import draw, save_png
-from pplemd.runs.portrait import portrait
 from pplemd.viewing.progress import Terminal
-from pplemd.schooling import ready_teacher
 
 PARENT = Path("runs")  # of the run folders that are not named
-SHOWN = ("pull", "score_loss", "gradient_norm", "acceptance")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +78,7 @@ def distil(
     try:
         teacher = ready_teacher(declared.model.teacher, told)
         work = distillation(planned, teacher)
-        state = _train(work, folder, checkpoints, told)
+        state = _train(work, declared.model.evaluation, folder, checkpoints, told)
     finally:
         checkpoints.close()
     distilled = work.distilled(state)
@@ -135,19 +134,16 @@ def _again(
     return declared
 
 
-def _train(work: Distillation, folder: RunFolder, checkpoints: Checkpoints, narrator: AbstractNarrator) -> EMState:
-    lines = MetricsFile(folder.metrics)
-    with narrator.task("distil", work.step.recipe.steps, SHOWN) as task:
-
-        def report(step: int, figures: dict[str, float]) -> None:
-            lines.append(step, figures)
-            task.show(figures)
-
-        def picture(step: int, state: Any) -> None:
-            save_png(folder.samples, portrait(work.distilled(state)))
-
-        watcher = Watcher(advance=task.to, report=report, picture=picture, note=narrator.say, begin=lines.keep_until)
-        return run(work, watcher, checkpoints)
+def _train(
+    work: Distillation,
+    evaluation: AbstractEvaluation | None,
+    folder: RunFolder,
+    checkpoints: Checkpoints,
+    narrator: AbstractNarrator,
+) -> EMState:
+    with narrator.task("distil", work.step.recipe.steps, shown(work.step.recipe)) as task:
+        watch = Watch(work, evaluation, folder, narrator.say, task)
+        return run(work, watch.watcher(), checkpoints)
 
 
 def _judge(

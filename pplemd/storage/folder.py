@@ -102,12 +102,13 @@ class MetricsFile:
     def __init__(self, path: Path):
         self._path = path
 
-    def keep_until(self, step: int) -> None:
-        """Drop what was written after a step: a resumed run writes it again."""
+    def keep_until(self, step: int) -> list[dict[str, Any]]:
+        """Drop what was written after a step, which a resumed run writes again; return what is left."""
         kept = [line for line in _complete_lines(self._path) if line["step"] <= step]
         write(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        return kept
 
-    def append(self, step: int, figures: dict[str, float]) -> None:
+    def append(self, step: int, figures: dict[str, Any]) -> None:
         """Add a line and flush it to the disk.
 
         Raises:

@@ -104,6 +104,19 @@ def test_reports_are_means_of_their_window():
         np.testing.assert_allclose(figures["done"], np.arange(begin, end).mean(), rtol=1e-6)
 
 
+def test_what_an_inspection_finds_is_reported_at_its_step():
+    """Every 8 steps, beside the means that are due every 5, and by itself where none are."""
+    diary = Diary()
+    watcher = diary.watcher()
+    watcher.inspect = lambda step, state: {"seen": float(state.done), "step": float(step)}
+    fit(STEP, start(), KEY, schedule(steps=16, log=4, sample=6), watcher)
+    found = {step: set(figures) for step, figures in diary.reports}
+    means, seen = {"done", "square"}, {"seen", "step"}
+    assert found == {4: means, 6: seen, 8: means, 12: means | seen, 16: means | seen}
+    assert all(figures["seen"] == figures["step"] == step for step, figures in diary.reports if "seen" in figures)
+    assert dict(diary.reports)[8]["done"] == np.mean([4, 5, 6, 7])  # an inspection alone does not end a window
+
+
 def test_the_step_is_compiled_once():
     traces = []
 

@@ -1,0 +1,271 @@
+"""When a distillation goes wrong: what was found in its metrics, the likely cause, and the repair. Pure functions."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from statistics import fmean, median
+from typing import Any
+
+from pplemd.learning.recipe import Recipe
+
+History = Sequence[Mapping[str, Any]]  # lines of metrics.jsonl, the newest last; None stands for what is not finite
+
+LATENTS = 9.0  # mean square of the latents: 3 s.d. each, where the generator has hardly been; healthy runs: .8 to 1.3
+NOISE = 25.0  # mean square of eps: 5 s.d. each, farther than either score was trained; healthy runs: .9 to 1.4
+GRADIENT = 10.0  # of the running median; in 18 runs of digits and ring it was 2.7 times at most
+WINDOWS = 20  # that the running median looks back on: a thousand steps of the default recipe
+ACCEPTANCE = 1 / 3  # of what the kernel wants: two thirds of the evaluations that were planned for are lost
+SETTLED = 3  # reports before acceptance is judged: adaptation moves log h by at most rate x steps of them
+DIVERGENCES = 0.05  # share of transitions: one chain of 4 transitions in 5 has one
+LAG = 1.1  # of the teacher's loss on the student's samples; healthy runs: .2 to 1.0, with errors of .03
+STARTED, JUDGED = 3, 5  # reports whose mean pull is compared: the first ones and the newest
+PATIENCE = 500  # steps after which the pull must have fallen: healthy runs .12 to .97 of its start, lagging 1.02 to 1.3
+RECALL = 0.6  # of the best so far; at 1,000 samples its own s.d. is below .02
+MODES_LOST = (2, 0.25)  # modes, or share of the most found: one rare mode comes and goes at 1,000 samples
+CLASS_KL = 0.1  # nats above the least so far: a lost class of ten costs log(10 / 9) = .105
+TINY = 1e-30  # stands for zero under a fraction
+SKIPPED = 0.05  # of the updates: a rare one does no harm
+
+
+@dataclasses.dataclass(frozen=True)
+class Alarm:
+    """Something that a person should know at once.
+
+    Attributes:
+        name: of the rule.
+        found: the figures.
+        cause: what usually does this.
+        repair: what to change.
+    """
+
+    name: str
+    found: str
+    cause: str
+    repair: str
+
+
+Rule = Callable[[History, Recipe], Alarm | None]
+
+
+def alarms(history: History, recipe: Recipe) -> tuple[Alarm, ...]:
+    """What the newest line gives reason to be alarmed about, in the light of those before.
+
+    Rules stand in groups, causes before what they cause; of each group the first that fires is told.
+
+    Args:
+        history: lines of metrics.jsonl, the newest last.
+        recipe: of the run.
+    """
+    if not history:
+        return ()
+    found = (next((alarm for rule in rules if (alarm := rule(history, recipe))), None) for rules in GROUPS)
+    return tuple(alarm for alarm in found if alarm)
+
+
+def latents_run_away(history: History, recipe: Recipe) -> Alarm | None:
+    """Chains that leave the latents' law: unadjusted steps that are too long for J_g(z)^T Ds."""
+    value = _newest(history, "latent_norm")
+    if recipe.frozen or value is None or not value > _bound(LATENTS, recipe):
+        return None
+    return Alarm(
+        "latents_run_away",
+        f"the chains' latents have a mean square of {value:.3g}; it is 1 under their law",
+        _why_they_run(recipe),
+        _shorter(recipe) + ", or hold the latents, --set frozen=true",
+    )
+
+
+def noise_runs_away(history: History, recipe: Recipe) -> Alarm | None:
+    """Chains that leave the noise's law: steps too long, or noise levels too small for a student that is far off."""
+    value = _newest(history, "noise_norm")
+    if value is None or not value > _bound(NOISE, recipe):
+        return None
+    return Alarm(
+        "noise_runs_away",
+        f"the chains' noise has a mean square of {value:.3g}; it is 1 where student and teacher agree",
+        "at small sigma the student is many sigma away from the teacher, or the E-step's steps are too long",
+        "start with large noise levels, sigmas=em.CoarseToFine(...), or " + _shorter(recipe),
+    )
+
+
+def non_finite(history: History, recipe: Recipe) -> Alarm | None:
+    """Figures of the chains or the losses that are no numbers."""
+    names = ("latent_norm", "noise_norm", "pull", "score_loss")
+    bad = [name for name in names if math.isnan(_newest(history, name) or 0.0)]
+    if not bad:
+        return None
+    from_the_start = len(_last(history, "pull", 2)) == 1 and (_newest(history, "skipped") or 0.0) >= 1
+    if from_the_start:
+        cause = "from the first step on, the teacher, its score or the program returns NaN or infinity"
+        repair = "ask teacher.score(x, sigma) at the smallest and largest sigma of recipe.sigmas; were both finite, "
+        return Alarm("non_finite", f"{', '.join(bad)} not finite", cause, repair + _shorter(recipe))
+    return Alarm("non_finite", f"{', '.join(bad)} not finite", _why_they_run(recipe), _shorter(recipe))
+
+
+def updates_skipped(history: History, recipe: Recipe) -> Alarm | None:
+    """Gradients that are not finite although the losses are."""
+    value = _newest(history, "skipped")
+    if value is None or not value > SKIPPED:
+        return None
+    return Alarm(
+        "updates_skipped",
+        f"{value:.0%} of the updates were skipped, their gradients not finite",
+        "a derivative of the program or of the score network overflows: sqrt, log or a division near zero",
+        "bound what the program divides by or takes roots of; or lower the learning rates",
+    )
+
+
+def gradient_explodes(history: History, recipe: Recipe) -> Alarm | None:
+    """A gradient far above its running median."""
+    value = _newest(history, "gradient_norm")
+    usual = [norm for norm in _last(history[:-1], "gradient_norm", WINDOWS) if math.isfinite(norm)]
+    if value is None or len(usual) < JUDGED or not value > GRADIENT * median(usual):
+        return None
+    return Alarm(
+        "gradient_explodes",
+        f"gradient_norm is {value:.3g}, {value / max(median(usual), TINY):.0f} times its running median",
+        "the generator has left where its score network knows it, or its learning rate is too large",
+        "lower generator.learning_rate to a third, and raise score_updates",
+    )
+
+
+def acceptance_low(history: History, recipe: Recipe) -> Alarm | None:
+    """An adjusted kernel that hardly moves."""
+    wanted, value = recipe.chain.kernel.wanted_acceptance, _newest(history, "acceptance")
+    settled = len(_last(history, "acceptance", SETTLED)) == SETTLED
+    if wanted is None or value is None or not (settled and value < ACCEPTANCE * wanted):
+        return None
+    adapted = recipe.chain.kernel.step_size is None
+    repair = "lower adaptation.initial, or raise adaptation.rate" if adapted else "halve the kernel's step_size"
+    return Alarm(
+        "acceptance_low",
+        f"acceptance is {value:.2g}; the kernel wants {wanted:.2g}",
+        "steps are too long for some noise levels, or the scores are no gradients (see loop_teacher, loop_student)",
+        repair,
+    )
+
+
+def many_divergences(history: History, recipe: Recipe) -> Alarm | None:
+    """Transitions whose energy error is beyond all bounds."""
+    value = _newest(history, "divergences")
+    if value is None or not value > DIVERGENCES:
+        return None
+    return Alarm(
+        "divergences",
+        f"{value:.0%} of the transitions diverged",
+        "the kernel's steps are longer than the law is wide, mostly at the smallest sigma or where g is steep",
+        _shorter(recipe),
+    )
+
+
+def score_lags(history: History, recipe: Recipe) -> Alarm | None:
+    """A score network that does not follow the student, which is then pulled to where it should not go.
+
+    Seen by its loss, or by a pull that does not fall: each step moves the student, and none brings it nearer.
+    """
+    lag, first, last = _newest(history, "score_lag"), _first(history, "pull", STARTED), _last(history, "pull", JUDGED)
+    late = _newest(history, "pull") is not None and _step(history) >= PATIENCE and len(history) >= STARTED + JUDGED
+    found = ""
+    if lag is not None and lag > LAG:
+        found = f"score_lag is {lag:.3g}: the score network knows the student less well than the teacher does"
+    elif late and fmean(last) > fmean(first):
+        ratio = fmean(last) / max(fmean(first), TINY)
+        found = f"the pull is {ratio:.3g} times what it was at the start; by now it should have fallen"
+    if not found:
+        return None
+    return Alarm(
+        "score_lag",
+        found,
+        f"the student outruns its score network, which has {recipe.score_updates} updates for each of the generator's",
+        f"--set score_updates={2 * recipe.score_updates}, or raise score.optimiser.learning_rate",
+    )
+
+
+def collapse(history: History, recipe: Recipe) -> Alarm | None:
+    """Samples that lose what they had: recall, modes, or the balance of classes or modes."""
+    found = _lost(history)
+    if not found:
+        return None
+    return Alarm(
+        "collapse",
+        found,
+        "the student gives up part of the law: few or short E-step moves, or a score network that lags",
+        f"--set score_updates={2 * recipe.score_updates}, --set chain.length={2 * recipe.chain.length}, or a lower "
+        "generator.learning_rate",
+    )
+
+
+GROUPS: tuple[tuple[Rule, ...], ...] = (
+    (latents_run_away, noise_runs_away, non_finite, updates_skipped, gradient_explodes),
+    (many_divergences, acceptance_low),
+    (score_lags,),
+    (collapse,),
+)
+
+
+def _lost(history: History) -> str:
+    """What the newest in-run figures lack of the best ones before, in words; empty where nothing is lost."""
+    for name, least in (("run_recall", lambda best: RECALL * best), ("run_modes", _modes_left)):
+        value, before = _newest(history, name), _before(history, name)
+        if value is not None and before and value <= least(max(before)):
+            return f"{name} fell to {value:.3g} from {max(before):.3g}"
+    for name in ("run_class_kl", "run_weight_kl"):
+        value, before = _newest(history, name), _before(history, name)
+        if value is not None and before and value > min(before) + CLASS_KL:
+            return f"{name} rose to {value:.3g} nats from {min(before):.3g}"
+    return ""
+
+
+def _modes_left(best: float) -> float:
+    count, share = MODES_LOST
+    return best - max(count, share * best)
+
+
+def _newest(history: History, name: str) -> float | None:
+    """A figure of the newest line, NaN where it is not finite, None where that line has none."""
+    return next(_values(history[-1:], name), None)
+
+
+def _before(history: History, name: str) -> list[float]:
+    """A figure's finite values before the newest line; none where that line has not the figure."""
+    known = history[:-1] if name in history[-1] else ()
+    return [value for value in _values(known, name) if math.isfinite(value)]
+
+
+def _first(history: History, name: str, count: int) -> list[float]:
+    """The first values of a figure."""
+    return list(islice(_values(history, name), count))
+
+
+def _last(history: History, name: str, count: int) -> list[float]:
+    """The newest values of a figure, the newest first."""
+    return list(islice(_values(reversed(history), name), count))
+
+
+def _values(lines: Iterable[Mapping[str, Any]], name: str) -> Iterator[float]:
+    """The values of a figure, NaN where it was not finite."""
+    return (math.nan if line[name] is None else float(line[name]) for line in lines if name in line)
+
+
+def _step(history: History) -> int:
+    return int(history[-1].get("step", 0))
+
+
+def _bound(bound: float, recipe: Recipe) -> float:
+    """The bound, or 6 s.d. above 1 of the mean square of few numbers."""
+    return max(bound, 1 + 6 * math.sqrt(2 / (recipe.batch * recipe.log_every)))
+
+
+def _why_they_run(recipe: Recipe) -> str:
+    if recipe.chain.kernel.wanted_acceptance is None:
+        return "the kernel accepts every step (unadjusted), and its steps are too long: chains run away, at first a few"
+    return (
+        "the student is so far from the teacher that the tilt is that strong, or the scores are no gradients (loop_*)"
+    )
+
+
+def _shorter(recipe: Recipe) -> str:
+    if recipe.chain.kernel.wanted_acceptance is None:
+        return "divide the kernel's step_size by 10, or adjust its steps, chain=em.Chain(em.mala(), length=...)"
+    return "lower adaptation.initial" if recipe.chain.kernel.step_size is None else "halve the kernel's step_size"
