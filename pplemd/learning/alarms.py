@@ -177,7 +177,7 @@ def score_lags(history: History, recipe: Recipe) -> Alarm | None:
     return Alarm(
         "score_lag",
         found,
-        f"the student outruns its score network, which has {recipe.score_updates} updates for each of the generator's",
+        f"the student outruns its score network (score_updates={recipe.score_updates})",
         f"--set score_updates={2 * recipe.score_updates}, or raise score.optimiser.learning_rate",
     )
 

@@ -121,7 +121,8 @@ def score_lag(
     """The score network's denoising loss on fresh student samples over the teacher's loss on the same.
 
     Both see the same noise. No denoiser has less loss than the student's own; above 1 the network knows the student
-    less well than the teacher does, which never saw it: then Ds points somewhere between wrong and backwards.
+    less well than the teacher does, which never saw it: then Ds points somewhere between wrong and backwards. A low
+    ratio alone clears nobody: the teacher knows a student that went astray still less (see `alarms.score_lags`).
 
     Args:
         score: the student's score network.
