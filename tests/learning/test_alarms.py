@@ -49,7 +49,7 @@ def names(history, recipe=MOVING):
         ("acceptance_low", ADJUSTED, run({"acceptance": 0.18})),
         ("acceptance_low", ADAPTED, run({"acceptance": 0.1})),
         ("divergences", ADJUSTED, run({"divergences": 0.08})),
-        ("score_lag", MOVING, run({"score_lag": 1.2})),
+        ("score_lag", MOVING, run({"score_lag": 1.6})),
         ("score_lag", FROZEN, run(*[{"pull": 0.0045}] * 5, windows=10)),
         ("collapse", MOVING, run({"run_recall": 0.9}, {}, {"run_recall": 0.5})),
         ("collapse", MOVING, run({"run_modes": 8.0}, {"run_modes": 6.0})),
@@ -78,7 +78,7 @@ def test_a_rule_fires(name, recipe, history):
         (ADJUSTED, run({"acceptance": 0.3})),
         (ADAPTED, run({"acceptance": 0.05}, windows=2)),  # step sizes are on their way
         (ADJUSTED, run({"divergences": 0.03})),
-        (MOVING, run({"score_lag": 1.05})),
+        (MOVING, run({"score_lag": 1.4})),
         (MOVING, run(*[{"pull": 0.0045}] * 5, windows=9)),  # too early to tell
         (MOVING, run(*[{"pull": 0.0045}] * 2)),  # two windows are no trend
         (MOVING, run({"run_recall": 0.9}, {"run_recall": 0.6})),
@@ -123,7 +123,7 @@ def test_nan_from_the_first_step_is_the_teacher_s():
 
 
 def test_a_lagging_score_network_is_given_more_updates():
-    (alarm,) = alarms(run({"score_lag": 1.5}), Recipe(score_updates=3))
+    (alarm,) = alarms(run({"score_lag": 1.8}), Recipe(score_updates=3))
     assert "--set score_updates=6" in alarm.repair
 
 
