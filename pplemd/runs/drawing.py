@@ -8,10 +8,10 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from pplemd.storage.folder import write
 from pplemd.chunks import timed_chunks
 from pplemd.distillation import Distilled
 from pplemd.errors import DataError, RecipeError
+from pplemd.storage.folder import write
 from pplemd.viewing.narration import AbstractNarrator, Silent
 from pplemd.viewing.pictures import draw, save_png
 

