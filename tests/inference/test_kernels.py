@@ -30,8 +30,6 @@ from pplemd.inference import (
 )
 from pplemd.teachers import GaussianMixture, sample
 
-pytestmark = pytest.mark.xdist_group("kernels")  # what it compiles serves the whole file
-
 
 def sizes(x, y):
     """Step sizes per block, as arrays: one compilation serves them all."""

@@ -18,8 +18,6 @@ from pplemd.runs.watch import Watch, shown
 from pplemd.storage.folder import RunFolder
 from pplemd.viewing.narration import AbstractNarrator, SilentTask
 
-pytestmark = pytest.mark.xdist_group("watch")  # what it compiles serves the whole file
-
 ANGLES = np.arange(8) * np.pi / 4
 MEANS = 4.0 * np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=-1)
 SIGMAS = em.LogUniform(0.08, 2.5)
