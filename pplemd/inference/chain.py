@@ -117,13 +117,13 @@ class Chain(eqx.Module):
             start: coordinates to start from, a pytree of arrays.
         """
         every = 1 if target.hold is None else self.slow_every
+        twin = jax.tree.map(lambda u: float(self.cancel.initial) * u, start)
         keys = jax.random.split(key, self.length).reshape(self.length // every, every)
         if every == 1:
-            end, infos = jax.lax.scan(
-                lambda pair, k: self._both(k[0], pair, target), self._begin(key, target, start), keys
-            )
+            first = self._begin(key, target, start, twin)
+            end, infos = jax.lax.scan(lambda pair, k: self._both(k[0], pair, target), first, keys)
         else:
-            end, infos = self._cycles(keys, target, start)
+            end, infos = self._cycles(keys, target, start, twin)
         return Draw(
             end.chain.position,
             end.twin.position,
@@ -132,12 +132,10 @@ class Chain(eqx.Module):
             jnp.sum(jnp.asarray(infos.evaluations, infos.acceptance.dtype)),
         )
 
-    def _begin(self, key: PRNGKeyArray, target: TiltedLaw, start: PyTree, twin: PyTree = None) -> Pair:
-        """States at the start; the twin's is `initial` times the chain's, where it is not given."""
+    def _begin(self, key: PRNGKeyArray, target: TiltedLaw, start: PyTree, twin: PyTree) -> Pair:
+        """States of chain and twin at these positions."""
         key_memory = jax.random.fold_in(key, MEMORY)
-        shadow = jax.tree.map(lambda u: float(self.cancel.initial) * u, start) if twin is None else twin
-        law = standard_normal(start)
-        return Pair(self.kernel.init(key_memory, target, start), self.kernel.init(key_memory, law, shadow))
+        return Pair(self.kernel.init(key_memory, target, start), self.kernel.init(key_memory, standard_normal(), twin))
 
     def _both(self, key: PRNGKeyArray, pair: Pair, target: TiltedLaw) -> tuple[Pair, Info]:
         """One transition of the chain, the same of the twin."""
@@ -149,7 +147,9 @@ class Chain(eqx.Module):
         told = Info(info.acceptance, info.accepted, info.diverging, info.energy, jnp.asarray(info.evaluations), None)
         return Pair(chain, twin), told
 
-    def _cycles(self, keys: Key[Array, "cycle step"], target: TiltedLaw, start: PyTree) -> tuple[Pair, Info]:
+    def _cycles(
+        self, keys: Key[Array, "cycle step"], target: TiltedLaw, start: PyTree, twin: PyTree
+    ) -> tuple[Pair, Info]:
         """Cycles of slow_every - 1 transitions with the slow coordinates held, and one of all."""
 
         def cycle(ends, cycle_keys):
@@ -159,7 +159,6 @@ class Chain(eqx.Module):
             infos = jax.tree.map(lambda many, one: jnp.append(many, one), fast, slow)
             return (pair.chain.position, pair.twin.position), infos
 
-        twin = jax.tree.map(lambda u: float(self.cancel.initial) * u, start)
         (position, twin), infos = jax.lax.scan(cycle, (start, twin), keys)
         return Pair(State(position, jnp.zeros(())), State(twin, jnp.zeros(()))), infos
 

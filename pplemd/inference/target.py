@@ -85,10 +85,11 @@ class Held(eqx.Module):
     position: PyTree
 
 
-def standard_normal(u: PyTree) -> TiltedLaw:
-    """The law that is left without a potential: independent standard normals of u's structure; the twin's law."""
-    return TiltedLaw(
-        lambda v: jnp.zeros(()),
-        Potential(jnp.zeros_like),
-        lambda v: -0.5 * jax.tree.reduce(jnp.add, jax.tree.map(lambda leaf: jnp.sum(leaf**2), v), jnp.zeros(())),
-    )
+def log_normal(u: PyTree) -> Float[Array, ""]:
+    """Log density of independent standard normals on a pytree, without its constant."""
+    return -0.5 * jax.tree.reduce(jnp.add, jax.tree.map(lambda leaf: jnp.sum(leaf**2), u))
+
+
+def standard_normal() -> TiltedLaw:
+    """The law that is left without a potential: independent standard normals, of any structure; the twin's law."""
+    return TiltedLaw(lambda u: jnp.zeros(()), Potential(jnp.zeros_like), log_normal)

@@ -110,8 +110,8 @@ class EMStep(eqx.Module):
             "gradient_norm": optax.tree.norm(gradient),
             "acceptance": jnp.mean(batch.draw.acceptance),
             "divergences": jnp.mean(batch.draw.divergences),
-            "latent_norm": _mean_square(batch.draw.position.latents),
-            "noise_norm": _mean_square(batch.draw.position.noise),
+            "latent_norm": mean_square(batch.draw.position.latents),
+            "noise_norm": mean_square(batch.draw.position.noise),
         }
         skipped = generator.skipped + score.skipped - state.generator.skipped - state.score.skipped
         metrics["skipped"] = skipped.astype(jnp.float32)
@@ -244,7 +244,7 @@ def m_step_loss(
     return jnp.mean(losses), jnp.mean(pulls)
 
 
-def _mean_square(tree) -> Float[Array, ""]:
+def mean_square(tree) -> Float[Array, ""]:
     """Mean square over all entries of a pytree: 1 where they are standard normal."""
     leaves = jax.tree.leaves(tree)
     return sum(jnp.sum(leaf**2) for leaf in leaves) / sum(leaf.size for leaf in leaves)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from pplemd.diffusion import AbstractWeighting, denoised_from_score
 from pplemd.dsl import Program
 from pplemd.inference import ALL, Point, ScorePotential, TiltedLaw, gauss_legendre
-from pplemd.learning.em_step import Batch, EMState, EMStep
+from pplemd.learning.em_step import Batch, EMState, EMStep, mean_square
 from pplemd.learning.score_matching import denoising_loss, edm_weight
 from pplemd.teachers import AbstractDenoiser, AbstractTeacher, DenoiserFunction
 
@@ -106,9 +106,8 @@ def chi2(tree: PyTree) -> Float[Array, ""]:
 
     Source: the normal approximation of a chi-square variable of n degrees of freedom, mean n and variance 2 n.
     """
-    leaves = jax.tree.leaves(tree)
-    count = sum(leaf.size for leaf in leaves)
-    return (sum(jnp.sum(leaf**2) for leaf in leaves) / count - 1) / jnp.sqrt(2 / count)
+    count = sum(leaf.size for leaf in jax.tree.leaves(tree))
+    return (mean_square(tree) - 1) / jnp.sqrt(2 / count)
 
 
 def score_lag(

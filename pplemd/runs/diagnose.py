@@ -14,15 +14,13 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from pplemd.diagnosis import Chains, Finding, Row, before_after, draw_pictures, findings, save, table
 from pplemd.diagnosis.chains import NOISE
 from pplemd.diffusion import AbstractSigmas
-from pplemd.distillation import first_shapes
-from pplemd.errors import CheckpointError, RecipeError
+from pplemd.errors import RecipeError
 from pplemd.inference import ALL, NUTS, AbstractKernel, Coordinates, Run, Student, emd_law, long_chains
 from pplemd.learning import EMState, EMStep, Recipe
 from pplemd.model import Plan, plan
 from pplemd.override import as_data
 from pplemd.runs import record
 from pplemd.schooling import ready_teacher
-from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder, write_json
 from pplemd.teachers import AbstractTeacher
 from pplemd.viewing.narration import AbstractNarrator
@@ -160,7 +158,7 @@ def diagnose(folder: RunFolder, model_file: Path | None, wanted: Wanted, narrato
     declared = record.declared_again(folder, model_file, narrator.say)
     planned = plan(declared.model)
     label = _label(planned, wanted.label)
-    step, state = _state(folder, planned, narrator)
+    step, state = record.newest_state(folder, planned, narrator.say)
     teacher = ready_teacher(declared.model.teacher, narrator)
     recipe, key = declared.model.recipe, jax.random.fold_in(jax.random.key(wanted.seed), 0xD1A6)
     sigmas = wanted.sigmas or typical_sigmas(recipe.sigmas)
@@ -199,20 +197,6 @@ def _label(planned: Plan, label: int | None) -> int | None:
     if not 0 <= label < planned.labels.classes:
         raise RecipeError(f"found label {label}; this generator has classes 0 to {planned.labels.classes - 1}.")
     return label
-
-
-def _state(folder: RunFolder, planned: Plan, narrator: AbstractNarrator) -> tuple[int, EMState]:
-    """The newest checkpoint's step and state: the E-step needs the score network beside the generator."""
-    found = None
-    if folder.checkpoints.is_dir():
-        checkpoints = Checkpoints(folder.checkpoints, read_only=True)
-        try:
-            found = checkpoints.latest(first_shapes(planned), narrator.say)
-        finally:
-            checkpoints.close()
-    if found is None:
-        raise CheckpointError(f"{folder.path} has no checkpoint yet. Go on with it: pplemd distill ... --resume.")
-    return found[0], found[1].state
 
 
 def _law(planned: Plan, teacher: AbstractTeacher, state: EMState, label: int | None, key: PRNGKeyArray) -> Law:

@@ -5,11 +5,10 @@ import datetime
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pplemd.distillation import Distilled, distilled, first_shapes
 from pplemd.errors import CheckpointError
-from pplemd.learning import Window
+from pplemd.learning import EMState
 from pplemd.model import Plan, plan
 from pplemd.runs.declared import Declared, configuration, declare
 from pplemd.storage.checkpoints import Checkpoints
@@ -180,18 +179,23 @@ def load(folder: RunFolder, model_file: Path | None, say: Say) -> Loaded:
     """
     declared = declared_again(folder, model_file, say)
     planned = plan(declared.model)
-    found = _newest(folder, first_shapes(planned), say)
+    step, state = newest_state(folder, planned, say)
+    return Loaded(declared, planned, distilled(planned, state), step)
+
+
+def newest_state(folder: RunFolder, planned: Plan, say: Say) -> tuple[int, EMState]:
+    """The step and the training state of a run's newest checkpoint.
+
+    Raises:
+        CheckpointError: where the run has no checkpoint that can be read.
+    """
+    found = None
+    if folder.checkpoints.is_dir():
+        checkpoints = Checkpoints(folder.checkpoints, read_only=True)
+        try:
+            found = checkpoints.latest(first_shapes(planned), say)
+        finally:
+            checkpoints.close()
     if found is None:
         raise CheckpointError(f"{folder.path} has no checkpoint yet. Go on with it: pplemd distill ... --resume.")
-    step, window = found
-    return Loaded(declared, planned, distilled(planned, window.state), step)
-
-
-def _newest(folder: RunFolder, shapes: Window, say: Say) -> tuple[int, Any] | None:
-    if not folder.checkpoints.is_dir():
-        return None
-    checkpoints = Checkpoints(folder.checkpoints, read_only=True)
-    try:
-        return checkpoints.latest(shapes, say)
-    finally:
-        checkpoints.close()
+    return found[0], found[1].state

@@ -98,11 +98,10 @@ def run(cell: Cell, model: em.Model, teacher, steps: int, seed: int) -> dict:
     changes = {"chain": cell.chain(), "frozen": cell.z_rate == "held", "steps": steps, "seed": seed}
     recipe = dataclasses.replace(model.recipe, **changes)
     work = distillation(plan(dataclasses.replace(model, recipe=recipe)), teacher)
-    first = jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, work.initial())
     row = {**dataclasses.asdict(cell), "seed": seed, "steps": steps, "forwards": forwards(cell, model)}
     start = time.perf_counter()
     try:
-        state = fit(work.step, first, work.key, Schedule(steps, 50, steps, steps, recipe.patience), Watcher())
+        state = fit(work.step, work.initial(), work.key, Schedule(steps, 50, steps, steps, recipe.patience), Watcher())
         row["seconds"] = time.perf_counter() - start
         figures = evaluate(work.distilled(state), teacher, model.evaluation).student
         row |= figures if isinstance(figures, dict) else dataclasses.asdict(figures)

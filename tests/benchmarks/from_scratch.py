@@ -27,9 +27,11 @@ from pplemd.errors import PplemdError
 from pplemd.evaluation import evaluate
 from pplemd.learning import Schedule, Watcher, fit
 from pplemd.model import plan
+from pplemd.runs.declared import declare
 from pplemd.teachers import sample
 from pplemd.viewing.pictures import save_png, scatter
 
+RING = declare(Path("models/ring.py")).model
 WIDTH, DEPTH = 192, 4
 
 
@@ -101,22 +103,18 @@ def declared(target: Target, chain: em.Chain, steps: int, seed: int) -> em.Model
 
     def network(key):
         hidden = em.networks.TimedMLP((size,), width=128, blocks=3, key=key)
-        return em.Denoiser(hidden, sigma_data=target.radius / np.sqrt(size))
+        return em.Denoiser(hidden, sigma_data=target.radius / size**0.5)
 
     return em.Model(
         program=lambda teacher, key: Points(em.networks.MLP((size,), (size,), width=WIDTH, depth=DEPTH, key=key)),
         teacher=em.GaussianMixture(target.means, target.std, target.weights),
         score_network=network,
-        recipe=em.Recipe(
+        recipe=dataclasses.replace(
+            RING.recipe,
             steps=steps,
-            batch=512,
             sigmas=sigmas,
             chain=chain,
-            frozen=True,
-            generator=em.Adam(learning_rate=3e-3, final=0.05),
-            score=em.ScoreRecipe(em.Adam(learning_rate=3e-3, final=0.05), sigmas),
-            score_updates=3,
-            ema=0.995,
+            score=dataclasses.replace(RING.recipe.score, sigmas=sigmas),
             seed=seed,
         ),
         evaluation=em.metrics.MixtureEvaluation(target.means, target.weights, target.std),
@@ -161,11 +159,10 @@ def transported(model: em.Model):
     return eqx.tree_at(lambda d: d.program, first, eqx.combine(average, static))
 
 
-LANGEVIN = em.Langevin(em.Coordinates(0.16, 1.6e-5))
 METHODS = {  # name -> (chain, how)
-    "the recipe (K = 1)": (em.Chain(LANGEVIN, 1), distilled),
+    "the recipe (K = 1)": (RING.recipe.chain, distilled),
     "K = 4, MALA": (em.Chain(em.mala(), 4), distilled),
-    "minibatch optimal transport": (em.Chain(LANGEVIN, 1), transported),
+    "minibatch optimal transport": (RING.recipe.chain, transported),
 }
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 
 import pplemd as em
 from pplemd.distillation import distillation
@@ -46,8 +45,7 @@ def steps(path):
         work = distillation(plan(dataclasses.replace(model, recipe=recipe)), teacher)
         jitted = eqx.filter_jit(lambda held, state, key: held(state, key), donate="all-except-first")
         compiled = functools.partial(jitted, work.step)
-        first = jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, work.initial())
-        yield name, compiled, first  # a copy: a step takes its state's buffers, the teacher's would be among them
+        yield name, compiled, work.initial()
 
 
 def block(step, state, repeats, seed):

@@ -83,7 +83,7 @@ def advance(kernel, target, start, key):
     def one(key, position):
         first = kernel.init(key, target, position)
         state, info = kernel.step(key, first, target)
-        twin = kernel.init(key, standard_normal(position), position)
+        twin = kernel.init(key, standard_normal(), position)
         silent = None if isinstance(kernel, UNSEEN) else kernel.shadow(key, twin, info, 0.0).position
         return first, state, info, kernel.shadow(key, twin, info, 1.0).position, silent
 

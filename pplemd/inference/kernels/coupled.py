@@ -23,4 +23,4 @@ def coupled(kernel: Any, key: PRNGKeyArray, twin: State, injected: float) -> Sta
             f"{type(kernel).__name__} does not tell its noise, so its twin shares all of it: use "
             "Cancellation(initial=..., injected=True)."
         )
-    return kernel.step(key, twin, standard_normal(twin.position))[0]
+    return kernel.step(key, twin, standard_normal())[0]

@@ -13,7 +13,7 @@ from pplemd.inference.corrections import AbstractCorrection, Automatic, gauss_le
 from pplemd.inference.kernels.base import AbstractKernel, Info, State
 from pplemd.inference.kernels.leapfrog import energised
 from pplemd.inference.kernels.step_sizes import inverse_mass
-from pplemd.inference.target import TiltedLaw
+from pplemd.inference.target import TiltedLaw, log_normal
 
 
 class HMC(AbstractKernel):
@@ -63,10 +63,10 @@ class HMC(AbstractKernel):
     def shadow(self, key: PRNGKeyArray, twin: State, info: Info, injected: float) -> State:
         """The same momenta through the same leapfrogs of the standard normal; a rejected step leaves the twin."""
         metric = metrics.default_metric(inverse_mass(self.step_size, twin.position))
-        leapfrog = integrators.velocity_verlet(_log_normal, metric.kinetic_energy)
+        leapfrog = integrators.velocity_verlet(log_normal, metric.kinetic_energy)
         momentum = jax.tree.map(lambda p: injected * p, info.noise)
         start: Any = integrators.IntegratorState(
-            twin.position, momentum, *jax.value_and_grad(_log_normal)(twin.position)
+            twin.position, momentum, *jax.value_and_grad(log_normal)(twin.position)
         )
         end = jax.lax.fori_loop(0, self.leapfrogs, lambda _, state: leapfrog(state, 1.0), start)
         position = jax.tree.map(lambda new, old: jnp.where(info.accepted, new, old), end.position, twin.position)
@@ -82,8 +82,3 @@ def mala(
     Gauss-Legendre quadrature.
     """
     return HMC(step_size, 1, correction or Automatic(gauss_legendre(3)), target_acceptance)
-
-
-def _log_normal(u: PyTree) -> jax.Array:
-    """Log density of the standard normal on a pytree, without its constant."""
-    return -0.5 * jax.tree.reduce(jnp.add, jax.tree.map(lambda leaf: jnp.sum(leaf**2), u))
