@@ -27,6 +27,6 @@ class Digits(em.Program):
 digits = em.Model(
     program=lambda teacher, key: Digits(em.one_step(teacher, sigma=1.0)),
     teacher=em.teach(lambda key: em.networks.ResidualMLP(data.shape, width=384, blocks=4, dropout=0.4, key=key), data),
-    recipe=em.Recipe(steps=3000, frozen=True),
+    recipe=em.Recipe(steps=3000, frozen=True, anchor=em.Anchor()),
     evaluation=em.metrics.ImageEvaluation(data, k=5),
 )

@@ -12,6 +12,7 @@ from pplemd.distillation import Distilled as Distilled
 from pplemd.dsl import Program as Program
 from pplemd.dsl import generate as generate
 from pplemd.dsl import latent as latent
+from pplemd.dsl import posterior as posterior
 from pplemd.errors import PplemdError as PplemdError
 from pplemd.inference import ALL as ALL
 from pplemd.inference import HMC as HMC
@@ -36,6 +37,7 @@ from pplemd.inference import gauss_legendre as gauss_legendre
 from pplemd.inference import mala as mala
 from pplemd.inference import simpson as simpson
 from pplemd.learning import Adam as Adam
+from pplemd.learning import Anchor as Anchor
 from pplemd.learning import Labels as Labels
 from pplemd.learning import Optax as Optax
 from pplemd.learning import Recipe as Recipe
@@ -47,6 +49,8 @@ from pplemd.runs.session import Outcome as Outcome
 from pplemd.runs.session import distil as distil
 from pplemd.runs.session import load as load
 from pplemd.teachers import Denoiser as Denoiser
+from pplemd.teachers import Density as Density
+from pplemd.teachers import Flow as Flow
 from pplemd.teachers import GaussianMixture as GaussianMixture
 from pplemd.teachers import OneStep as OneStep
 from pplemd.teachers import one_step as one_step

@@ -13,6 +13,8 @@ from pplemd.model import Plan, build_program, build_score_network
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.teachers import AbstractTeacher
 
+ANCHOR = 2**31 - 1  # folded into the key of the program's start, beyond what a model file splits it into
+
 
 class Distilled(eqx.Module):
     """A one-step generator.
@@ -75,11 +77,23 @@ def distilled(plan: Plan, state: EMState) -> Distilled:
     return Distilled(plan.problem, state.average, plan.labels)
 
 
-def distillation(plan: Plan, teacher: AbstractTeacher) -> Distillation:
-    """Put a plan and its ready teacher together, under the model's recipe."""
+def distillation(
+    plan: Plan, teacher: AbstractTeacher, advance: Callable[[float], None] = lambda share: None
+) -> Distillation:
+    """Put a plan and its ready teacher together, under the model's recipe; draw what its anchor needs.
+
+    Args:
+        plan: the traced model.
+        teacher: its teacher, ready.
+        advance: told which share of the anchor's pairs is drawn.
+    """
     recipe = plan.model.recipe
     key_program, key_score, key_run = jax.random.split(jax.random.key(recipe.seed), 3)
     step = EMStep(plan.problem, teacher, recipe, plan.labels)
+    if recipe.anchor is not None:
+        key_pairs = jax.random.fold_in(key_program, ANCHOR)
+        pairs = recipe.anchor.pairs(key_pairs, teacher, plan.problem, plan.labels, advance)
+        step = dataclasses.replace(step, pairs=pairs)
 
     def initial() -> EMState:
         program = build_program(plan.model, teacher, key_program)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from pplemd.cost import operations
-from pplemd.distillation import first_shapes
+from pplemd.distillation import distillation, first_shapes
 from pplemd.dsl import Site
 from pplemd.learning import EMState, EMStep, Taught
 from pplemd.model import Plan
@@ -85,11 +85,12 @@ def _is_array(leaf: Any) -> bool:
 def _footprint(plan: Plan) -> dict[str, Any]:
     """Bytes of one EM step, from the compiler's own account of it, and operations, counted on its trace."""
     recipe, state = plan.model.recipe, first_shapes(plan).state
-    call, arguments = _call(EMStep(plan.problem, plan.teacher, recipe, plan.labels), state)
+    step = eqx.filter_eval_shape(lambda teacher: distillation(plan, teacher).step, plan.teacher)
+    call, arguments = _call(step, state)
     analysis = jax.jit(call).lower(*arguments).compile(COMPILER_OPTIONS).memory_analysis()
     return {
         "memory": {
-            "held_bytes": _bytes(state) + _bytes(plan.teacher),
+            "held_bytes": _bytes(state) + _bytes(step),
             "temporary_bytes": getattr(analysis, "temp_size_in_bytes", None),
         },
         "cost": {

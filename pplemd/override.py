@@ -86,7 +86,12 @@ def _replace(record: Any, path: list[str], text: str, whole: str) -> Any:
         known = f"its fields are {', '.join(names)}" if names else "it has no fields"
         raise RecipeError(f"--set {whole}: {type(record).__name__} has no field {path[0]!r}; {known}.")
     old = getattr(record, path[0])
-    new = _replace(old, path[1:], text, whole) if len(path) > 1 else _parse(old, text, whole)
+    if len(path) > 1:
+        new = _replace(old, path[1:], text, whole)
+    elif text.lower() == "none" and type(None) in typing.get_args(typing.get_type_hints(type(record))[path[0]]):
+        new = None
+    else:
+        new = _parse(old, text, whole)
     return dataclasses.replace(record, **{path[0]: new})
 
 

@@ -81,3 +81,13 @@ def test_check_fields():
     object.__setattr__(wrong, "generator", "adam")
     with pytest.raises(RecipeError, match="recipe.generator is 'adam'.*Optimiser"):
         check_fields(wrong, "recipe")
+
+
+def test_what_may_be_left_out_can_be_set_to_none():
+    recipe = em.Recipe(anchor=em.Anchor())
+    assert override(recipe, ["anchor=none"]).anchor is None
+    assert override(recipe, ["anchor.weight=0.5"]).anchor.weight == 0.5
+    with pytest.raises(RecipeError, match="set one of its fields"):
+        override(recipe, ["anchor=0.5"])
+    with pytest.raises(RecipeError, match="expected a value like"):
+        override(recipe, ["steps=none"])

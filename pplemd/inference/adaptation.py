@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int
 
 from pplemd.errors import RecipeError
 
-PROBE = 2**31 - 1  # fold_in(key, i) is the i-th key of a split: beyond those of any chain
+PROBE = 2**31 - 2  # fold_in(key, i) is the i-th key of a split: beyond those of any chain and any kernel
 
 
 class StepSizes(eqx.Module):

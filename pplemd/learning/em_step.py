@@ -9,12 +9,15 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from pplemd.diffusion import AbstractWeighting
 from pplemd.dsl import Problem, Program
 from pplemd.inference import Chain, Coordinates, Draw, StepSizes, Student, emd_law, jacobian_scale
+from pplemd.learning.anchor import Pairs, anchor_loss
 from pplemd.learning.labels import Labels
 from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.loop import AbstractState
 from pplemd.learning.recipe import Recipe
 from pplemd.learning.score_matching import noised_loss
 from pplemd.teachers import AbstractDenoiser, AbstractTeacher
+
+ANCHOR = 2**31 - 1  # folded into a step's key, beyond the keys of its split
 
 
 class EMState(AbstractState):
@@ -78,12 +81,14 @@ class EMStep(eqx.Module):
         teacher: the prior q.
         recipe: how to distil.
         labels: the label prior, or None.
+        pairs: what the recipe's anchor ties the generator to, or None.
     """
 
     problem: Problem
     teacher: AbstractTeacher
     recipe: Recipe
     labels: Labels | None
+    pairs: Pairs | None = None
 
     def init(self, program: Program, score_network: AbstractDenoiser) -> EMState:
         """The state before the first step."""
@@ -102,11 +107,12 @@ class EMStep(eqx.Module):
         program = state.generator.module
         score, score_loss = self._update_score(state.score, program, key_score, progress)
         batch = self.e_step(program, score.module, key_e_step, progress, state.step_sizes)
-        gradient, loss = eqx.filter_grad(m_step_loss, has_aux=True)(program, self.problem, batch, self.recipe.weighting)
+        gradient, loss, tie = self._gradient(program, batch, jax.random.fold_in(key, ANCHOR))
         generator = descend(state.generator, gradient, self._generator_optimiser)
         metrics = {
             "score_loss": score_loss,
             "pull": loss,
+            **tie,
             "gradient_norm": optax.tree.norm(gradient),
             "acceptance": jnp.mean(batch.draw.acceptance),
             "divergences": jnp.mean(batch.draw.divergences),
@@ -118,6 +124,16 @@ class EMStep(eqx.Module):
         averaged = average(state.average, generator.module, warmed(self.recipe.ema, state.step))
         sizes = self._adapted(state.step_sizes, batch)
         return EMState(state.step + 1, generator, score, averaged, sizes), metrics
+
+    def _gradient(self, program: Program, batch: Batch, key: PRNGKeyArray) -> tuple[Program, Array, dict[str, Array]]:
+        """The generator's gradient, the E-step's pull, and the anchor's loss where there is one."""
+        gradient, loss = eqx.filter_grad(m_step_loss, has_aux=True)(program, self.problem, batch, self.recipe.weighting)
+        if self.pairs is None:
+            return gradient, loss, {}
+        assert self.recipe.anchor is not None
+        weight, some = self.recipe.anchor.weight, self.pairs.batch(key, self.recipe.batch)
+        tied, back = eqx.filter_value_and_grad(anchor_loss)(program, self.problem, some)
+        return jax.tree.map(lambda g, b: g + weight * b, gradient, back), loss, {"anchor": tied}
 
     @property
     def _adapts(self) -> bool:
@@ -207,7 +223,7 @@ class EMStep(eqx.Module):
         size = self.recipe.adaptation.step_size(sizes, sigma)
         if self.recipe.frozen:
             return self.recipe.chain.with_step_size(Coordinates(size, None))
-        scale = jacobian_scale(generate, latents, sigma, jax.random.fold_in(key, 1))
+        scale = jacobian_scale(generate, latents, sigma, key)
         return self.recipe.chain.with_step_size(Coordinates(size, size * scale))
 
 

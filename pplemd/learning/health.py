@@ -19,6 +19,7 @@ Field = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
 POINTS = 5  # of Gauss-Legendre on a side: exact to degree 9; a side of sigma is short against the noised law's features
 SMALLEST = 1e-12  # stands for a drift of zero, which would make a ratio infinite
+NATS = 1e-2  # a log ratio that decides no proposal: closed loops of less are rounding, not curl
 
 
 class Noised(eqx.Module):
@@ -179,7 +180,7 @@ def closed_loop(field: Field, corners: Float[Array, "3 ..."]) -> Float[Array, ""
         return gauss_legendre(POINTS).gain(law, start, end)
 
     sides = jax.vmap(side)(corners, jnp.roll(corners, -1, axis=0))
-    return jnp.abs(jnp.sum(sides)) / jnp.maximum(jnp.sum(jnp.abs(sides)), SMALLEST)
+    return jnp.abs(jnp.sum(sides)) / jnp.maximum(jnp.sum(jnp.abs(sides)), NATS)
 
 
 def triangle(key: PRNGKeyArray, x: Float[Array, "..."], side: Float[Array, ""]) -> Float[Array, "3 ..."]:

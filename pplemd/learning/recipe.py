@@ -5,6 +5,7 @@ import equinox as eqx
 from pplemd.diffusion import AbstractSigmas, AbstractWeighting, LogNormal, UniformWeight
 from pplemd.errors import RecipeError
 from pplemd.inference import Adaptation, Chain, Coordinates, Langevin
+from pplemd.learning.anchor import Anchor
 from pplemd.learning.optimisers import AbstractOptimiser, Adam
 
 
@@ -32,6 +33,7 @@ class Recipe(eqx.Module):
         chain: the E-step: kernel, length, noise cancellation.
         adaptation: how a kernel without a step size finds one, by range of sigma.
         frozen: hold the latents fixed, so that the chain moves eps alone.
+        anchor: a tie to the teacher's own map from noise to samples, against lost modes; None for none.
         weighting: v(sigma) of the M-step; uniform is w(sigma) = sigma^2 on the KL.
         generator: optimiser of the program's networks.
         score: training of the student's score network.
@@ -50,6 +52,7 @@ class Recipe(eqx.Module):
     chain: Chain = Chain(Langevin(Coordinates(noise=0.4**2, latents=0.004**2)), length=4)
     adaptation: Adaptation = Adaptation()
     frozen: bool = False
+    anchor: Anchor | None = None
     weighting: AbstractWeighting = UniformWeight()
     generator: AbstractOptimiser = Adam(learning_rate=1e-3, final=0.02)
     score: ScoreRecipe = ScoreRecipe()

@@ -10,13 +10,14 @@ from pplemd.errors import RecipeError
 from pplemd.evaluation import Report, draw_teacher, evaluate
 from pplemd.learning import EMState
 from pplemd.metrics import AbstractEvaluation
-from pplemd.model import Model, plan
+from pplemd.model import Model, Plan, plan
 from pplemd.runs import record
 from pplemd.runs.declared import Declared, declare, declare_value
 from pplemd.runs.watch import Watch, shown
 from pplemd.schooling import ready_teacher
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder, write_json
+from pplemd.teachers import AbstractTeacher
 from pplemd.viewing.narration import AbstractNarrator
 from pplemd.viewing.pictures import draw, save_png
 from pplemd.viewing.progress import Terminal
@@ -77,13 +78,22 @@ def distil(
     checkpoints = Checkpoints(folder.checkpoints)
     try:
         teacher = ready_teacher(declared.model.teacher, told)
-        work = distillation(planned, teacher)
+        work = _prepared(planned, teacher, told)
         state = _train(work, declared.model.evaluation, folder, checkpoints, told)
     finally:
         checkpoints.close()
     distilled = work.distilled(state)
     report = _judge(distilled, teacher, declared.model.evaluation, folder, 0, told)
     return Outcome(distilled, report, folder.path, work.step.recipe.steps, time.monotonic() - began)
+
+
+def _prepared(planned: Plan, teacher: AbstractTeacher, told: AbstractNarrator) -> Distillation:
+    """The distillation, with the pairs of its anchor where it has one."""
+    anchor = planned.model.recipe.anchor
+    if anchor is None:
+        return distillation(planned, teacher)
+    with told.task(f"{anchor.count:,} pairs of noise and teacher samples", 1) as task:
+        return distillation(planned, teacher, task.to)
 
 
 def _open(

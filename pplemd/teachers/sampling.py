@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.diffusion import denoised_from_score, heun, karras_grid
 from pplemd.errors import TeacherError
-from pplemd.teachers.base import AbstractDenoiser, AbstractExactTeacher, AbstractTeacher
+from pplemd.teachers.base import AbstractDenoiser, AbstractDensity, AbstractDrawnTeacher, AbstractTeacher
 
 
 class HeunSampler(eqx.Module):
@@ -34,9 +34,14 @@ class HeunSampler(eqx.Module):
         self, key: PRNGKeyArray, teacher: AbstractTeacher, label: Int[Array, ""] | None = None
     ) -> Float[Array, "..."]:
         """One draw of the teacher."""
+        return self.solve(jax.random.normal(key, teacher.shape), teacher, label)
+
+    def solve(
+        self, noise: Float[Array, "..."], teacher: AbstractTeacher, label: Int[Array, ""] | None = None
+    ) -> Float[Array, "..."]:
+        """The sample that the probability-flow ODE makes of one standard normal noise of x's shape."""
         grid = karras_grid(self.steps, self.low, self.high)
-        start = grid[0] * jax.random.normal(key, teacher.shape)
-        return heun(lambda x_sigma, sigma: denoise(teacher, x_sigma, sigma, label), start, grid)
+        return heun(lambda x_sigma, sigma: denoise(teacher, x_sigma, sigma, label), grid[0] * noise, grid)
 
 
 def denoise(
@@ -69,7 +74,8 @@ def sample(
         sampler: the reverse diffusion; 18 Heun steps by default.
 
     Raises:
-        TeacherError: where labels are given to a teacher without classes, or not one for each draw.
+        TeacherError: where labels are given to a teacher without classes, or not one for each draw; where the teacher
+            is a density that only chains can draw from.
     """
     if labels is not None and (teacher.classes is None or labels.shape != (count,)):
         raise TeacherError(
@@ -78,8 +84,13 @@ def sample(
         )
     keys = jax.random.split(key, count)
     run = sampler or HeunSampler()
-    if isinstance(teacher, AbstractExactTeacher):
+    if isinstance(teacher, AbstractDrawnTeacher):
         return jax.vmap(teacher.draw)(keys, labels)
+    if isinstance(teacher, AbstractDensity):
+        raise TeacherError(
+            f"a {type(teacher).__name__} knows its density and no way to draw, and no reverse diffusion starts from "
+            "it; expected a teacher that draws, or is a denoiser. Run long chains: pplemd.reference.reference_draws."
+        )
     return jax.vmap(lambda k, label: run(k, teacher, label))(keys, labels)
 
 

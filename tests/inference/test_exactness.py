@@ -35,7 +35,7 @@ def beside(name):
 known = beside("known_targets")
 ADJUSTED = {  # kernel, chains, warm-up, draws
     "mala": (mala(), 100, 300, 400),
-    "hmc": (HMC(None, 2), 64, 200, 200),  # of 4 leapfrogs the path is half a period of a standard normal
+    "hmc": (HMC(None, 3), 64, 200, 200),
     "nuts": (NUTS(doublings=4), 64, 150, 120),
     "barkers": (barkers(), 100, 300, 400),
 }

@@ -7,13 +7,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from blackjax.mcmc import hmc, integrators, metrics
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from pplemd.inference.corrections import AbstractCorrection, Automatic, gauss_legendre
 from pplemd.inference.kernels.base import AbstractKernel, Info, State
 from pplemd.inference.kernels.leapfrog import energised
 from pplemd.inference.kernels.step_sizes import inverse_mass
 from pplemd.inference.target import TiltedLaw, log_normal
+
+STRETCH = 2**31 - 3  # folded into a transition's key
 
 
 class HMC(AbstractKernel):
@@ -26,12 +28,16 @@ class HMC(AbstractKernel):
         leapfrogs: leapfrog steps per transition.
         correction: how proposals are decided; by default exact where a density is known, else by line integrals.
         target_acceptance: what adaptation aims at. 0.65 is optimal for long trajectories (Beskos et al. 2013).
+        jitter: each transition's steps are longer or shorter by up to this share, drawn anew: a fixed length may be
+            half a period of the law, which then never mixes. Where there is one leapfrog step, none (Neal 2011,
+            section 5.4.2.2).
     """
 
     step_size: PyTree = None
     leapfrogs: int = eqx.field(static=True, default=4)
     correction: AbstractCorrection = Automatic()
     target_acceptance: float = eqx.field(static=True, default=0.65)
+    jitter: float = eqx.field(static=True, default=0.2)
 
     @property
     def wanted_acceptance(self) -> float | None:
@@ -49,7 +55,7 @@ class HMC(AbstractKernel):
         kernel = hmc.build_kernel(integrator, build_proposal=proposal)
         start = hmc.HMCState(state.position, state.log_density, state.memory)
         mass = inverse_mass(self.step_size, state.position)
-        new, info = kernel(key, start, None, 1.0, mass, self.leapfrogs)
+        new, info = kernel(key, start, None, self._stretch(key), mass, self.leapfrogs)
         asked = self.leapfrogs * self.correction.evaluations(target)
         return State(new.position, new.logdensity, new.logdensity_grad), Info(
             jnp.asarray(info.acceptance_rate),
@@ -68,9 +74,16 @@ class HMC(AbstractKernel):
         start: Any = integrators.IntegratorState(
             twin.position, momentum, *jax.value_and_grad(log_normal)(twin.position)
         )
-        end = jax.lax.fori_loop(0, self.leapfrogs, lambda _, state: leapfrog(state, 1.0), start)
+        stretch = self._stretch(key)
+        end = jax.lax.fori_loop(0, self.leapfrogs, lambda _, state: leapfrog(state, stretch), start)
         position = jax.tree.map(lambda new, old: jnp.where(info.accepted, new, old), end.position, twin.position)
         return State(position, twin.log_density, twin.memory)
+
+    def _stretch(self, key: PRNGKeyArray) -> Float[Array, ""]:
+        """By what this transition's steps are longer; of the key that the chain and its twin share."""
+        if self.leapfrogs == 1 or self.jitter == 0:
+            return jnp.ones(())
+        return jax.random.uniform(jax.random.fold_in(key, STRETCH), minval=1 - self.jitter, maxval=1 + self.jitter)
 
 
 def mala(
