@@ -25,6 +25,8 @@ MET_IN = {
     "arviz": "diagnosis",
     "xarray": "diagnosis",
     "orbax": "storage",
+    "numpyro": "dsl",
+    "flowjax": "teachers",
     "flax": "nowhere",
     "torch": "nowhere",
 }

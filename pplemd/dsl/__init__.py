@@ -5,6 +5,7 @@ from pplemd.dsl.effects import latent as latent
 from pplemd.dsl.explain import explained as explained
 from pplemd.dsl.load import load_file as load_file
 from pplemd.dsl.load import select as select
+from pplemd.dsl.posterior import posterior as posterior
 from pplemd.dsl.problem import Output as Output
 from pplemd.dsl.problem import Problem as Problem
 from pplemd.dsl.problem import Site as Site

@@ -7,6 +7,7 @@ import equinox as eqx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.diffusion import score_from_denoised
+from pplemd.teachers.noised import AbstractNoised
 
 
 class AbstractTeacher(eqx.Module):
@@ -37,7 +38,15 @@ class AbstractTeacher(eqx.Module):
         """Gradient of log q_sigma(x_sigma | label) in x_sigma, for one x_sigma of the teacher's shape."""
 
 
-class AbstractExactTeacher(AbstractTeacher):
+class AbstractDrawnTeacher(AbstractTeacher):
+    """A teacher that draws of itself, without a chain or a reverse diffusion."""
+
+    @abstractmethod
+    def draw(self, key: PRNGKeyArray, label: Int[Array, ""] | None = None) -> Float[Array, "..."]:
+        """One noiseless draw of q."""
+
+
+class AbstractExactTeacher(AbstractDrawnTeacher):
     """A teacher whose noised densities and own draws are known in closed form."""
 
     @abstractmethod
@@ -49,9 +58,38 @@ class AbstractExactTeacher(AbstractTeacher):
     ) -> Float[Array, ""]:
         """Log q_sigma(x_sigma | label), normalised, for one x_sigma."""
 
+
+class AbstractDensity(AbstractTeacher):
+    """A teacher whose density q is known without noise, and whose noised score is not known.
+
+    The E-step's law wants grad log q_sigma; `noised` stands for it. With `Unnoised` the E-step samples q itself, and
+    the student minimises KL(q || p_theta,sigma), which is KL(q || p_theta) only as sigma -> 0; `Quadratic`, the
+    default, removes what it can of that bias. Either way let the recipe slide sigma towards 0 (`em.CoarseToFine`): at
+    sigma = 0.1 s.d. the samples of the first lack half a percent of their s.d.
+
+    Attributes:
+        noised: what stands for the score of q_sigma.
+    """
+
+    if TYPE_CHECKING:  # as above
+
+        @property
+        def noised(self) -> AbstractNoised: ...  # noqa: D102
+    else:
+        noised: eqx.AbstractVar[AbstractNoised]
+
     @abstractmethod
-    def draw(self, key: PRNGKeyArray, label: Int[Array, ""] | None = None) -> Float[Array, "..."]:
-        """One noiseless draw of q."""
+    def log_q(self, x: Float[Array, "..."]) -> Float[Array, ""]:
+        """Log q of one noiseless x, up to a constant."""
+
+    def score(
+        self,
+        x_sigma: Float[Array, "..."],
+        sigma: Float[Array, ""],
+        label: Int[Array, ""] | None = None,
+    ) -> Float[Array, "..."]:
+        """What `noised` makes of grad log q at x_sigma."""
+        return self.noised(self.log_q, x_sigma, sigma)
 
 
 class AbstractDenoiser(AbstractTeacher):
