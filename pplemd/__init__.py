@@ -12,6 +12,8 @@ from pplemd.distillation import Distilled as Distilled
 from pplemd.dsl import Program as Program
 from pplemd.dsl import generate as generate
 from pplemd.dsl import latent as latent
+from pplemd.dsl import observe as observe
+from pplemd.dsl import plate as plate
 from pplemd.dsl import posterior as posterior
 from pplemd.errors import PplemdError as PplemdError
 from pplemd.inference import ALL as ALL

@@ -15,7 +15,7 @@ from pplemd.errors import ProgramError
 
 
 def check_program(program: Any) -> None:
-    """Raise unless this is an instance of a `Program` with something to train."""
+    """Raise unless this is an instance of a `Program`."""
     if isinstance(program, type):
         raise ProgramError(
             f"Found the class {program.__name__} itself; expected an instance of it. "
@@ -26,6 +26,10 @@ def check_program(program: Any) -> None:
             f"Found a {type(program).__name__}; expected an instance of a pplemd Program. "
             "Derive its class from Program and build it with its networks."
         )
+
+
+def check_trained(program: Program) -> None:
+    """Raise unless a program has something to train."""
     if not any(is_trained(leaf) for leaf in jax.tree.leaves(program)):
         raise ProgramError(
             f"{defined(program)}: {type(program).__name__} holds no trainable array; expected a field with at least "
@@ -69,15 +73,57 @@ def check_teacher(shape: Any, classes: Any) -> None:
         raise ProgramError(f"Found classes={classes}; expected at least 1, or None for a teacher without labels.")
 
 
-def check_declared(program: Program, declarations: Declarations, result: Any) -> jax.Array:
-    """Return the generated value; raise unless there is one and ``__call__`` returned it or nothing."""
+def check_generates(program: Program, declarations: Declarations) -> None:
+    """Raise unless a program generates something."""
     if not declarations.outputs:
         raise ProgramError(
             f"{defined(program)}: the program generated nothing; expected one generate(name, value). "
             'End __call__ with: return generate("x", value).'
         )
-    value = declarations.outputs[0].value
-    if result is not None and result is not value:
+
+
+def check_unobserved(declarations: Declarations) -> None:
+    """Raise where a program that a teacher is distilled into observes data."""
+    for one in declarations.observed:
+        raise ProgramError(
+            f"{one.place}: site {one.name!r} is observed; expected latents only, since the teacher takes the place of "
+            "the data. Remove the observation, or fit the program to its data instead."
+        )
+
+
+def check_observed(program: Program, declarations: Declarations) -> None:
+    """Raise unless a program has latents and observes data."""
+    if not declarations.observed:
+        raise ProgramError(
+            f"{defined(program)}: the program observes nothing; expected at least one observe(name, distribution, "
+            "data), given its latents. Declare the data, or distil the program from a teacher instead."
+        )
+    if not declarations.latents:
+        raise ProgramError(
+            f"{defined(program)}: the program has no latent; expected at least one latent(name, distribution) that "
+            "the data depend on."
+        )
+
+
+def check_local(declarations: Declarations) -> None:
+    """Raise where only some rows of a plate are looked at and a latent belongs to none of them."""
+    for plate in declarations.plates:
+        if plate.rows == plate.size:
+            continue
+        for latent in declarations.latents:
+            if latent.plates != (plate.name,) or latent.shape[:1] != (plate.rows,):
+                raise ProgramError(
+                    f"{latent.place}: latent {latent.name!r} has shape {latent.shape} in the plates {latent.plates}; "
+                    f"expected its first axis to be the {plate.rows} rows of plate {plate.name!r}, since a minibatch "
+                    "of rows has no posterior of what all rows share. Declare it within the plate, make it a trained "
+                    "field of the program, or look at all rows together."
+                )
+
+
+def check_declared(program: Program, declarations: Declarations, result: Any) -> jax.Array | None:
+    """Return the generated value, if there is one; raise unless ``__call__`` returned it or nothing."""
+    value = declarations.outputs[0].value if declarations.outputs else None
+    if result is not None and result is not value and declarations.outputs:
         raise ProgramError(
             f"{defined(program)}: __call__ returned something other than the generated value "
             f"{declarations.outputs[0].name!r}; expected that value, or nothing. "

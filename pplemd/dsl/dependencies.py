@@ -12,7 +12,7 @@ from typing import Any
 
 import jax.extend.core as jex
 
-from pplemd.dsl.graph import latent_index
+from pplemd.dsl.graph import latent_index, observed_index
 
 
 class Origin(enum.Enum):
@@ -50,6 +50,8 @@ def _results(equation: Any, operands: list[Origins]) -> list[Origins]:
     index = latent_index(equation)
     if index is not None:
         return [frozenset({index})]
+    if observed_index(equation) is not None:
+        return [operands[-1]]  # the data, whatever its law depends on
     body = _body(equation)
     if body is None:
         return [_NOTHING.union(*operands)] * len(equation.outvars)

@@ -1,57 +1,32 @@
-"""The two declarations of a program, on NumPyro's effect handlers: the one module that meets them."""
+"""The declarations of a program, on NumPyro's effect handlers: the one module that meets them."""
 
-import dataclasses
-from typing import Any, Literal
+import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
-import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Num
 from numpyro.primitives import Messenger, apply_stack
 
-from pplemd.dsl.graph import Parameters, bind_latent, split_parameters
+from pplemd.dsl.declared import (
+    DeclaredLatent,
+    DeclaredObserved,
+    DeclaredOutput,
+    DeclaredPlate,
+    check_data,
+    described,
+    kind,
+    positions,
+    refuse_discrete,
+)
+from pplemd.dsl.graph import bind_latent, bind_observed, bind_plate, split_parameters
 from pplemd.dsl.places import here
-from pplemd.dsl.transport import base_shape, draw, has_normal_base, innermost, location_scale, log_base, push, unmask
+from pplemd.dsl.transport import has_normal_base, innermost, unmask
 from pplemd.errors import ProgramError
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class DeclaredLatent:
-    """A latent as the trace met it.
-
-    Attributes:
-        name: unique in the program.
-        place: where it was declared.
-        parameters: what is static of its distribution.
-        shape: of its value.
-        base_shape: of its base coordinates.
-        dtype: of its value.
-        family: class of the distribution, without wrappers.
-        base: "normal" or "prior".
-        location_scale: positions of loc and scale among the arrays of the distribution; None for other families.
-    """
-
-    name: str
-    place: str
-    parameters: Parameters
-    shape: tuple[int, ...]
-    base_shape: tuple[int, ...]
-    dtype: Any
-    family: str
-    base: Literal["normal", "prior"]
-    location_scale: tuple[int, ...] | None
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class DeclaredOutput:
-    """The generated value as the trace met it: its name, where it was declared, its (traced) value."""
-
-    name: str
-    place: str
-    value: Array
 
 
 def latent(name: str, distribution: dist.Distribution) -> Float[Array, "..."]:
@@ -71,10 +46,62 @@ def latent(name: str, distribution: dist.Distribution) -> Float[Array, "..."]:
     declarations.check_name(name, "latent")
     if not isinstance(distribution, dist.Distribution):
         raise ProgramError(
-            f"{here()}: latent {name!r} was given {_kind(distribution)}; expected a NumPyro distribution. "
+            f"{here()}: latent {name!r} was given {kind(distribution)}; expected a NumPyro distribution. "
             'Write for example latent("z", dist.Normal(jnp.zeros(2), 1.0)), with numpyro.distributions as dist.'
         )
     return numpyro.sample(name, distribution)
+
+
+def observe(name: str, distribution: dist.Distribution, data: Num[Array, "..."]) -> Num[Array, "..."]:
+    """Declare what was observed: data that follow a distribution given the latents.
+
+    Args:
+        name: unique in the program.
+        distribution: NumPyro distribution of the data, continuous or discrete.
+        data: of shape ``distribution.shape()``.
+
+    Returns:
+        The data.
+
+    Raises:
+        ProgramError: called outside of a trace, or with data that the distribution cannot have given.
+    """
+    declarations = _active("observe")
+    declarations.check_name(name, "observe")
+    if not isinstance(distribution, dist.Distribution):
+        raise ProgramError(
+            f"{here()}: observe {name!r} was given {kind(distribution)}; expected a NumPyro distribution. "
+            'Write for example observe("y", dist.Normal(mean, 1.0), y), with numpyro.distributions as dist.'
+        )
+    return numpyro.sample(name, distribution, obs=jnp.asarray(data))
+
+
+@contextlib.contextmanager
+def plate(name: str, size: int) -> Iterator[Int[Array, " rows"]]:
+    """Declare that what is declared within is independent row by row; every site has the rows as its first axis.
+
+    Where a program is fitted by minibatches, only some rows are looked at. Index data with what this yields:
+
+        with em.plate("houses", len(Y)) as rows:
+            em.observe("y", dist.Normal(mean[rows], 1.0), Y[rows])
+
+    Args:
+        name: unique in the program.
+        size: how many rows there are.
+
+    Yields:
+        The rows that are looked at: all of them, or a minibatch's.
+
+    Raises:
+        ProgramError: called outside of a trace, or with a size that is none.
+    """
+    declarations = _active("plate")
+    if not isinstance(size, int) or size < 1:
+        raise ProgramError(f"{here()}: plate {name!r} was given the size {size!r}; expected a positive integer.")
+    looked_at = None if declarations.rows is None else min(size, declarations.rows)
+    with numpyro.plate(name, size, subsample_size=looked_at) as rows:
+        declarations.note_plate(name, size, rows.shape[0])
+        yield rows
 
 
 def generate(name: str, value: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -111,9 +138,12 @@ def _active(caller: str) -> "Declarations":
 class Declarations(Messenger):
     """Handler that records the declarations of one trace, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int | None = None) -> None:
         super().__init__()
+        self.rows = rows  # of each plate that are looked at together; None for all
         self.latents: list[DeclaredLatent] = []
+        self.observed: list[DeclaredObserved] = []
+        self.plates: list[DeclaredPlate] = []
         self.outputs: list[DeclaredOutput] = []
         self._trace_state = jex.get_opaque_trace_state()
 
@@ -125,8 +155,14 @@ class Declarations(Messenger):
             self._generate(msg["name"], msg["value"])
             msg["stop"] = True
         elif msg["type"] == "sample":
-            _refuse_observed(msg)
-            msg["value"], msg["stop"] = self._latent(msg["name"], msg["fn"]), True
+            plates = tuple(frame.name for frame in reversed(msg["cond_indep_stack"]))
+            if msg["is_observed"]:
+                msg["value"] = self._observe(msg["name"], msg["fn"], msg["value"], plates)
+            else:
+                msg["value"] = self._latent(msg["name"], msg["fn"], plates)
+            msg["stop"] = True
+        elif msg["type"] == "plate" and msg["value"] is None:  # only some of its rows are looked at
+            msg["value"], msg["stop"] = bind_plate(msg["name"], msg["args"][1]), True
         elif msg["type"] == "param":
             raise ProgramError(
                 f"{here()}: found the NumPyro parameter {msg['name']!r}; expected what is trained to be a field of "
@@ -146,19 +182,35 @@ class Declarations(Messenger):
                 "expected it directly in the program's __call__. Declare one site of the full shape outside and "
                 "transform only what uses its value."
             )
-        sites: list[DeclaredLatent | DeclaredOutput] = [*self.latents, *self.outputs]
+        sites: list[DeclaredLatent | DeclaredObserved | DeclaredOutput]
+        sites = [*self.latents, *self.observed, *self.outputs]
         for site in sites:
             if site.name == name:
                 raise ProgramError(
-                    f"{here()}: two sites are called {name!r} (the first at {site.place}); expected every latent and "
-                    "the generated value to have a name of its own. Rename one of them."
+                    f"{here()}: two sites are called {name!r} (the first at {site.place}); expected every latent, "
+                    "observation and the generated value to have a name of its own. Rename one of them."
                 )
 
-    def _latent(self, name: str, distribution: dist.Distribution) -> Array:
+    def note_plate(self, name: str, size: int, rows: int) -> None:
+        """Record a plate."""
+        if any(one.name == name for one in self.plates):
+            raise ProgramError(f"{here()}: two plates are called {name!r}; expected a name for each. Rename one.")
+        self.plates.append(DeclaredPlate(name, size, rows))
+
+    def _observe(self, name: str, distribution: dist.Distribution, data: Any, plates: tuple[str, ...]) -> Array:
+        self.check_name(name, "observe")
+        distribution, data = unmask(distribution), jnp.asarray(data)
+        check_data(name, distribution, data)
+        parameters, arrays = split_parameters(distribution)
+        family = type(innermost(distribution)).__name__
+        self.observed.append(DeclaredObserved(name, here(), parameters, data.shape, family, plates))
+        return bind_observed(len(self.observed) - 1, arrays, data)
+
+    def _latent(self, name: str, distribution: dist.Distribution, plates: tuple[str, ...]) -> Array:
         self.check_name(name, "latent")
         distribution = unmask(distribution)
-        _refuse_discrete(name, distribution)
-        shape, dtype, base = _describe(name, distribution)
+        refuse_discrete(name, distribution)
+        shape, dtype, base = described(name, distribution)
         parameters, arrays = split_parameters(distribution)
         declared = DeclaredLatent(
             name=name,
@@ -169,7 +221,8 @@ class Declarations(Messenger):
             dtype=dtype,
             family=type(innermost(distribution)).__name__,
             base="normal" if has_normal_base(distribution) else "prior",
-            location_scale=_positions(distribution, arrays),
+            location_scale=positions(distribution, arrays),
+            plates=plates,
         )
         self.latents.append(declared)
         return bind_latent(len(self.latents) - 1, arrays, shape, dtype)
@@ -183,67 +236,7 @@ class Declarations(Messenger):
             )
         if not isinstance(value, jax.Array):
             raise ProgramError(
-                f"{here()}: generate {name!r} was given {_kind(value)}; expected a JAX array. "
+                f"{here()}: generate {name!r} was given {kind(value)}; expected a JAX array. "
                 "Pass the array that the network returned."
             )
         self.outputs.append(DeclaredOutput(name, here(), value))
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, type):
-        return f"the class {value.__name__} itself"
-    return f"a {type(value).__name__}"
-
-
-def _refuse_observed(msg: Any) -> None:
-    if msg["is_observed"]:
-        raise ProgramError(
-            f"{here()}: site {msg['name']!r} is observed (obs= or factor); expected latents only, since the teacher "
-            "takes the place of the data. Remove the observation."
-        )
-
-
-def _refuse_discrete(name: str, distribution: dist.Distribution) -> None:
-    core = innermost(distribution)
-    if core.is_discrete or isinstance(core, dist.Delta):  # NumPyro does not count a point mass as discrete
-        raise ProgramError(
-            f"{here()}: latent {name!r} has the discrete distribution {type(core).__name__}; "
-            "expected a continuous one, since latents move along gradients. Use a continuous relaxation, or a "
-            "mixture whose component is summed out (dist.MixtureSameFamily)."
-        )
-
-
-def _describe(name: str, distribution: dist.Distribution) -> tuple[tuple[int, ...], Any, tuple[int, ...]]:
-    """Return (shape, dtype, base shape) of a latent after trying its draw and its density, abstractly."""
-    family = type(innermost(distribution)).__name__
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    try:
-        u = jax.eval_shape(lambda key: draw(key, distribution), key)
-        z = jax.eval_shape(lambda u: push(distribution, u), u)
-        jax.eval_shape(lambda u: log_base(distribution, u), u)
-        base = base_shape(distribution)
-    except Exception as error:
-        raise ProgramError(
-            f"{here()}: latent {name!r} cannot be drawn or scored under {family} ({type(error).__name__}: {error}); "
-            "expected a proper continuous distribution. Give it a proper prior, for example "
-            "dist.Normal(jnp.zeros(2), 1.0)."
-        ) from error
-    if z.size == 0:
-        raise ProgramError(
-            f"{here()}: latent {name!r} has shape {z.shape}, which holds no element; expected at least one. "
-            "Check the shape of the distribution's parameters."
-        )
-    expected = jnp.result_type(float)  # float32, or float64 where JAX is set to double precision
-    if z.dtype != expected or u.dtype != expected:
-        raise ProgramError(
-            f"{here()}: latent {name!r} has dtype {z.dtype}; expected {expected}. "
-            f"Convert the distribution's parameters with .astype(jnp.{expected})."
-        )
-    return tuple(z.shape), np.dtype(z.dtype), tuple(base)
-
-
-def _positions(distribution: dist.Distribution, arrays: list[Any]) -> tuple[int, ...] | None:
-    found = location_scale(distribution)
-    if found is None:
-        return None
-    return tuple(i for i, array in enumerate(arrays) if any(array is parameter for parameter in found))

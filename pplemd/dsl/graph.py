@@ -1,12 +1,13 @@
-"""A traced program as data: stages of a closed jaxpr, cut where the latents are declared.
+"""A traced program as data: stages of a closed jaxpr, cut where its sites are declared.
 
-The one trace of a program records, for every latent, an equation whose operands are the array parameters of its
-distribution and whose result is its value. Cutting there leaves stages that are ordinary jaxprs; walking over them
-with a rule that fills in the latents (draw, push from base noise, given values) yields every function of a problem.
+The one trace of a program records, for every latent and every observation, an equation whose operands are the array
+parameters of its distribution (and the data) and whose result is its value; for every plate, one whose result is the
+rows that are looked at. Cutting there leaves stages that are ordinary jaxprs; walking over them with a rule that fills
+in the latents (draw, push from base noise, given values) yields every function of a problem.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -20,9 +21,14 @@ from numpyro.distributions import Distribution
 from pplemd.errors import ProgramError
 
 Fill = Callable[[int, Distribution], Array]
+See = Callable[[int, Distribution, Any], Any]  # data may be a literal, which JAX does not call an Array
 
 _latent_p = jex.Primitive("pplemd_latent")
 _latent_p.def_abstract_eval(lambda *_, index, shape, dtype: jax.core.ShapedArray(shape, dtype))
+_observed_p = jex.Primitive("pplemd_observed")  # the last operand is the data, and the result
+_observed_p.def_abstract_eval(lambda *operands, index: jax.core.ShapedArray(operands[-1].shape, operands[-1].dtype))
+_plate_p = jex.Primitive("pplemd_plate")
+_plate_p.def_abstract_eval(lambda *, name, size: jax.core.ShapedArray((size,), jnp.int32))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,14 +67,33 @@ def bind_latent(index: int, arrays: Sequence[Any], shape: tuple[int, ...], dtype
     return _latent_p.bind(*operands, index=index, shape=shape, dtype=jnp.dtype(dtype))
 
 
+def bind_observed(index: int, arrays: Sequence[Any], data: Array) -> Array:
+    """Stage observation number ``index`` with the arrays of its distribution and its data as operands."""
+    return _observed_p.bind(*(jnp.asarray(array) for array in arrays), data, index=index)
+
+
+def bind_plate(name: str, size: int) -> Array:
+    """Stage a plate of which ``size`` rows are looked at; which, is told when the program is walked."""
+    return _plate_p.bind(name=name, size=size)
+
+
 def latent_index(equation: jex.JaxprEqn) -> int | None:
     """Return which latent an equation declares; None for any other equation."""
     return equation.params["index"] if equation.primitive is _latent_p else None
 
 
+def observed_index(equation: jex.JaxprEqn) -> int | None:
+    """Return which observation an equation declares; None for any other equation."""
+    return equation.params["index"] if equation.primitive is _observed_p else None
+
+
+def _is_cut(equation: jex.JaxprEqn) -> bool:
+    return equation.primitive in (_latent_p, _observed_p, _plate_p)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stage:
-    """The equations between two latents.
+    """The equations between two declarations.
 
     Attributes:
         jaxpr: the equations, closed.
@@ -88,20 +113,30 @@ class Graph:
     Attributes:
         jaxpr: the whole program: (arrays of the program, label) -> generated value.
         parameters: for each latent, in order of declaration, what is static of its distribution.
-        stages: one more than there are latents.
-        latents: for each latent the equation that declares it.
+        observed: the same for each observation.
+        stages: one more than there are declarations.
+        cuts: the equations that declare, in order: latents, observations, plates.
         treedef: structure of the program.
         static: its leaves that are not arrays; None where an array was.
     """
 
     jaxpr: jex.ClosedJaxpr
     parameters: tuple[Parameters, ...]
+    observed: tuple[Parameters, ...]
     stages: tuple[Stage, ...]
-    latents: tuple[Any, ...]
+    cuts: tuple[Any, ...]
     treedef: Any
     static: tuple[Any, ...]
 
-    def walk(self, program: PyTree, label: Any, fill: Fill, latents: int | None = None) -> Array | None:
+    def walk(
+        self,
+        program: PyTree,
+        label: Any,
+        fill: Fill,
+        latents: int | None = None,
+        see: See | None = None,
+        rows: Mapping[str, Array] | None = None,
+    ) -> Array | None:
         """Evaluate the program with ``fill(index, distribution)`` as the value of each latent.
 
         Args:
@@ -109,21 +144,39 @@ class Graph:
             label: int32 scalar, or None where the program was traced without one.
             fill: called once for each latent, in order.
             latents: stop after so many latents; None evaluates everything.
+            see: ``see(index, distribution, data)`` is the value of each observation; by default its data.
+            rows: for each plate that was traced with fewer rows than it has, which are looked at.
 
         Returns:
-            The generated value, or None where the walk stopped at the latents.
+            The generated value, or None where the walk stopped at the latents or nothing is generated.
         """
         arguments = self._arrays(program) + ([] if label is None else [jnp.asarray(label, jnp.int32)])
         values: dict[Any, Any] = dict(zip(self.jaxpr.jaxpr.constvars, self.jaxpr.consts, strict=True))
         values.update(zip(self.jaxpr.jaxpr.invars, arguments, strict=True))
-        for index, equation in enumerate(self.latents[:latents]):
-            _advance(self.stages[index], values)
-            arrays = [_read(atom, values) for atom in equation.invars]
-            values[equation.outvars[0]] = fill(index, self.parameters[index].distribution(arrays))
+        filled = 0
+        for stage, equation in zip(self.stages, self.cuts, strict=False):
+            if filled == latents:
+                return None
+            _advance(stage, values)
+            operands = [_read(atom, values) for atom in equation.invars]
+            filled += equation.primitive is _latent_p
+            values[equation.outvars[0]] = self._declared(equation, operands, fill, see, rows or {})
         if latents is not None:
             return None
         _advance(self.stages[-1], values)
-        return _read(self.jaxpr.jaxpr.outvars[0], values)
+        return _read(self.jaxpr.jaxpr.outvars[0], values) if self.jaxpr.jaxpr.outvars else None
+
+    def _declared(
+        self, equation: Any, operands: list[Any], fill: Fill, see: See | None, rows: Mapping[str, Array]
+    ) -> Any:
+        """The value of a declaration."""
+        if equation.primitive is _plate_p:
+            return _rows(rows, **equation.params)
+        index = equation.params["index"]
+        if equation.primitive is _latent_p:
+            return fill(index, self.parameters[index].distribution(operands))
+        *arrays, data = operands
+        return data if see is None else see(index, self.observed[index].distribution(arrays), data)
 
     def _arrays(self, program: PyTree) -> list[Any]:
         leaves, treedef = jax.tree.flatten(program)
@@ -139,6 +192,16 @@ class Graph:
         return arrays
 
 
+def _rows(rows: Mapping[str, Array], name: str, size: int) -> Array:
+    if name not in rows or jnp.shape(rows[name]) != (size,):
+        raise ProgramError(
+            f"The program was traced for {size} rows of the plate {name!r} at a time, and was evaluated with "
+            f"{'none' if name not in rows else jnp.shape(rows[name])}; expected their indices. Say which: "
+            f"problem.at({{{name!r}: rows}})."
+        )
+    return jnp.asarray(rows[name], jnp.int32)
+
+
 def _advance(stage: Stage, values: dict[Any, Any]) -> None:
     if stage.outputs:
         results = jex.jaxpr_as_fun(stage.jaxpr)(*(values[variable] for variable in stage.inputs))
@@ -150,15 +213,15 @@ def _read(atom: Any, values: dict[Any, Any]) -> Any:
 
 
 def cut(closed: jex.ClosedJaxpr) -> tuple[tuple[Stage, ...], tuple[Any, ...]]:
-    """Cut a traced program where its latents are declared: the stages and the equations between them."""
+    """Cut a traced program where its sites are declared: the stages and the equations between them."""
     pieces: list[list[Any]] = [[]]
-    latents: list[Any] = []
+    cuts: list[Any] = []
     for equation in closed.jaxpr.eqns:
-        if latent_index(equation) is None:
-            pieces[-1].append(equation)
-        else:
-            latents.append(equation)
+        if _is_cut(equation):
+            cuts.append(equation)
             pieces.append([])
+        else:
+            pieces[-1].append(equation)
     stages: list[Stage] = []
     needed = _variables(closed.jaxpr.outvars)
     for index in reversed(range(len(pieces))):
@@ -166,8 +229,8 @@ def cut(closed: jex.ClosedJaxpr) -> tuple[tuple[Stage, ...], tuple[Any, ...]]:
         stages.append(stage)
         needed |= set(stage.inputs)
         if index:
-            needed |= _variables(latents[index - 1].invars)
-    return tuple(reversed(stages)), tuple(latents)
+            needed |= _variables(cuts[index - 1].invars)
+    return tuple(reversed(stages)), tuple(cuts)
 
 
 def _stage(closed: jex.ClosedJaxpr, equations: list[Any], needed: set[Any]) -> Stage:

@@ -1,7 +1,7 @@
 """The typed value of a program: its sites, and its densities and maps as pure functions."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,62 +10,17 @@ from jaxtyping import Array, Float, Int, Key, PyTree, Scalar
 from numpyro.distributions import Distribution
 
 from pplemd.dsl import transport
+from pplemd.dsl.centering import Centering
 from pplemd.dsl.graph import Graph
+from pplemd.dsl.sites import Observed, Output, Plate, Site
 from pplemd.errors import ProgramError
 
 Label = Int[Array, ""] | int | None
 Values = Mapping[str, Float[Array, "..."]]
 
 
-class Site(eqx.Module):
-    """A latent of a program.
-
-    Attributes:
-        name: unique in the program.
-        shape: of its value.
-        dtype: of its value.
-        base_shape: of its base coordinates u.
-        family: class of its distribution, without wrappers: "Normal".
-        parents: latents that its parameters depend on directly (not through another latent).
-        learned: its parameters depend on a trained array of the program directly.
-        labelled: its parameters depend on the label directly.
-        eligible: it may be (re)parameterized: a location-scale family with real support, or a transform of one, whose
-            loc or scale depends on another latent or on a trained array.
-        base: "normal" where its value is a push of u ~ N(0, I), "prior" where u is its unconstrained value.
-    """
-
-    name: str = eqx.field(static=True)
-    shape: tuple[int, ...] = eqx.field(static=True)
-    dtype: Any = eqx.field(static=True)
-    base_shape: tuple[int, ...] = eqx.field(static=True)
-    family: str = eqx.field(static=True)
-    parents: tuple[str, ...] = eqx.field(static=True)
-    learned: bool = eqx.field(static=True)
-    labelled: bool = eqx.field(static=True)
-    eligible: bool = eqx.field(static=True)
-    base: Literal["normal", "prior"] = eqx.field(static=True)
-
-
-class Output(eqx.Module):
-    """The generated value of a program.
-
-    Attributes:
-        name: unique in the program.
-        shape: of one sample, the teacher's.
-        dtype: of one sample.
-        parents: latents that it depends on directly.
-        labelled: it depends on the label directly.
-    """
-
-    name: str = eqx.field(static=True)
-    shape: tuple[int, ...] = eqx.field(static=True)
-    dtype: Any = eqx.field(static=True)
-    parents: tuple[str, ...] = eqx.field(static=True)
-    labelled: bool = eqx.field(static=True)
-
-
 class Problem(eqx.Module):
-    """A traced program. Holds no arrays: every function takes the program, so that an EMA of it serves as well.
+    """A traced program. It holds no parameters: every function takes the program, so that an EMA of it serves as well.
 
     The functions evaluate the traced jaxpr for one sample, with no effect handler; they can be jitted, vmapped and
     differentiated. Base coordinates u and latents z are dictionaries by site name. The label is an int32 scalar
@@ -74,16 +29,46 @@ class Problem(eqx.Module):
     Attributes:
         name: class of the program.
         sites: its latents, in order of declaration.
-        output: its generated value.
+        generated: its generated value; None where it only observes.
         classes: number of classes; None without labels.
         graph: the traced program.
+        observed: its observations, in order of declaration.
+        plates: its plates.
+        rows: of each plate of which only some rows are looked at, their indices (see `at`).
+        data: of observations whose data are others than those declared (see `given`).
     """
 
     name: str = eqx.field(static=True)
     sites: tuple[Site, ...]
-    output: Output
+    generated: Output | None
     classes: int | None = eqx.field(static=True)
     graph: Graph = eqx.field(static=True)
+    observed: tuple[Observed, ...] = ()
+    plates: tuple[Plate, ...] = ()
+    rows: dict[str, Array] = eqx.field(default_factory=dict)
+    data: dict[str, Array] = eqx.field(default_factory=dict)
+
+    @property
+    def output(self) -> Output:
+        """The generated value.
+
+        Raises:
+            ProgramError: the program generates none.
+        """
+        if self.generated is None:
+            raise ProgramError(
+                f'{self.name} generates nothing; expected a generate("x", value) in its __call__, which is what is '
+                "drawn and looked at."
+            )
+        return self.generated
+
+    def at(self, rows: Mapping[str, Int[Array, " rows"]]) -> "Problem":
+        """Return the problem of some rows of its plates, by plate; for one that was traced to look at some."""
+        return eqx.tree_at(lambda p: p.rows, self, dict(rows), is_leaf=lambda leaf: leaf is self.rows)
+
+    def given(self, data: Mapping[str, Array]) -> "Problem":
+        """Return the problem with other data, by observation."""
+        return eqx.tree_at(lambda p: p.data, self, dict(data), is_leaf=lambda leaf: leaf is self.data)
 
     def draw(self, key: Key[Array, ""], program: PyTree, label: Label = None) -> dict[str, Float[Array, "..."]]:
         """Draw base coordinates of one sample: u ~ N(0, I), or the unconstrained value of a draw from the prior."""
@@ -133,6 +118,108 @@ class Problem(eqx.Module):
         """Return log p(z) = sum over sites of log p(z_i | parents), in the model's own coordinates."""
         return self._sum(program, latents, label, transport.log_prior, lambda _, z: z)
 
+    def centering(self, loc: float = 0.0, scale: float | None = None) -> Centering:
+        """Return one lambda for every element of every eligible site: 0 non-centered, 1 centered.
+
+        Args:
+            loc: lambda_loc.
+            scale: lambda_scale; lambda_loc where it is not given.
+        """
+
+        def filled(number: float) -> dict[str, Array]:
+            return {site.name: jnp.full(site.base_shape, number, site.dtype) for site in self.sites if site.eligible}
+
+        return Centering(filled(loc), filled(loc if scale is None else scale))
+
+    def place(
+        self, program: PyTree, v: Values, lam: Centering, label: Label = None
+    ) -> tuple[dict[str, Float[Array, "..."]], Float[Scalar, ""]]:
+        """Return base coordinates u and log|det du/dv| at partially centered coordinates v, parents in place first.
+
+        Args:
+            program: of the structure that was traced.
+            v: by site, of the base shapes: loc mu + tau^scale (theta - mu) / tau where lam has an entry, else u.
+            lam: lambdas of sites that are eligible.
+            label: of this sample.
+
+        Raises:
+            ProgramError: lambdas of a site that is not eligible, or of another shape.
+        """
+        u, log_det = dict(v), [jnp.zeros(())]
+
+        def fill(index: int, distribution: Distribution) -> Array:
+            name = self.sites[index].name
+            if name in lam.loc:
+                u[name], term = transport.place(distribution, v[name], lam.loc[name], lam.scale[name])
+                log_det.append(term)
+            return transport.push(distribution, u[name])
+
+        self._check(v, "base_shape")
+        self._walk(program, label, fill, self._changed(lam))
+        return u, jnp.sum(jnp.stack(log_det))
+
+    def displace(
+        self, program: PyTree, u: Values, lam: Centering, label: Label = None
+    ) -> dict[str, Float[Array, "..."]]:
+        """Return partially centered coordinates v at base coordinates u: the inverse of ``place``."""
+        v = dict(u)
+
+        def fill(index: int, distribution: Distribution) -> Array:
+            name = self.sites[index].name
+            if name in lam.loc:
+                v[name] = transport.displace(distribution, u[name], lam.loc[name], lam.scale[name])
+            return transport.push(distribution, u[name])
+
+        self._check(u, "base_shape")
+        self._walk(program, label, fill, self._changed(lam))
+        return v
+
+    def _changed(self, lam: Centering) -> int:
+        """Return how many sites there are up to the last that is reparameterized."""
+        eligible = {site.name: site.base_shape for site in self.sites if site.eligible}
+        for name, loc in lam.loc.items():
+            found = (jnp.shape(loc), jnp.shape(lam.scale[name]))
+            if found != (eligible.get(name),) * 2:
+                raise ProgramError(
+                    f"{self.name} was given lambdas of shapes {found} for site {name!r}; expected lambdas of eligible "
+                    f"sites alone, of their base shapes, {eligible}. Start from Problem.centering()."
+                )
+        return max((index + 1 for index, site in enumerate(self.sites) if site.name in lam.loc), default=0)
+
+    def log_likelihoods(self, program: PyTree, u: Values, label: Label = None) -> dict[str, Float[Array, "..."]]:
+        """Return log p(y | z = T(u)) of every observation, of its data's batch shape."""
+        terms: dict[str, Array] = {}
+
+        def see(index: int, distribution: Distribution, data: Any) -> Any:
+            name = self.observed[index].name
+            seen = self.data.get(name, data)
+            terms[name] = transport.log_prob(distribution, seen)
+            return seen
+
+        self._see(program, u, label, see)
+        return terms
+
+    def log_likelihood(self, program: PyTree, u: Values, label: Label = None) -> Float[Scalar, ""]:
+        """Return log p(y | z = T(u)), summed over all observations."""
+        terms = self.log_likelihoods(program, u, label).values()
+        return jnp.sum(jnp.stack([jnp.sum(term) for term in terms]))
+
+    def simulate(self, key: Key[Array, ""], program: PyTree, u: Values, label: Label = None) -> dict[str, Array]:
+        """Draw data given the latents at base coordinates u: the prior or posterior predictive of one draw."""
+        drawn: dict[str, Array] = {}
+
+        def see(index: int, distribution: Distribution, data: Any) -> Any:
+            value = transport.sample(jax.random.fold_in(key, index), distribution).astype(data.dtype)
+            drawn[self.observed[index].name] = value
+            return value
+
+        self._see(program, u, label, see)
+        return drawn
+
+    def _see(self, program: PyTree, u: Values, label: Label, see: Any) -> None:
+        self._check(u, "base_shape")
+        self._walk(program, label, lambda i, d: transport.push(d, u[self.sites[i].name]), None, see)
+
     def _sum(
         self,
         program: PyTree,
@@ -152,14 +239,17 @@ class Problem(eqx.Module):
         self._walk(program, label, fill, len(self.sites))
         return jnp.sum(jnp.stack(terms))
 
-    def _walk(self, program: PyTree, label: Label, fill: Any, latents: int | None) -> Array | None:
+    def _walk(self, program: PyTree, label: Label, fill: Any, latents: int | None, see: Any = None) -> Array | None:
         if (label is None) != (self.classes is None):
             expected = "no label (label=None)" if self.classes is None else f"a label in 0..{self.classes - 1}"
             raise ProgramError(
                 f"{self.name} was evaluated with label {label!r}; expected {expected}, as it was traced with "
                 f"classes={self.classes}. Pass the label of each sample, or trace it again with other classes."
             )
-        return self.graph.walk(program, label, fill, latents)
+        return self.graph.walk(program, label, fill, latents, see or self._given, self.rows)
+
+    def _given(self, index: int, distribution: Distribution, data: Any) -> Any:
+        return self.data.get(self.observed[index].name, data)
 
     def _check(self, given: Values, which: str) -> None:
         found = {name: jnp.shape(value) for name, value in given.items()}

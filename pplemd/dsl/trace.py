@@ -10,13 +10,14 @@ from pplemd.dsl import checks
 from pplemd.dsl.dependencies import Origin, Origins, origin_of, origins
 from pplemd.dsl.effects import Declarations, DeclaredLatent
 from pplemd.dsl.explain import explained
-from pplemd.dsl.graph import Graph, cut, is_array
-from pplemd.dsl.problem import Output, Problem, Site
+from pplemd.dsl.graph import Graph, cut, is_array, latent_index, observed_index
+from pplemd.dsl.problem import Problem
 from pplemd.dsl.program import Program
+from pplemd.dsl.sites import Observed, Output, Plate, Site
 
 
 def trace(program: Program, *, shape: tuple[int, ...], classes: int | None = None, dtype: Any = jnp.float32) -> Problem:
-    """Trace a program once, abstractly, into a problem.
+    """Trace a program that generates once, abstractly, into a problem.
 
     No array is computed: the program may hold ``jax.ShapeDtypeStruct`` leaves (``eqx.filter_eval_shape``).
 
@@ -30,42 +31,84 @@ def trace(program: Program, *, shape: tuple[int, ...], classes: int | None = Non
         ProgramError: the program is not one, or does not fit the teacher.
     """
     checks.check_program(program)
+    checks.check_trained(program)
     checks.check_teacher(shape, classes)
     checks.check_signature(program, classes)
     graph, declarations = _graph(program, None if classes is None else jax.ShapeDtypeStruct((), jnp.int32))
-    output = declarations.outputs[0]
+    checks.check_unobserved(declarations)
+    checks.check_generates(program, declarations)
     (aval,) = graph.jaxpr.out_avals
-    checks.check_output(output, aval, shape, dtype)
+    checks.check_output(declarations.outputs[0], aval, shape, dtype)
+    return _problem(program, graph, declarations, classes)
 
+
+def trace_observed(program: Program, *, rows: int | None = None) -> Problem:
+    """Trace a program that observes data once, abstractly, into a problem.
+
+    Args:
+        program: instance of a `Program`; it may have nothing to train.
+        rows: how many rows of each plate are looked at together; None for all. Which, is told by `Problem.at`.
+
+    Raises:
+        ProgramError: the program is not one, observes nothing, or has latents that a minibatch would split.
+    """
+    checks.check_program(program)
+    checks.check_signature(program, None)
+    graph, declarations = _graph(program, None, rows)
+    checks.check_observed(program, declarations)
+    checks.check_local(declarations)
+    return _problem(program, graph, declarations, None)
+
+
+def _problem(program: Program, graph: Graph, declarations: Declarations, classes: int | None) -> Problem:
     trained = [checks.is_trained(leaf) for leaf in jax.tree.leaves(program) if is_array(leaf)]
     seeds = [frozenset({Origin.LEARNED}) if one else frozenset() for one in trained]
     known = origins(graph.jaxpr.jaxpr, seeds + ([] if classes is None else [frozenset({Origin.LABEL})]))
-    reached = origin_of(graph.jaxpr.jaxpr.outvars[0], known)
-    checks.check_depends(output, reached)
     return Problem(
         name=type(program).__name__,
         sites=_sites(graph, declarations.latents, known),
-        output=Output(
-            name=output.name,
-            shape=tuple(aval.shape),
-            dtype=np.dtype(aval.dtype),
-            parents=_names(reached, declarations.latents),
-            labelled=Origin.LABEL in reached,
-        ),
+        generated=_generated(graph, declarations, known),
+        observed=_observed(graph, declarations, known),
+        plates=tuple(Plate(one.name, one.size, one.rows) for one in declarations.plates),
         classes=classes,
         graph=graph,
     )
 
 
-def _graph(program: Program, label: jax.ShapeDtypeStruct | None) -> tuple[Graph, Declarations]:
+def _generated(graph: Graph, declarations: Declarations, known: Any) -> Output | None:
+    if not declarations.outputs:
+        return None
+    output, (aval,) = declarations.outputs[0], graph.jaxpr.out_avals
+    reached = origin_of(graph.jaxpr.jaxpr.outvars[0], known)
+    checks.check_depends(output, reached)
+    return Output(
+        name=output.name,
+        shape=tuple(aval.shape),
+        dtype=np.dtype(aval.dtype),
+        parents=_names(reached, declarations.latents),
+        labelled=Origin.LABEL in reached,
+    )
+
+
+def _observed(graph: Graph, declarations: Declarations, known: Any) -> tuple[Observed, ...]:
+    found = []
+    equations = (one for one in graph.cuts if observed_index(one) is not None)
+    for one, equation in zip(declarations.observed, equations, strict=True):
+        reached = frozenset[Origin | int]().union(*(origin_of(atom, known) for atom in equation.invars[:-1]))
+        parents = _names(reached, declarations.latents)
+        found.append(Observed(one.name, one.shape, one.family, parents, Origin.LEARNED in reached, one.plates))
+    return tuple(found)
+
+
+def _graph(program: Program, label: jax.ShapeDtypeStruct | None, rows: int | None = None) -> tuple[Graph, Declarations]:
     leaves, treedef = jax.tree.flatten(program)
     static = tuple(None if is_array(leaf) else leaf for leaf in leaves)
     seen: list[Declarations] = []
 
-    def evaluate(arrays: list[Any], label: Any) -> jax.Array:
+    def evaluate(arrays: list[Any], label: Any) -> jax.Array | None:
         left = iter(arrays)
         rebuilt = jax.tree.unflatten(treedef, [next(left) if is_array(leaf) else leaf for leaf in leaves])
-        declarations = Declarations()
+        declarations = Declarations(rows)
         seen.append(declarations)
         with declarations:
             result = rebuilt() if label is None else rebuilt(label)
@@ -74,9 +117,9 @@ def _graph(program: Program, label: jax.ShapeDtypeStruct | None) -> tuple[Graph,
     with explained():
         closed = jax.make_jaxpr(evaluate)([_abstract(leaf) for leaf in leaves if is_array(leaf)], label)
     checks.check_closed(program, closed.consts)
-    stages, latents = cut(closed)
-    parameters = tuple(one.parameters for one in seen[-1].latents)
-    return Graph(closed, parameters, stages, latents, treedef, static), seen[-1]
+    stages, cuts = cut(closed)
+    parameters, observed = (tuple(one.parameters for one in many) for many in (seen[-1].latents, seen[-1].observed))
+    return Graph(closed, parameters, observed, stages, cuts, treedef, static), seen[-1]
 
 
 def _abstract(array: Any) -> jax.ShapeDtypeStruct:
@@ -86,7 +129,8 @@ def _abstract(array: Any) -> jax.ShapeDtypeStruct:
 
 def _sites(graph: Graph, latents: list[DeclaredLatent], known: Any) -> tuple[Site, ...]:
     sites = []
-    for latent, equation in zip(latents, graph.latents, strict=True):
+    equations = (one for one in graph.cuts if latent_index(one) is not None)
+    for latent, equation in zip(latents, equations, strict=True):
         operands = [origin_of(atom, known) for atom in equation.invars]
         reached = frozenset[Origin | int]().union(*operands)
         moved = frozenset[Origin | int]().union(*(operands[i] for i in latent.location_scale or ()))
@@ -101,6 +145,7 @@ def _sites(graph: Graph, latents: list[DeclaredLatent], known: Any) -> tuple[Sit
             labelled=Origin.LABEL in reached,
             eligible=bool(moved - {Origin.LABEL}),
             base=latent.base,
+            plates=latent.plates,
         )
         sites.append(site)
     return tuple(sites)

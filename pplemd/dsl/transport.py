@@ -14,10 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jaxtyping import Array, Float, Key, Scalar
+from jaxtyping import Array, Float, Key, Num, Scalar
 from numpyro.distributions import constraints, transforms
 
-from pplemd.dsl.quantiles import QUANTILES
+from pplemd.dsl.quantiles import QUANTILES, STANDARD
 
 # log of the largest and the smallest normal float32 are 88.7 and -87.3: beyond, exp and sigmoid leave the support
 _UNCONSTRAINED_BOUND = 87.0
@@ -50,13 +50,24 @@ def innermost(distribution: dist.Distribution) -> dist.Distribution:
 def location_scale(distribution: dist.Distribution) -> tuple[Any, Any] | None:
     """Return (loc, scale) of a location-scale family with real support, or of the base that one is transformed from.
 
+    None too where the transform is not one to one, so that the base cannot be recovered from the coordinates.
+
     Source: Gorinova, Moore & Hoffman, "Automatic Reparameterisation of Probabilistic Programs", arXiv:1906.03028.
     """
-    core = innermost(distribution)
-    while isinstance(core, dist.TransformedDistribution):
-        core = innermost(core.base_dist)
+    core, parts = _unwrap(distribution)
     named = {"loc", "scale"} <= set(core.arg_constraints)
-    return (core.loc, core.scale) if named and core.support is constraints.real else None
+    known = type(core) in STANDARD and has_normal_base(distribution)
+    lossy = any(isinstance(part, transforms.AbsTransform | transforms.SimplexToOrderedTransform) for part in parts)
+    return (core.loc, core.scale) if named and core.support is constraints.real and (known or not lossy) else None
+
+
+def _unwrap(distribution: dist.Distribution) -> tuple[dist.Distribution, list[transforms.Transform]]:
+    """Return the base under every wrapper, and the transforms that its value goes through, in order."""
+    core, parts = innermost(distribution), list[transforms.Transform]()
+    while isinstance(core, dist.TransformedDistribution):
+        parts = list(core.transforms) + parts
+        core = innermost(core.base_dist)
+    return core, [leaf for part in parts for leaf in getattr(part, "parts", [part])]
 
 
 def has_normal_base(distribution: dist.Distribution) -> bool:
@@ -124,6 +135,72 @@ def draw(key: Key[Array, ""], distribution: dist.Distribution) -> Float[Array, "
     return jnp.clip(u, -_UNCONSTRAINED_BOUND, _UNCONSTRAINED_BOUND)
 
 
+def place(
+    distribution: dist.Distribution, v: Float[Array, "..."], loc: Float[Array, "..."], scale: Float[Array, "..."]
+) -> tuple[Float[Array, "..."], Float[Scalar, ""]]:
+    """Return (u, log|det du/dv|) at a partially centered coordinate v.
+
+    v = loc mu + tau^scale s, where s = (theta - mu) / tau is the standard member of the family, theta the value (of a
+    transformed distribution: of its base), mu and tau its location and scale. loc = scale = 0 is non-centered: v = s;
+    loc = scale = 1 is centered: v = theta.
+
+    Args:
+        distribution: one that `location_scale` knows.
+        v: of the base shape.
+        loc: lambda_loc, of the base shape.
+        scale: lambda_scale, of the base shape.
+
+    Source: arXiv:1906.03028, section 3. Departs: powers of the scale and shares of the location apart.
+    """
+    with _promotion():
+        mu, log_tau = _moments(distribution, v)
+        s = (v - loc * mu) * jnp.exp(-scale * log_tau)
+        if has_normal_base(distribution):
+            u, log_slope = STANDARD[type(_unwrap(distribution)[0])][1](s)
+            return u, jnp.sum(log_slope - scale * log_tau)
+        u, log_det = _to_unconstrained(distribution, mu + jnp.exp(log_tau) * s)
+        return u, jnp.sum((1.0 - scale) * log_tau) + log_det
+
+
+def displace(
+    distribution: dist.Distribution, u: Float[Array, "..."], loc: Float[Array, "..."], scale: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """Return the partially centered coordinate v at base coordinates u: the inverse of ``place``."""
+    with _promotion():
+        mu, log_tau = _moments(distribution, u)
+        if has_normal_base(distribution):
+            s = STANDARD[type(_unwrap(distribution)[0])][0](u)
+        else:
+            s = (_from_unconstrained(distribution, u) - mu) * jnp.exp(-log_tau)
+        return loc * mu + jnp.exp(scale * log_tau) * s
+
+
+def _moments(distribution: dist.Distribution, u: Array) -> tuple[Array, Array]:
+    """Location and log scale of the base, by element of the base coordinates."""
+    found = location_scale(distribution)
+    assert found is not None, "the site is not of a location-scale family"
+    mu, tau = (jnp.broadcast_to(jnp.asarray(parameter, u.dtype), u.shape) for parameter in found)
+    return mu, jnp.log(jnp.maximum(tau, jnp.finfo(u.dtype).tiny))  # a scale that underflows keeps lambda = 0 finite
+
+
+def _to_unconstrained(distribution: dist.Distribution, theta: Array) -> tuple[Array, Array]:
+    """From the value of the base under every transform to NumPyro's unconstrained value, and log|det|."""
+    z, log_det = theta, jnp.zeros((), theta.dtype)
+    for part in _unwrap(distribution)[1]:
+        theta, z = z, part(z)
+        log_det += jnp.sum(part.log_abs_det_jacobian(theta, z))
+    bijection = transforms.biject_to(distribution.support)
+    u = bijection.inv(z)
+    return u, log_det - jnp.sum(bijection.log_abs_det_jacobian(u, z))
+
+
+def _from_unconstrained(distribution: dist.Distribution, u: Array) -> Array:
+    theta = transforms.biject_to(distribution.support)(u)
+    for part in reversed(_unwrap(distribution)[1]):
+        theta = part.inv(theta)
+    return theta
+
+
 def log_base(distribution: dist.Distribution, u: Float[Array, "..."]) -> Float[Scalar, ""]:
     """Return the log-density of base coordinates, constants included: log N(u; 0, I) or log p(b(u)) + log|det|."""
     if has_normal_base(distribution):
@@ -132,6 +209,18 @@ def log_base(distribution: dist.Distribution, u: Float[Array, "..."]) -> Float[S
         bijection = transforms.biject_to(distribution.support)
         z = bijection(u)
         return log_prior(distribution, z) + jnp.sum(bijection.log_abs_det_jacobian(u, z))
+
+
+def log_prob(distribution: dist.Distribution, value: Any) -> Float[Array, "..."]:
+    """Return log p(value), of the distribution's batch shape."""
+    with _promotion():
+        return distribution.log_prob(value)
+
+
+def sample(key: Key[Array, ""], distribution: dist.Distribution) -> Num[Array, "..."]:
+    """Draw a value, discrete or not."""
+    with _promotion():
+        return distribution.sample(key)
 
 
 def log_prior(distribution: dist.Distribution, z: Float[Array, "..."]) -> Float[Scalar, ""]:

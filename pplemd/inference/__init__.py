@@ -34,10 +34,12 @@ from pplemd.inference.kernels import mala as mala
 from pplemd.inference.kernels import sized as sized
 from pplemd.inference.long_chains import Run as Run
 from pplemd.inference.long_chains import long_chains as long_chains
+from pplemd.inference.posterior import posterior_law as posterior_law
 from pplemd.inference.potential import AbstractPotential as AbstractPotential
 from pplemd.inference.potential import Potential as Potential
 from pplemd.inference.potential import ScorePotential as ScorePotential
 from pplemd.inference.target import Held as Held
 from pplemd.inference.target import Point as Point
 from pplemd.inference.target import TiltedLaw as TiltedLaw
+from pplemd.inference.target import placed as placed
 from pplemd.inference.target import standard_normal as standard_normal

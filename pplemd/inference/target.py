@@ -85,6 +85,52 @@ class Held(eqx.Module):
     position: PyTree
 
 
+def placed(law: TiltedLaw, change: Callable[[PyTree], tuple[PyTree, Array]]) -> TiltedLaw:
+    """The law in other coordinates v: rho(u(v)) |det du/dv|. Kernels need no change, potentials are asked no more.
+
+    Where coordinates are held, u of what is held may depend on v of what is held alone.
+
+    Args:
+        law: of u.
+        change: v -> (u, log|det du/dv|), as `Problem.place`.
+    """
+
+    def log_base(v: PyTree) -> Array:
+        u, log_det = change(v)
+        return law.log_base(u) + log_det
+
+    def hold(v: PyTree) -> Held:
+        inner = law.hold(change(v)[0])
+
+        def whole(free: PyTree) -> PyTree:
+            return _by_held(inner.position, free, v)
+
+        def free(every: PyTree) -> PyTree:
+            return _by_held(inner.position, every, None)
+
+        def change_free(position: PyTree) -> tuple[PyTree, Array]:
+            u, log_det = change(whole(position))
+            return free(u), log_det
+
+        return Held(placed(inner.law, change_free), free(v))
+
+    return TiltedLaw(lambda v: law.push(change(v)[0]), law.potential, log_base, None if law.hold is None else hold)
+
+
+def _by_held(pattern: PyTree, free: PyTree, held: PyTree) -> PyTree:
+    """A tree with `held` where the pattern has None, and with `free` elsewhere."""
+    nothing = jax.tree.map(lambda _: None, pattern, is_leaf=_is_none) if held is None else held
+
+    def chosen(kept, other, whole):
+        return whole if kept is None else other
+
+    return jax.tree.map(chosen, pattern, free, nothing, is_leaf=_is_none)
+
+
+def _is_none(leaf) -> bool:
+    return leaf is None
+
+
 def log_normal(u: PyTree) -> Float[Array, ""]:
     """Log density of independent standard normals on a pytree, without its constant."""
     return -0.5 * jax.tree.reduce(jnp.add, jax.tree.map(lambda leaf: jnp.sum(leaf**2), u))

@@ -1,0 +1,158 @@
+"""What a declaration in a program leaves behind, and what it must be."""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import Array
+
+from pplemd.dsl.graph import Parameters
+from pplemd.dsl.places import here
+from pplemd.dsl.transport import base_shape, draw, innermost, location_scale, log_base, push
+from pplemd.errors import ProgramError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DeclaredLatent:
+    """A latent as the trace met it.
+
+    Attributes:
+        name: unique in the program.
+        place: where it was declared.
+        parameters: what is static of its distribution.
+        shape: of its value.
+        base_shape: of its base coordinates.
+        dtype: of its value.
+        family: class of the distribution, without wrappers.
+        base: "normal" or "prior".
+        location_scale: positions of loc and scale among the arrays of the distribution; None for other families.
+        plates: those that it was declared in, the innermost last.
+    """
+
+    name: str
+    place: str
+    parameters: Parameters
+    shape: tuple[int, ...]
+    base_shape: tuple[int, ...]
+    dtype: Any
+    family: str
+    base: Literal["normal", "prior"]
+    location_scale: tuple[int, ...] | None
+    plates: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DeclaredObserved:
+    """An observation as the trace met it.
+
+    Attributes:
+        name: unique in the program.
+        place: where it was declared.
+        parameters: what is static of its distribution.
+        shape: of the data.
+        family: class of the distribution, without wrappers.
+        plates: those that it was declared in, the innermost last.
+    """
+
+    name: str
+    place: str
+    parameters: Parameters
+    shape: tuple[int, ...]
+    family: str
+    plates: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DeclaredPlate:
+    """A plate as the trace met it: its name, how many rows it has, how many are looked at."""
+
+    name: str
+    size: int
+    rows: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DeclaredOutput:
+    """The generated value as the trace met it: its name, where it was declared, its (traced) value."""
+
+    name: str
+    place: str
+    value: Array
+
+
+def kind(value: Any) -> str:
+    """Return what something is, for a message."""
+    if isinstance(value, type):
+        return f"the class {value.__name__} itself"
+    return f"a {type(value).__name__}"
+
+
+def check_data(name: str, distribution: dist.Distribution, data: Array) -> None:
+    """Raise unless a distribution may have given these data."""
+    family = type(innermost(distribution)).__name__
+    if data.shape != distribution.shape():
+        raise ProgramError(
+            f"{here()}: observation {name!r} has data of shape {data.shape}; its {family} is of shape "
+            f"{distribution.shape()}. Give one number for each: index both alike, or change the parameters' shape."
+        )
+    if isinstance(data, jax.core.Tracer):
+        return
+    values = np.asarray(data)
+    wrong = ~np.isfinite(values) if np.issubdtype(values.dtype, np.inexact) else np.zeros(values.shape, bool)
+    if wrong.any():
+        raise ProgramError(
+            f"{here()}: observation {name!r} has {int(wrong.sum())} of {values.size} values that are not finite (the "
+            f"first at {tuple(int(i) for i in np.argwhere(wrong)[0])}). Leave missing rows out, or declare them as "
+            "latents."
+        )
+
+
+def refuse_discrete(name: str, distribution: dist.Distribution) -> None:
+    """Raise where a latent has no density to move along."""
+    core = innermost(distribution)
+    if core.is_discrete or isinstance(core, dist.Delta):  # NumPyro does not count a point mass as discrete
+        raise ProgramError(
+            f"{here()}: latent {name!r} has the discrete distribution {type(core).__name__}; "
+            "expected a continuous one, since latents move along gradients. Use a continuous relaxation, or a "
+            "mixture whose component is summed out (dist.MixtureSameFamily)."
+        )
+
+
+def described(name: str, distribution: dist.Distribution) -> tuple[tuple[int, ...], Any, tuple[int, ...]]:
+    """Return (shape, dtype, base shape) of a latent after trying its draw and its density, abstractly."""
+    family = type(innermost(distribution)).__name__
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    try:
+        u = jax.eval_shape(lambda key: draw(key, distribution), key)
+        z = jax.eval_shape(lambda u: push(distribution, u), u)
+        jax.eval_shape(lambda u: log_base(distribution, u), u)
+        base = base_shape(distribution)
+    except Exception as error:
+        raise ProgramError(
+            f"{here()}: latent {name!r} cannot be drawn or scored under {family} ({type(error).__name__}: {error}); "
+            "expected a proper continuous distribution. Give it a proper prior, for example "
+            "dist.Normal(jnp.zeros(2), 1.0)."
+        ) from error
+    if z.size == 0:
+        raise ProgramError(
+            f"{here()}: latent {name!r} has shape {z.shape}, which holds no element; expected at least one. "
+            "Check the shape of the distribution's parameters."
+        )
+    expected = jnp.result_type(float)  # float32, or float64 where JAX is set to double precision
+    if z.dtype != expected or u.dtype != expected:
+        raise ProgramError(
+            f"{here()}: latent {name!r} has dtype {z.dtype}; expected {expected}. "
+            f"Convert the distribution's parameters with .astype(jnp.{expected})."
+        )
+    return tuple(z.shape), np.dtype(z.dtype), tuple(base)
+
+
+def positions(distribution: dist.Distribution, arrays: list[Any]) -> tuple[int, ...] | None:
+    """Return where loc and scale are among the arrays of a distribution; None for other families."""
+    found = location_scale(distribution)
+    if found is None:
+        return None
+    return tuple(i for i, array in enumerate(arrays) if any(array is parameter for parameter in found))
