@@ -34,6 +34,13 @@ from pplemd.inference.kernels import mala as mala
 from pplemd.inference.kernels import sized as sized
 from pplemd.inference.long_chains import Run as Run
 from pplemd.inference.long_chains import long_chains as long_chains
+from pplemd.inference.marginal import Marginal as Marginal
+from pplemd.inference.marginal import Proposal as Proposal
+from pplemd.inference.marginal import annealed_marginal as annealed_marginal
+from pplemd.inference.marginal import importance_marginal as importance_marginal
+from pplemd.inference.marginal import marginal as marginal
+from pplemd.inference.marginal import normal_proposal as normal_proposal
+from pplemd.inference.marginal import tempered as tempered
 from pplemd.inference.posterior import posterior_law as posterior_law
 from pplemd.inference.potential import AbstractPotential as AbstractPotential
 from pplemd.inference.potential import Potential as Potential

@@ -1,0 +1,188 @@
+"""The marginal likelihood p(y) = E[p(y | T(u))] of a program that observes data, by draws of its latents.
+
+Each estimator gives log of an unbiased estimate of p(y), so that on average it lies below log p(y) (Jensen). All can be
+differentiated in the program: the draws are of base noise, which depends on no parameter.
+"""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.scipy.stats import norm
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from pplemd.dsl import Problem, Program
+from pplemd.errors import ProgramError
+from pplemd.inference.kernels import HMC, AbstractKernel
+from pplemd.inference.posterior import posterior_law
+from pplemd.inference.potential import Potential
+from pplemd.inference.target import TiltedLaw
+
+
+class Marginal(eqx.Module):
+    """An estimate of log p(y), and what it is made of.
+
+    Attributes:
+        value: the estimate, in nats.
+        log_weights: its terms: log of an estimate of p(y) from each draw alone.
+    """
+
+    value: Float[Array, ""]
+    log_weights: Float[Array, " draws"]
+
+    @property
+    def error(self) -> Float[Array, ""]:
+        """Standard error of the value, by the delta method: s.d. of the weights over their mean and sqrt(draws)."""
+        weights = jnp.exp(self.log_weights - jnp.max(self.log_weights))
+        return jnp.std(weights, ddof=1) / (jnp.mean(weights) * jnp.sqrt(weights.size))
+
+    @property
+    def effective(self) -> Float[Array, ""]:
+        """Effective number of draws, (sum w)^2 / sum w^2: near 1, one draw is the whole estimate."""
+        weights = jnp.exp(self.log_weights - jnp.max(self.log_weights))
+        return jnp.sum(weights) ** 2 / jnp.sum(weights**2)
+
+
+def _estimate(log_weights: Float[Array, " draws"]) -> Marginal:
+    return Marginal(jax.nn.logsumexp(log_weights) - jnp.log(log_weights.size), log_weights)
+
+
+def marginal(key: PRNGKeyArray, problem: Problem, program: Program, draws: int) -> Marginal:
+    """Log of the mean of p(y | T(u)) over draws of the prior.
+
+    Args:
+        key: a key.
+        problem: a traced program that observes data.
+        program: its networks.
+        draws: how many.
+
+    Source: arXiv:1402.0480, section 5.2 (the Monte Carlo estimator of the marginal likelihood, differentiable
+        non-centered form).
+    """
+
+    def one(draw_key: PRNGKeyArray) -> Array:
+        return problem.log_likelihood(program, problem.draw(draw_key, program))
+
+    return _estimate(jax.vmap(one)(jax.random.split(key, draws)))
+
+
+class Proposal(eqx.Module):
+    """A normal law of base coordinates, each by itself or correlated, wider than what it was fitted to.
+
+    Attributes:
+        mean: by coordinate.
+        scale: lower triangular.
+        unravel: from a flat vector to base coordinates.
+    """
+
+    mean: Float[Array, " n"]
+    scale: Float[Array, "n n"]
+    unravel: Callable[[Array], PyTree] = eqx.field(static=True)
+
+    def draw(self, key: PRNGKeyArray) -> tuple[PyTree, Float[Array, ""]]:
+        """One draw and its log density."""
+        noise = jax.random.normal(key, self.mean.shape)
+        log_det = jnp.sum(jnp.log(jnp.diag(self.scale)))
+        return self.unravel(self.mean + self.scale @ noise), jnp.sum(norm.logpdf(noise)) - log_det
+
+
+def normal_proposal(positions: PyTree, inflation: float = 1.2) -> Proposal:
+    """The normal law of draws of the posterior, its scale inflated so that its tails cover theirs.
+
+    Args:
+        positions: base coordinates, each leaf with one leading dimension: draws.
+        inflation: of the standard deviations.
+
+    Raises:
+        ProgramError: fewer than two draws for each coordinate.
+    """
+    flat = jax.vmap(lambda u: ravel_pytree(u)[0])(positions)
+    if flat.shape[0] < 2 * flat.shape[1]:
+        raise ProgramError(
+            f"a normal proposal over {flat.shape[1]} coordinates was given {flat.shape[0]} draws; expected at least "
+            f"{2 * flat.shape[1]}. Draw longer chains."
+        )
+    unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], positions))[1]
+    covariance = jnp.atleast_2d(jnp.cov(flat, rowvar=False)) + 1e-6 * jnp.eye(flat.shape[1])
+    return Proposal(jnp.mean(flat, axis=0), inflation * jnp.linalg.cholesky(covariance), unravel)
+
+
+def importance_marginal(
+    key: PRNGKeyArray, problem: Problem, program: Program, proposal: Proposal, draws: int
+) -> Marginal:
+    """Log of the mean of p(y | T(u)) p(u) / r(u) over draws of a proposal r near the posterior.
+
+    Args:
+        key: a key.
+        problem: a traced program that observes data.
+        program: its networks.
+        proposal: r, as of `normal_proposal`.
+        draws: how many.
+
+    Source: arXiv:1402.0480, section 5.2; arXiv:1401.4082, appendix (importance sampling by an approximate posterior).
+    """
+
+    def one(draw_key: PRNGKeyArray) -> Array:
+        u, log_proposal = proposal.draw(draw_key)
+        return problem.log_likelihood(program, u) + problem.log_base(program, u) - log_proposal
+
+    return _estimate(jax.vmap(one)(jax.random.split(key, draws)))
+
+
+def tempered(law: TiltedLaw, inverse_temperature: Float[Array, ""] | float) -> TiltedLaw:
+    """The law with its potential scaled: the base at 0, the law itself at 1.
+
+    Raises:
+        ProgramError: where only the gradient of the potential is known.
+    """
+    if not isinstance(law.potential, Potential):
+        raise ProgramError("annealing needs the value of the potential; this law knows its gradient alone.")
+    value = law.potential.value
+    return TiltedLaw(law.push, Potential(lambda x: inverse_temperature * value(x)), law.log_base)
+
+
+def annealed_marginal(
+    key: PRNGKeyArray,
+    problem: Problem,
+    program: Program,
+    draws: int,
+    levels: int = 100,
+    kernel: AbstractKernel | None = None,
+) -> Marginal:
+    """Annealed importance sampling: each draw goes from the prior to the posterior through tempered likelihoods.
+
+    The weight of a draw is the product over levels of p(y | T(u))^(change of inverse temperature), u moved by a kernel
+    that leaves each tempered law as it is. Inverse temperatures are fourth powers of an even grid: most of them near 0,
+    where the likelihood varies most.
+
+    Args:
+        key: a key.
+        problem: a traced program that observes data.
+        program: its networks.
+        draws: how many.
+        levels: inverse temperatures, one transition each.
+        kernel: an adjusted kernel; by default HMC of 5 leapfrogs of 0.2.
+
+    Source: Neal 2001, "Annealed importance sampling", Statistics and Computing 11, equations 3 to 11.
+    """
+    moving = HMC(0.2, 5) if kernel is None else kernel
+    law = posterior_law(problem, program)
+    grid = jnp.linspace(0.0, 1.0, levels + 1) ** 4
+
+    def one(draw_key: PRNGKeyArray) -> Array:
+        key_start, key_moves = jax.random.split(draw_key)
+
+        def level(carry: tuple[PyTree, Array], given: tuple[PRNGKeyArray, Array, Array]):
+            (u, log_weight), (move_key, colder, warmer) = carry, given
+            log_weight = log_weight + (colder - warmer) * problem.log_likelihood(program, u)
+            target, (key_first, key_step) = tempered(law, colder), jax.random.split(move_key)
+            state, _ = moving.step(key_step, moving.init(key_first, target, u), target)
+            return (state.position, log_weight), None
+
+        start = (problem.draw(key_start, program), jnp.zeros(()))
+        inputs = (jax.random.split(key_moves, levels), grid[1:], grid[:-1])
+        return jax.lax.scan(level, start, inputs)[0][1]
+
+    return _estimate(jax.vmap(one)(jax.random.split(key, draws)))
