@@ -15,6 +15,9 @@ from pplemd.learning.loop import Watcher as Watcher
 from pplemd.learning.loop import Window as Window
 from pplemd.learning.loop import first_window as first_window
 from pplemd.learning.loop import fit as fit
+from pplemd.learning.monte_carlo import FitRecipe as FitRecipe
+from pplemd.learning.monte_carlo import FitState as FitState
+from pplemd.learning.monte_carlo import FitStep as FitStep
 from pplemd.learning.optimisers import AbstractOptimiser as AbstractOptimiser
 from pplemd.learning.optimisers import Adam as Adam
 from pplemd.learning.optimisers import Optax as Optax

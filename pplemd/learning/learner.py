@@ -25,13 +25,14 @@ class Learner(eqx.Module):
 
 def learner(module: PyTree, optimiser: optax.GradientTransformation) -> Learner:
     """A module about to be trained: a copy, since the loop donates its buffers and a teacher may share them."""
-    memory = optimiser.init(eqx.filter(module, eqx.is_inexact_array))
-    return Learner(copied(module), memory, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+    own = copied(module)
+    memory = optimiser.init(eqx.filter(own, eqx.is_inexact_array))
+    return Learner(own, memory, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
 
 def copied(module: PyTree) -> PyTree:
-    """The same module with buffers of its own."""
-    return jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, module)
+    """The same module with buffers of its own, and types that say what they are: weak ones would compile twice."""
+    return jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype) if eqx.is_array(leaf) else leaf, module)
 
 
 def descend(current: Learner, gradient: PyTree, optimiser: optax.GradientTransformation) -> Learner:

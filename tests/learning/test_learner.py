@@ -106,3 +106,13 @@ def test_what_is_trained_shares_no_buffer_with_what_was_given():
     donate(learner(given, Optax(optax.sgd(0.1)).transformation(1)))
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(given))
     assert eqx.tree_equal(given, THING)
+
+
+def test_a_copy_is_of_no_weak_type():
+    """A Python number's array is weakly typed, and its update is not: the step would be compiled twice."""
+    weak = Thing(jnp.asarray(1.0), jnp.exp(jnp.asarray(0.0)), THING.count)
+    assert weak.weight.weak_type
+    own = copied(weak)
+    assert not own.weight.weak_type
+    assert not own.bias.weak_type
+    assert own.weight.unsafe_buffer_pointer() != weak.weight.unsafe_buffer_pointer()
