@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from pplemd.errors import RecipeError
 
@@ -81,20 +81,21 @@ class Adaptation(eqx.Module):
         return StepSizes(log_size, sizes.acceptance + gain * (mean - sizes.acceptance))
 
 
-def jacobian_scale(push, u, sigma: Float[Array, ""], key) -> Float[Array, ""]:
-    """Step of a push's arguments beside that of the noise: (1 + |J|^2 / sigma^2)^(-1/2), by one pull-back.
+def jacobian_scale(push, u: PyTree, sigma: Float[Array, ""], key) -> PyTree:
+    """Steps of a push's arguments beside that of the noise: (1 + |J|^2 / sigma^2)^(-1/2) each, by one pull-back.
 
     u's prior has precision 1, and x_sigma = T(u) + sigma eps tells of u with precision J^T J / sigma^2; |J|^2 is the
-    mean of its diagonal, |J^T v|^2 / n for one standard normal v.
+    mean of its diagonal over a site's n numbers, |J^T v|^2 / n for one standard normal v.
 
     Args:
-        push: T, from a pytree of n numbers to x.
-        u: where to look.
+        push: T, from a pytree to x.
+        u: where to look; a leaf for each site.
         sigma: noise level.
         key: a key for the probe.
+
+    Returns:
+        A number for each site, of u's structure: sites that move x much take short steps.
     """
     x, pull_back = jax.vjp(push, u)
     (pulled,) = pull_back(jax.random.normal(jax.random.fold_in(key, PROBE), x.shape, x.dtype))
-    leaves = jax.tree.leaves(pulled)
-    square = sum(jnp.sum(leaf**2) for leaf in leaves) / sum(leaf.size for leaf in leaves)
-    return jax.lax.rsqrt(1 + square / sigma**2)
+    return jax.tree.map(lambda leaf: jax.lax.rsqrt(1 + jnp.mean(leaf**2) / sigma**2), pulled)

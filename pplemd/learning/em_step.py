@@ -223,8 +223,8 @@ class EMStep(eqx.Module):
         size = self.recipe.adaptation.step_size(sizes, sigma)
         if self.recipe.frozen:
             return self.recipe.chain.with_step_size(Coordinates(size, None))
-        scale = jacobian_scale(generate, latents, sigma, key)
-        return self.recipe.chain.with_step_size(Coordinates(size, size * scale))
+        scales = jacobian_scale(generate, latents, sigma, key)
+        return self.recipe.chain.with_step_size(Coordinates(size, jax.tree.map(lambda scale: size * scale, scales)))
 
 
 def _with_latents(draw: Draw, latents: dict[str, Array]) -> Draw:

@@ -14,6 +14,7 @@ from pplemd.learning.loop import AbstractState
 from pplemd.learning.optimisers import AbstractOptimiser, Adam
 
 ONE = 1.0  # stands for sigma where step sizes are adapted by sigma: a posterior has none
+MEMORY = 0.95  # decay of the running variances
 
 
 class FitRecipe(eqx.Module):
@@ -73,6 +74,8 @@ class FitState(AbstractState):
         positions: where each chain is, by site, in the centering's coordinates; the first axis is chains, or rows.
         centering: lambdas of the sites.
         step_sizes: the kernel's step size, where it is adapted.
+        variances: of each coordinate over chains of the same law, the kernel's inverse mass; None where each row has a
+            law of its own, or the step size is given.
     """
 
     step: Int[Array, ""]
@@ -81,6 +84,7 @@ class FitState(AbstractState):
     positions: dict[str, Float[Array, "..."]]
     centering: Centering
     step_sizes: StepSizes | None
+    variances: dict[str, Float[Array, "..."]] | None
 
     @property
     def skipped_in_a_row(self) -> Int[Array, ""]:
@@ -117,9 +121,10 @@ class FitStep(eqx.Module):
         if kernel.step_size is None:
             assert kernel.wanted_acceptance is not None
             sizes = self.recipe.adaptation.start(kernel.wanted_acceptance)
-        return FitState(
-            jnp.zeros((), jnp.int32), learner(program, self._optimiser), copied(program), positions, centering, sizes
-        )
+        shared = sizes is not None and self.recipe.rows is None and count > 2
+        variances = jax.tree.map(lambda leaf: jnp.ones(leaf.shape[1:]), positions) if shared else None
+        fresh = learner(program, self._optimiser)
+        return FitState(jnp.zeros((), jnp.int32), fresh, copied(program), positions, centering, sizes, variances)
 
     def __call__(self, state: FitState, key: PRNGKeyArray) -> tuple[FitState, dict[str, Float[Array, ""]]]:
         """One step: move the chains of some rows, ascend the complete-data likelihood at where they are."""
@@ -139,8 +144,8 @@ class FitStep(eqx.Module):
         }
         positions = jax.tree.map(lambda all_, new: all_.at[rows].set(new), state.positions, after)
         averaged = average(state.average, fitted.module, warmed(self.recipe.ema, state.step))
-        sizes = self._adapted(state.step_sizes, acceptance)
-        return FitState(state.step + 1, fitted, averaged, positions, state.centering, sizes), metrics
+        sizes, variances = self._adapted(state.step_sizes, acceptance), _running(state.variances, after)
+        return FitState(state.step + 1, fitted, averaged, positions, state.centering, sizes, variances), metrics
 
     def law(self, program: Program, number: Int[Array, ""], centering: Centering) -> TiltedLaw:
         """The posterior of a chain's latents: of all data, or of row `number`, in the centering's coordinates."""
@@ -153,7 +158,9 @@ class FitStep(eqx.Module):
         """Where chains end that go on from these positions, their acceptance, and their divergences."""
         chain = self.recipe.chain
         if state.step_sizes is not None:
-            chain = chain.with_step_size(self.recipe.adaptation.step_size(state.step_sizes, jnp.asarray(ONE)))
+            size = self.recipe.adaptation.step_size(state.step_sizes, jnp.asarray(ONE))
+            scales = None if state.variances is None else jax.tree.map(jnp.sqrt, state.variances)
+            chain = chain.with_step_size(size if scales is None else jax.tree.map(lambda s: size * s, scales))
 
         def one(chain_key, number, position):
             draw = chain.run(chain_key, self.law(program, number, state.centering), position)
@@ -198,3 +205,11 @@ class FitStep(eqx.Module):
         if sizes is None or wanted is None:
             return sizes
         return self.recipe.adaptation.update(sizes, jnp.full_like(acceptance, ONE), acceptance, wanted)
+
+
+def _running(variances: dict[str, Array] | None, positions: dict[str, Array]) -> dict[str, Array] | None:
+    """Running means of the variance over chains."""
+    if variances is None:
+        return None
+    seen = jax.tree.map(lambda leaf: jnp.var(leaf, axis=0, ddof=1), positions)
+    return optax.incremental_update(seen, variances, 1 - MEMORY)

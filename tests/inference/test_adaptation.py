@@ -94,21 +94,23 @@ def test_each_range_of_sigma_comes_to_the_wanted_acceptance(kernel):
 
 
 def test_the_latents_scale_is_that_of_the_closed_form():
-    """x = A u: the mean over probes of |A^T v|^2 / n is |A|^2 / n."""
-    matrix, sigma = jax.random.normal(jax.random.key(1), (5, 3)), jnp.asarray(0.7)
+    """x = A u: the mean over probes of |A^T v|^2 / n is |A|^2 / n, of the columns of each site."""
+    matrix, sigma = jax.random.normal(jax.random.key(1), (5, 3)) * jnp.asarray([[1.0, 1.0, 9.0]]), jnp.asarray(0.7)
     u = {"a": jnp.ones(2), "b": jnp.ones(())}
 
     def push(u):
         return matrix @ jnp.append(u["a"], u["b"])
 
     keys = jax.random.split(jax.random.key(2), 4000)
-    scales = np.asarray(jax.vmap(lambda key: jacobian_scale(push, u, sigma, key))(keys), np.float64)
-    found = (1 / scales**2 - 1) * 0.7**2
-    expected = float(jnp.sum(matrix**2)) / 3
-    assert abs(found.mean() - expected) < 4 * found.std() / np.sqrt(len(found))
-    assert found.std() < 2 * expected  # one probe tells the order of magnitude
+    scales = jax.vmap(lambda key: jacobian_scale(push, u, sigma, key))(keys)
+    for site, columns in (("a", matrix[:, :2]), ("b", matrix[:, 2:])):
+        found = (1 / np.asarray(scales[site], np.float64) ** 2 - 1) * 0.7**2
+        expected = float(jnp.mean(jnp.sum(columns**2, axis=0)))
+        assert abs(found.mean() - expected) < 4 * found.std() / np.sqrt(len(found))
+        assert found.std() < 2 * expected  # one probe tells the order of magnitude
     still = jacobian_scale(lambda u: 0.0 * u["a"], u, sigma, keys[0])
-    np.testing.assert_allclose(still, 1.0)
+    np.testing.assert_allclose(still["a"], 1.0)
+    np.testing.assert_allclose(still["b"], 1.0)
 
 
 def test_the_probe_shares_no_noise_with_a_chain():

@@ -87,6 +87,24 @@ def test_what_all_rows_share_is_learned_from_all_of_them(centering):
     assert state.positions["theta"].shape == (16,)
 
 
+class Unlike(Program):
+    """Two latents of one law each, one of them known a hundred times better."""
+
+    mu: jax.Array
+
+    def __call__(self):
+        wide, sharp = latent("wide", dist.Normal(self.mu, 1.0)), latent("sharp", dist.Normal(self.mu, 1.0))
+        observe("y", dist.Normal(jnp.stack([wide, sharp]), jnp.asarray([10.0, 0.01])), jnp.zeros(2))
+
+
+def test_the_inverse_mass_is_that_of_the_draws():
+    recipe = FitRecipe(300, chains=32, chain=Chain(HMC(None, 3), 1, NONE), optimiser=Adam(1e-9))
+    state, metrics = fitted(Unlike(jnp.zeros(())), recipe)
+    np.testing.assert_allclose(state.variances["wide"], 1 / (1 + 1 / 100), rtol=0.6)
+    np.testing.assert_allclose(state.variances["sharp"], 1e-4, rtol=0.6)
+    assert float(jnp.exp(state.step_sizes.log_size[0])) > 0.3  # in units of each coordinate's own deviation
+
+
 def test_rows_that_were_not_looked_at_stay():
     step = FitStep(trace_observed(START, rows=1), FitRecipe(rows=10))
     state = step.init(START)
