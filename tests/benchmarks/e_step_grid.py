@@ -2,8 +2,9 @@
 
 Run by hand, not by pytest: `python tests/benchmarks/e_step_grid.py models/ring.py --steps 2000 --out grid.jsonl`. Each
 cell is one run of the model with another chain; finished cells are read from the file, so that a killed grid goes on.
-A model's anchor is left out: the E-step is to be seen alone. The table counts evaluations in forward passes of one network for one sample: 2 for the scores at a point of the chain,
-3 more where the latents move, 3 for the M-step (6 paired), 4 for a score update (method: arXiv:2405.16852, appendix).
+A model's anchor is left out: the E-step is to be seen alone. The table counts evaluations in forward passes of one
+network for one sample: 2 for the scores at a point of the chain, 3 more where the latents move, 3 for the M-step (6
+paired), 4 for a score update (method: arXiv:2405.16852, appendix).
 """
 
 import argparse

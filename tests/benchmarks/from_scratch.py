@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import optax
+from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
 import pplemd as em
@@ -181,8 +182,25 @@ def run(name: str, method: str, seed: int, steps: int, pictures: Path | None) ->
     report = evaluate(student, model.teacher, model.evaluation)
     if pictures is not None:
         points = np.asarray(student.sample(jax.random.key(1), 4000))[:, :2]
-        save_png(pictures / f"{name}-{method}-{seed}.png".replace(" ", "_"), scatter(points))
+        save_png(picture(pictures, name, method, seed), scatter(points))
     return row | report.student | {"floor_sliced_w2": report.floor["sliced_w2"]}
+
+
+def picture(folder: Path, name: str, method: str, seed: int) -> Path:
+    """The file of one run's samples."""
+    return folder / f"{name}-{method}-{seed}.png".replace(" ", "_")
+
+
+def side_by_side(folder: Path, names: list[str], methods: list[str], seed: int = 0, size: int = 260) -> None:
+    """All pictures of a seed in one, `all.png`: a row for each target, a column for each method."""
+    whole = Image.new("RGB", (size * len(methods), size * len(names)), "white")
+    for row, name in enumerate(names):
+        for column, method in enumerate(methods):
+            file = picture(folder, name, method, seed)
+            if file.is_file():
+                with Image.open(file) as one:
+                    whole.paste(one.convert("RGB").resize((size, size)), (size * column, size * row))
+    whole.save(folder / "all.png", optimize=True)
 
 
 def main():
@@ -205,6 +223,8 @@ def main():
                     rows.append(run(name, method, seed, arguments.steps, arguments.pictures))
                     with arguments.out.open("a") as file:
                         file.write(json.dumps(rows[-1]) + "\n")
+    if arguments.pictures is not None:
+        side_by_side(arguments.pictures, arguments.targets, arguments.methods)
     if arguments.json:
         print(json.dumps(rows))
         return
