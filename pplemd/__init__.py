@@ -5,6 +5,8 @@ from pplemd import diffusion as diffusion
 from pplemd import metrics as metrics
 from pplemd import networks as networks
 from pplemd import teachers as teachers
+from pplemd.correction import Weighted as Weighted
+from pplemd.correction import importance as importance
 from pplemd.diffusion import CoarseToFine as CoarseToFine
 from pplemd.diffusion import LogNormal as LogNormal
 from pplemd.diffusion import LogUniform as LogUniform
@@ -47,6 +49,7 @@ from pplemd.learning import ScoreRecipe as ScoreRecipe
 from pplemd.learning import TeachRecipe as TeachRecipe
 from pplemd.learning import teach as teach
 from pplemd.model import Model as Model
+from pplemd.reference import reference_draws as reference_draws
 from pplemd.runs.session import Outcome as Outcome
 from pplemd.runs.session import distil as distil
 from pplemd.runs.session import load as load

@@ -1,6 +1,7 @@
 """How good a distilled generator is: the same figures for real samples, the teacher, and the student."""
 
 import dataclasses
+import time
 from collections.abc import Callable
 
 import jax
@@ -13,7 +14,8 @@ from pplemd.distillation import Distilled
 from pplemd.errors import DataError, DivergenceError
 from pplemd.learning import Labels
 from pplemd.metrics import AbstractEvaluation, AbstractMeasure, SampleEvaluation
-from pplemd.teachers import AbstractTeacher, sample
+from pplemd.reference import reference_draws
+from pplemd.teachers import AbstractDensity, AbstractDrawnTeacher, AbstractTeacher, sample
 
 GLANCE = 1000  # samples judged while a run is under way: a fifth of what images are judged by at its end
 CHUNK = 500  # samples drawn at a time: bounds memory, and gives a progress bar something to show
@@ -46,7 +48,7 @@ class Drawn:
 
     Attributes:
         x: the samples.
-        seconds_per_1000: wall time for a thousand, compilation left out.
+        seconds_per_1000: wall time for a thousand, compilation left out (but for chains).
     """
 
     x: Float[np.ndarray, "count ..."]
@@ -73,15 +75,11 @@ def evaluate(
         DivergenceError: where samples are not finite.
     """
     labels = distilled.labels
-
-    def teach(key, count, chosen):
-        return sample(key, teacher, count, chosen)
-
-    chosen_evaluation = evaluation or SampleEvaluation(_reference(teach, labels))
+    chosen_evaluation = evaluation or SampleEvaluation(_reference(teacher, labels))
     measure = chosen_evaluation.prepare()
     count = chosen_evaluation.count
     key = jax.random.fold_in(jax.random.key(seed), 0x5EED)
-    from_teacher = draw(teach, key, count, labels, lambda share: advance(0.7 * share))
+    from_teacher = _of_teacher(teacher, key, count, labels, lambda share: advance(0.7 * share))
     from_student = draw(distilled.sample, jax.random.fold_in(key, 1), count, labels, lambda s: advance(0.7 + 0.1 * s))
     floor = measure.floor(seed)
     advance(0.9)
@@ -159,15 +157,38 @@ def draw_teacher(
     count: int = 100,
 ) -> Drawn:
     """A few samples of a teacher, one class after the other where it has classes, for a picture."""
+    if _by_chains(teacher):
+        return _of_teacher(teacher, jax.random.key(seed), count, None, advance)
     chosen = None if labels is None else uniform_classes(labels.classes, count)
     return draw(lambda key, n, _: sample(key, teacher, n, chosen), jax.random.key(seed), count, None, advance)
 
 
-def _reference(source: Draw, labels: Labels | None) -> Callable[[int, int], np.ndarray]:
+def _by_chains(teacher: AbstractTeacher) -> bool:
+    """Whether only chains draw from a teacher."""
+    return isinstance(teacher, AbstractDensity) and not isinstance(teacher, AbstractDrawnTeacher)
+
+
+def _of_teacher(
+    teacher: AbstractTeacher,
+    key: PRNGKeyArray,
+    count: int,
+    labels: Labels | None,
+    advance: Callable[[float], None] = lambda share: None,
+) -> Drawn:
+    """Samples of a teacher; of a density by chains, whose warm-up and compilation are part of their time."""
+    if not isinstance(teacher, AbstractDensity) or not _by_chains(teacher):
+        return draw(lambda k, n, chosen: sample(k, teacher, n, chosen), key, count, labels, advance)
+    began = time.perf_counter()
+    x = reference_draws(teacher, count, int(jax.random.randint(key, (), 0, 2**31 - 1)))
+    advance(1.0)
+    return Drawn(x, (time.perf_counter() - began) * 1000 / count)
+
+
+def _reference(teacher: AbstractTeacher, labels: Labels | None) -> Callable[[int, int], np.ndarray]:
     """Draws of the teacher as the reference, for models without an evaluation."""
 
     def reference(count: int, seed: int) -> np.ndarray:
-        return draw(source, jax.random.fold_in(jax.random.key(seed), 0x7EAC), count, labels).x
+        return _of_teacher(teacher, jax.random.fold_in(jax.random.key(seed), 0x7EAC), count, labels).x
 
     return reference
 

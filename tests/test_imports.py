@@ -23,6 +23,7 @@ ALLOWED = {  # what a part may import of the package, besides itself and the err
 MET_IN = {
     "blackjax": "inference",
     "arviz": "diagnosis",
+    "arviz_stats": "diagnosis",
     "xarray": "diagnosis",
     "orbax": "storage",
     "numpyro": "dsl",

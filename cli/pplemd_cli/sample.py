@@ -14,6 +14,10 @@ class Format(enum.StrEnum):
 
     png = "png"
     npz = "npz"
+    netcdf = "netcdf"
+
+
+SUFFIX = {Format.png: "png", Format.npz: "npz", Format.netcdf: "nc"}
 
 
 def sample(
@@ -22,25 +26,32 @@ def sample(
     label: Annotated[int | None, typer.Option(help="One class for all of them.", show_default=False)] = None,
     seed: options.Seed = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write, .png or .npz; by default RUN/sample.png.", show_default=False)
+        Path | None,
+        typer.Option(help="Where to write, .png, .npz or .nc; by default RUN/sample.png.", show_default=False),
     ] = None,
     format: Annotated[
         Format, typer.Option(help="What to write in the run folder, where there is no --out.")
     ] = Format.png,
+    correct: Annotated[
+        bool, typer.Option("--correct", help="Resample by importance weights; needs em.networks.CouplingFlow.")
+    ] = False,
     model: options.OtherFile = None,
     json: options.AsJson = False,
     device: options.Device = None,
     debug: options.Debug = False,
 ) -> None:
-    """Draw from a run's generator, one network evaluation a sample: a picture, or arrays in an .npz file.
+    """Draw from a run's generator, one network evaluation a sample: a picture, arrays in an .npz file, or netCDF.
 
-    The .npz holds x (count, ...) in data units and, for a class-conditional generator, label (count,).
+    The .npz holds x (count, ...) in data units and, for a class-conditional generator, label (count,). The netCDF file
+    is for ArviZ: group posterior, one chain, the values of a posterior in its model's own names.
 
     For example:
 
         pplemd sample runs/digits
 
         pplemd sample runs/digits -n 50000 --out digits.npz --seed 3
+
+        pplemd sample runs/eight_schools -n 20000 --format netcdf --correct
     """
     options.prepare(device, debug)
     from pplemd.runs import drawing, record
@@ -48,11 +59,19 @@ def sample(
     from pplemd.viewing.progress import Terminal
 
     told = Terminal()
-    target = out or run / f"sample.{format}"
+    target = out or run / f"sample.{SUFFIX[format]}"
     drawing.check_format(target)
     loaded = record.load(RunFolder(run), model, told.say)
-    samples = drawing.draw_samples(loaded.distilled, count, label, seed or 0, told)
-    drawing.save_samples(target, samples, loaded.distilled.problem.output.shape)
+    if correct:
+        samples, weighted = drawing.corrected_samples(loaded, count, seed or 0)
+        told.say(weighted.word)
+    else:
+        samples, weighted = drawing.draw_samples(loaded.distilled, count, label, seed or 0, told), None
+    if target.suffix == ".nc":
+        drawing.save_named(target, samples.x, loaded, weighted)
+    else:
+        drawing.save_samples(target, samples, loaded.distilled.problem.output.shape)
     rate = round(samples.per_second)
     line = f"{target}: {count:,} samples of step {loaded.step:,}, {rate:,} a second"
-    show.either(json, {"out": str(target), "count": count, "step": loaded.step, "per_second": rate}, line)
+    figures = {} if weighted is None else {"pareto_k": weighted.k_hat, "effective_draws": weighted.effective}
+    show.either(json, {"out": str(target), "count": count, "step": loaded.step, "per_second": rate, **figures}, line)

@@ -8,11 +8,12 @@ import dataclasses
 import os
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from pplemd.diagnosis.chains import Chains, ordered
 from pplemd.diagnosis.elements import Judged, judged
@@ -162,6 +163,67 @@ def _arviz() -> Any:
     return arviz
 
 
+def pareto_smoothed(log_ratios: Float[np.ndarray, " n"]) -> tuple[Float[np.ndarray, " n"], float]:
+    """Importance weights whose largest are those of a fitted Pareto tail, and the tail's shape k.
+
+    Args:
+        log_ratios: log of target over proposal at draws of the proposal, up to a constant.
+
+    Returns:
+        Log weights, whose exponentials sum to 1, and k.
+
+    Raises:
+        DataError: fewer than 25 draws, too few for a tail, or a ratio that is NaN or infinite (-inf apart).
+
+    Source: Vehtari et al., arXiv:1507.02646, section 2.
+    """
+    bad = int((np.isnan(log_ratios) | (log_ratios == np.inf)).sum())
+    if len(log_ratios) < 25 or bad:
+        raise DataError(
+            f"found {len(log_ratios)} log ratios, {bad} of them NaN or infinite; expected 25 or more, all finite: draw "
+            "more, and see that the target's density is finite at the draws"
+        )
+    az = _arviz()
+    shifted = log_ratios - log_ratios.max()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a large k, which is returned
+        if hasattr(az, "psislw"):
+            smoothed, k_hat = az.psislw(shifted.copy())
+        else:  # ArviZ 1.x keeps it in the package of its statistics
+            from arviz_stats.base import array_stats
+
+            smoothed, k_hat = array_stats.psislw(shifted.copy())
+    log_weights = np.asarray(smoothed, np.float64)
+    return log_weights - np.logaddexp.reduce(log_weights), float(k_hat)
+
+
+def save_draws(path: Path, values: Mapping[str, np.ndarray], attributes: Mapping[str, Any] | None = None) -> None:
+    """Write independent draws as the posterior of one chain, in a netCDF file that `arviz.from_netcdf` opens.
+
+    Args:
+        path: the file.
+        values: name -> (draw, *shape).
+        attributes: numbers and strings to keep beside them.
+
+    Raises:
+        DataError: no draws, sets of unlike counts, or a file that cannot be written.
+    """
+    import xarray
+
+    counts = {len(x) for x in values.values()}
+    if len(counts) != 1 or 0 in counts:
+        raise DataError(f"found sets of {sorted(counts)} draws, expected one count above 0: draw them together")
+    coords: dict[str, Any] = {"chain": np.arange(1), "draw": np.arange(counts.pop())}
+    variables = {}
+    for given, x in values.items():
+        name = _file_name(given, tuple(coords)[:2])
+        own = _own_dimensions(name, x.shape[1:])
+        coords |= {dim: np.arange(size) for dim, size in zip(own, x.shape[1:], strict=True)}
+        variables[name] = (("chain", "draw", *own), x[None])
+    dataset = xarray.Dataset(variables, coords, {"inference_library": "pplemd", **(attributes or {})})
+    _write(path, {"posterior": dataset})
+
+
 def save(path: Path, runs: Sequence[Chains]) -> None:
     """Write a netCDF file that `arviz.from_netcdf` opens, whole or not at all.
 
@@ -176,7 +238,15 @@ def save(path: Path, runs: Sequence[Chains]) -> None:
     Raises:
         DataError: no chains, records that differ in more than their sigma, or a file that cannot be written.
     """
-    groups = _groups(ordered(runs))
+    _write(path, _groups(ordered(runs)))
+
+
+def _write(path: Path, groups: dict[str, Any]) -> None:
+    """Write groups, whole or not at all.
+
+    Raises:
+        DataError: where the file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as beside:
@@ -190,6 +260,14 @@ def save(path: Path, runs: Sequence[Chains]) -> None:
         raise DataError(f"found {path} not writable ({error}), expected a writable folder: choose another") from error
 
 
+def _file_name(site: str, dims: tuple[str, ...]) -> str:
+    return site.replace("/", ".") + "_" * (site in dims)  # netCDF keeps the slash for groups
+
+
+def _own_dimensions(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    return tuple(f"{name}_dim_{i}" for i in range(len(shape)))  # ArviZ's names
+
+
 def _groups(runs: tuple[Chains, ...]) -> dict[str, Any]:
     """Group name -> xarray Dataset."""
     import xarray
@@ -198,8 +276,8 @@ def _groups(runs: tuple[Chains, ...]) -> dict[str, Any]:
     dims = ("chain", "draw", "sigma")
     posterior = {}
     for site, x in runs[0].draws.items():
-        name = site.replace("/", ".") + "_" * (site in dims)  # netCDF keeps the slash for groups
-        own = tuple(f"{name}_dim_{i}" for i in range(x.ndim - 2))  # ArviZ's names
+        name = _file_name(site, dims)
+        own = _own_dimensions(name, x.shape[2:])
         coords |= {dim: np.arange(size) for dim, size in zip(own, x.shape[2:], strict=True)}
         posterior[name] = ((*dims, *own), np.stack([run.draws[site] for run in runs], axis=2))
     fields = {"acceptance_rate": "acceptance", "diverging": "diverging", "energy": "energy"}

@@ -18,6 +18,10 @@ from pplemd.metrics.modes import ModeFigures as ModeFigures
 from pplemd.metrics.modes import mixture_modes as mixture_modes
 from pplemd.metrics.neighbours import PrecisionRecall as PrecisionRecall
 from pplemd.metrics.neighbours import precision_recall as precision_recall
+from pplemd.metrics.posteriors import PosteriorEvaluation as PosteriorEvaluation
+from pplemd.metrics.posteriors import PosteriorMeasure as PosteriorMeasure
+from pplemd.metrics.posteriors import mmd as mmd
+from pplemd.metrics.posteriors import told_apart as told_apart
 from pplemd.metrics.samples import SampleEvaluation as SampleEvaluation
 from pplemd.metrics.samples import SampleMeasure as SampleMeasure
 from pplemd.metrics.wasserstein import sliced_wasserstein as sliced_wasserstein

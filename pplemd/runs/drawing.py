@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import time
 from pathlib import Path
 
 import jax
@@ -9,13 +10,18 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pplemd.chunks import timed_chunks
+from pplemd.correction import Weighted, importance
+from pplemd.diagnosis import save_draws
 from pplemd.distillation import Distilled
 from pplemd.errors import DataError, RecipeError
+from pplemd.runs.record import Loaded
 from pplemd.storage.folder import write
+from pplemd.teachers import Posterior
 from pplemd.viewing.narration import AbstractNarrator, Silent
 from pplemd.viewing.pictures import draw, save_png
 
 CHUNK = 5000  # samples of one compiled call
+SURPLUS, LEAST = 4, 10_000  # draws for each corrected sample, and in all: few are then taken twice, and k is known well
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +69,26 @@ def draw_samples(
     return Samples(drawn.x[:count], labels, chunks * size / drawn.seconds)
 
 
+def corrected_samples(loaded: Loaded, count: int, seed: int = 0) -> tuple[Samples, Weighted]:
+    """Draw more samples than are wanted, and resample them by importance weights.
+
+    Args:
+        loaded: the run.
+        count: how many samples are wanted.
+        seed: seed of everything random.
+
+    Returns:
+        The samples, and the draws that they were taken from.
+
+    Raises:
+        TeacherError: where the density of the generator or of its teacher is not known.
+    """
+    began = time.perf_counter()
+    weighted = importance(loaded.distilled, loaded.plan.teacher, max(SURPLUS * count, LEAST), seed)
+    x = weighted.resample(count, seed)
+    return Samples(x, None, count / (time.perf_counter() - began)), weighted
+
+
 def _labels(distilled: Distilled, count: int, label: int | None, seed: int) -> Int[np.ndarray, " count"] | None:
     classes = distilled.problem.classes
     if label is None:
@@ -97,11 +123,31 @@ def save_samples(path: Path, samples: Samples, shape: tuple[int, ...]) -> None:
     write(path, buffer.getvalue())
 
 
+def save_named(path: Path, x: Float[np.ndarray, "count ..."], loaded: Loaded, correction: Weighted | None) -> None:
+    """Write samples to a netCDF file for ArviZ: those of a posterior in its model's own names.
+
+    Args:
+        path: the file, .nc.
+        x: the samples.
+        loaded: the run that they are of.
+        correction: where they were resampled by importance, the weights.
+
+    Raises:
+        DataError: where the file cannot be written.
+    """
+    teacher, name = loaded.declared.model.teacher, loaded.plan.problem.output.name
+    values = {name: x}
+    if isinstance(teacher, Posterior):
+        values = {site: np.asarray(value) for site, value in teacher.constrained(jax.numpy.asarray(x)).items()}
+    corrected = {} if correction is None else {"pareto_k": correction.k_hat, "effective_draws": correction.effective}
+    save_draws(path, values, {"step": loaded.step, **corrected})
+
+
 def check_format(path: Path) -> None:
     """See that samples can be written to a file of this name.
 
     Raises:
-        DataError: where it ends in something else than .png or .npz.
+        DataError: where it ends in something else than .png, .npz or .nc.
     """
-    if path.suffix not in (".png", ".npz"):
-        raise DataError(f"found the output {path}; expected a name that ends in .png or .npz.")
+    if path.suffix not in (".png", ".npz", ".nc"):
+        raise DataError(f"found the output {path}; expected a name that ends in .png, .npz or .nc.")

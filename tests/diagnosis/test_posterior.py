@@ -156,3 +156,43 @@ def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
 def test_arviz_is_imported_when_it_is_needed():
     code = "import sys, pplemd.diagnosis; sys.exit('arviz' in sys.modules or 'xarray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ}, check=False).returncode == 0
+
+
+def test_a_pareto_tail_has_its_shape():
+    rng = np.random.default_rng(4)
+    heavy, light = rng.pareto(1 / 0.9, 20_000) + 1, rng.uniform(1, 2, 20_000)
+    for ratios, low, high in ((heavy, 0.75, 1.05), (light, -2.0, 0.2)):
+        log_weights, k_hat = posterior.pareto_smoothed(np.log(ratios))
+        assert low < k_hat < high
+        assert abs(np.exp(log_weights).sum() - 1) < 1e-6
+        order = np.argsort(ratios)
+        assert np.all(np.diff(log_weights[order]) > -1e-9)
+    np.testing.assert_allclose(log_weights[order][:1000], np.log(light[order][:1000] / light.sum()), atol=1e-2)
+
+
+@pytest.mark.parametrize("ratios", [np.zeros(10), np.array([np.nan] * 50), np.array([np.inf] * 50)])
+def test_ratios_that_give_no_weights_are_refused(ratios):
+    with pytest.raises(DataError, match="expected 25 or more"):
+        posterior.pareto_smoothed(ratios)
+
+
+def test_draws_are_one_chain_for_arviz(tmp_path):
+    values = {"mu": np.arange(5.0), "a/theta": np.ones((5, 2, 3)), "draw": np.zeros(5)}
+    posterior.save_draws(tmp_path / "draws.nc", values, {"pareto_k": 0.3})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import arviz
+
+        read = arviz.from_netcdf(tmp_path / "draws.nc")
+        group = read["posterior"]
+        assert group["mu"].dims == ("chain", "draw")
+        np.testing.assert_array_equal(group["mu"].values, values["mu"][None])
+        assert group["a.theta"].shape == (1, 5, 2, 3)
+        assert group["draw_"].shape == (1, 5)
+        assert group.attrs["pareto_k"] == 0.3
+
+
+@pytest.mark.parametrize("values", [{}, {"a": np.zeros(0)}, {"a": np.zeros(2), "b": np.zeros(3)}])
+def test_draws_of_unlike_counts_are_refused(tmp_path, values):
+    with pytest.raises(DataError, match="expected one count above 0"):
+        posterior.save_draws(tmp_path / "draws.nc", values)

@@ -1,0 +1,68 @@
+"""Long chains of densities: the moments of a law that is known, and what is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+
+import pplemd as em
+from pplemd import reference
+from pplemd.distillation import Distilled
+from pplemd.dsl import trace
+from pplemd.errors import DivergenceError, TeacherError
+from pplemd.evaluation import draw_teacher, evaluate
+
+
+def model(y):
+    rate = numpyro.sample("rate", dist.Gamma(3.0, 2.0))
+    numpyro.sample("y", dist.Poisson(rate), obs=y)
+
+
+TEACHER = em.posterior(model, np.array([4, 2, 5]))  # the posterior of the rate is Gamma(3 + 11, 2 + 3)
+
+
+NORMAL = em.Density(lambda x: -0.5 * jnp.sum(x**2), (1,))
+
+
+def test_a_conjugate_posterior_has_its_moments():
+    x = em.reference_draws(TEACHER, 8000, seed=1)
+    assert x.shape == (8000, 1)
+    rate = np.asarray(TEACHER.constrained(jnp.asarray(x))["rate"], float)
+    mean, variance = 14 / 5, 14 / 25
+    error = np.sqrt(variance / 2000)  # no fewer effective draws: NUTS, thinned, in one dimension
+    assert abs(rate.mean() - mean) < 4 * error
+    assert abs(rate.std() / variance**0.5 - 1) < 4 / np.sqrt(2 * 2000)
+    assert not np.array_equal(x, em.reference_draws(TEACHER, 8000, seed=2))  # of the same compilation
+
+
+class Line(em.Program):
+    """x = loc + z."""
+
+    loc: jax.Array
+
+    def __call__(self):
+        return em.generate("x", self.loc + em.latent("z", dist.Normal(jnp.zeros(1), 1.0)))
+
+
+def test_a_density_is_judged_by_chains(monkeypatch):
+    monkeypatch.setattr(em.metrics.SampleEvaluation, "count", 2000)
+    program = Line(jnp.ones(1))
+    student = Distilled(trace(program, shape=(1,)), program, None)
+    report = evaluate(student, NORMAL, None)
+    assert report.teacher["mean_error"] < 0.15
+    assert 0.85 < report.student["mean_error"] < 1.15
+    assert report.teacher["seconds_per_1000"] > 0
+    assert draw_teacher(NORMAL, None, count=2000).x.shape == (2000, 1)  # as many as above: compiled already
+
+
+def test_other_teachers_are_refused():
+    with pytest.raises(TeacherError, match="em.teachers.sample"):
+        em.reference_draws(em.GaussianMixture([[0.0]], 1.0), 10)
+
+
+def test_chains_that_never_move_are_told(monkeypatch):
+    monkeypatch.setattr(reference, "WARM_UP", 40)
+    with pytest.raises(DivergenceError, match="proper law"):
+        em.reference_draws(em.Density(lambda x: jnp.nan * jnp.sum(x), (2,)), 80)
