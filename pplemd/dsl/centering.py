@@ -11,7 +11,7 @@ class Centering(eqx.Module):
 
     Array leaves, so that one compilation serves all values. A site without entry keeps its base coordinates.
 
-    Source: Papaspiliopoulos, Roberts & Skold 2007 (partial non-centering); arXiv:1906.03028, section 3.
+    Source: Papaspiliopoulos, Roberts & Skold 2007 (partial non-centering); arXiv:1906.03028.
 
     Attributes:
         loc: by site, of its base shape: how much of its location is left in the coordinate.

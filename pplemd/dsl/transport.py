@@ -150,7 +150,7 @@ def place(
         loc: lambda_loc, of the base shape.
         scale: lambda_scale, of the base shape.
 
-    Source: arXiv:1906.03028, section 3. Departs: powers of the scale and shares of the location apart.
+    Source: arXiv:1906.03028. Departs: powers of the scale and shares of the location apart.
     """
     with _promotion():
         mu, log_tau = _moments(distribution, v)

@@ -41,6 +41,8 @@ from pplemd.inference.marginal import importance_marginal as importance_marginal
 from pplemd.inference.marginal import marginal as marginal
 from pplemd.inference.marginal import normal_proposal as normal_proposal
 from pplemd.inference.marginal import tempered as tempered
+from pplemd.inference.mixing import bulk_ess as bulk_ess
+from pplemd.inference.mixing import r_hat as r_hat
 from pplemd.inference.posterior import posterior_law as posterior_law
 from pplemd.inference.potential import AbstractPotential as AbstractPotential
 from pplemd.inference.potential import Potential as Potential

@@ -95,12 +95,15 @@ def placed(law: TiltedLaw, change: Callable[[PyTree], tuple[PyTree, Array]]) -> 
         change: v -> (u, log|det du/dv|), as `Problem.place`.
     """
 
+    inner_hold = law.hold
+
     def log_base(v: PyTree) -> Array:
         u, log_det = change(v)
         return law.log_base(u) + log_det
 
     def hold(v: PyTree) -> Held:
-        inner = law.hold(change(v)[0])
+        assert inner_hold is not None
+        inner = inner_hold(change(v)[0])
 
         def whole(free: PyTree) -> PyTree:
             return _by_held(inner.position, free, v)
@@ -114,7 +117,7 @@ def placed(law: TiltedLaw, change: Callable[[PyTree], tuple[PyTree, Array]]) -> 
 
         return Held(placed(inner.law, change_free), free(v))
 
-    return TiltedLaw(lambda v: law.push(change(v)[0]), law.potential, log_base, None if law.hold is None else hold)
+    return TiltedLaw(lambda v: law.push(change(v)[0]), law.potential, log_base, None if inner_hold is None else hold)
 
 
 def _by_held(pattern: PyTree, free: PyTree, held: PyTree) -> PyTree:
