@@ -18,7 +18,8 @@ ALLOWED = {  # what a part may import of the package, besides itself and the err
     "teachers": {"diffusion", "networks"},
     "dsl": {"teachers"},
     "inference": {"dsl", "teachers", "diffusion"},
-    "learning": {"inference", "dsl", "teachers", "diffusion", "networks", "data", "storage"},
+    "parameterization": {"inference", "dsl"},
+    "learning": {"parameterization", "inference", "dsl", "teachers", "diffusion", "networks", "data", "storage"},
 }
 MET_IN = {
     "blackjax": "inference",

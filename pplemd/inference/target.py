@@ -94,7 +94,6 @@ def placed(law: TiltedLaw, change: Callable[[PyTree], tuple[PyTree, Array]]) -> 
         law: of u.
         change: v -> (u, log|det du/dv|), as `Problem.place`.
     """
-
     inner_hold = law.hold
 
     def log_base(v: PyTree) -> Array:

@@ -126,7 +126,7 @@ def test_what_is_held_stays_held():
 
 
 def test_mixing_of_autoregressive_chains():
-    """An AR(1) of coefficient a has an effective share (1 - a) / (1 + a) of its draws, and chains that disagree show."""
+    """An AR(1) of coefficient a has an effective share (1 - a) / (1 + a) of its draws; chains that disagree show."""
     count, share = 2000, 0.8
     noise = np.random.default_rng(0).normal(size=(4, count, 2))
     draws = np.zeros_like(noise)
