@@ -31,7 +31,7 @@ def test_a_conjugate_posterior_has_its_moments():
     assert x.shape == (8000, 1)
     rate = np.asarray(TEACHER.constrained(jnp.asarray(x))["rate"], float)
     mean, variance = 14 / 5, 14 / 25
-    error = np.sqrt(variance / 2000)  # no fewer effective draws: NUTS, thinned, in one dimension
+    error = np.sqrt(variance / 2000)  # no fewer effective draws: NUTS in one dimension
     assert abs(rate.mean() - mean) < 4 * error
     assert abs(rate.std() / variance**0.5 - 1) < 4 / np.sqrt(2 * 2000)
     assert not np.array_equal(x, em.reference_draws(TEACHER, 8000, seed=2))  # of the same compilation
