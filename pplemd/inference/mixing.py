@@ -13,7 +13,7 @@ def bulk_ess(draws: Float[Array, "chain draw n"]) -> Float[Array, " n"]:
     Source: Vehtari et al. 2021, arXiv:1903.08008.
     """
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # BlackJAX relies on both
-        return effective_sample_size(_normal_scores(_split(draws)))
+        return effective_sample_size(_normal_scores(_split(draws))).reshape(draws.shape[2:])
 
 
 def r_hat(draws: Float[Array, "chain draw n"]) -> Float[Array, " n"]:
@@ -22,7 +22,7 @@ def r_hat(draws: Float[Array, "chain draw n"]) -> Float[Array, " n"]:
     Source: Vehtari et al. 2021, arXiv:1903.08008; the bulk's half of it.
     """
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        return potential_scale_reduction(_normal_scores(_split(draws)))
+        return potential_scale_reduction(_normal_scores(_split(draws))).reshape(draws.shape[2:])
 
 
 def _split(draws: Array) -> Array:

@@ -1,6 +1,5 @@
 """What is known in closed form of centering: to choose by, and to hold other criteria against."""
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pplemd.dsl import Centering
@@ -47,11 +46,15 @@ def squared_correlations(
 
 
 def best_for_gaussians(share: dict[str, Float[Array, "..."]]) -> Centering:
-    """The lambdas of least Fisher divergence in a Gaussian hierarchy.
+    """The lambdas of least Fisher divergence in a Gaussian hierarchy, theta ~ N(mu, tau), y ~ N(theta, error).
 
-    lambda_loc = kappa, lambda_scale = max(0, 2 kappa - 1).
+    lambda_loc = kappa: then v does not depend on mu. No lambda_scale makes v independent of t = log tau: given t, the
+    logarithm of its s.d. has slope a = lambda_scale - kappa, its mean slope b = kappa (y - mu) (lambda_scale - 2 kappa
+    + 1), which alone would be 0 at 2 kappa - 1. To second order in the spread of t, D grows by 3 a^2 + b^2 / Var(v|t),
+    where on average over y ~ N(mu, tau^2 + error^2) the last is kappa / (1 - kappa) (lambda_scale - 2 kappa + 1)^2. The
+    least D is at lambda_scale = kappa (2 - kappa) / (3 - 2 kappa).
 
     Args:
         share: kappa of each element, by site.
     """
-    return Centering(share, {name: jnp.maximum(0.0, 2.0 * one - 1.0) for name, one in share.items()})
+    return Centering(share, {name: one * (2.0 - one) / (3.0 - 2.0 * one) for name, one in share.items()})

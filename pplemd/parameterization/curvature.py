@@ -62,7 +62,7 @@ class Curvature(AbstractCriterion):
     Source: Kingma & Welling, arXiv:1402.0480; Papaspiliopoulos, Roberts & Skold 2007.
 
     Attributes:
-        partial: lambda_loc = kappa, lambda_scale = max(0, 2 kappa - 1) instead of 0 or 1.
+        partial: lambda_loc = kappa, lambda_scale = kappa (2 - kappa) / (3 - 2 kappa) instead of 0 or 1.
         tail: share of draws winsorised on either side.
         slack: differences of cost that do not matter.
     """

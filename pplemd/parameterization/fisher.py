@@ -78,6 +78,17 @@ class Fisher(AbstractCriterion):
         return (isotropic_divergence if self.isotropic else divergence)(v, score)
 
 
+def falling_adam(rate: float, steps: int) -> optax.GradientTransformation:
+    """Adam whose learning rate falls to 0 by a cosine; Optax mixes integers with floats, which a caller may forbid."""
+    adam = optax.adam(optax.cosine_decay_schedule(rate, steps))
+
+    def update(updates, state, params=None):
+        with jax.numpy_dtype_promotion("standard"):
+            return adam.update(jax.tree.map(jnp.nan_to_num, updates), state, params)
+
+    return optax.GradientTransformation(adam.init, update)
+
+
 def within(lam: Centering) -> Centering:
     """Lambdas moved to the nearest end of [0, 1] where they left it."""
     return jax.tree.map(lambda leaf: jnp.clip(leaf, 0.0, 1.0), lam)
@@ -93,7 +104,7 @@ def _fit(criterion: Fisher, placement: Placement, pilot: Pilot) -> Centering:
     def cost(lam: Centering) -> Array:
         return criterion.of(placement, pilot, Centering(lam.loc, lam.loc) if criterion.tied else lam)
 
-    optimiser = optax.adam(optax.cosine_decay_schedule(criterion.rate, criterion.steps))
+    optimiser = falling_adam(criterion.rate, criterion.steps)
     grid = [placement.problem.centering(number) for number in GRID]
     starts = jax.tree.map(lambda *rows: jnp.stack(rows), *grid)
     first = jax.tree.map(lambda rows: rows[jnp.argmin(jax.lax.map(cost, starts))], starts)
@@ -103,7 +114,7 @@ def _fit(criterion: Fisher, placement: Placement, pilot: Pilot) -> Centering:
         value, slope = jax.value_and_grad(cost)(lam)
         better = value < least
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), lam, best)
-        updates, state = optimiser.update(jax.tree.map(jnp.nan_to_num, slope), state)
+        updates, state = optimiser.update(slope, state)
         lam = within(optax.apply_updates(lam, updates))
         return (lam, state, best, jnp.minimum(value, least)), None
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from pplemd.dsl import Centering
 from pplemd.inference import TiltedLaw
 from pplemd.parameterization.base import AbstractCriterion, Situation
-from pplemd.parameterization.fisher import within
+from pplemd.parameterization.fisher import falling_adam, within
 from pplemd.parameterization.placement import Pilot, Placement
 
 LAST = 512  # draws of q that the reported bound is the mean of
@@ -89,12 +89,11 @@ def _optimised(
 
     v, _ = pilot.along(placement, lam)
     q = Normals(jnp.mean(v, axis=0), jnp.log(jnp.std(v, axis=0) + 1e-3), lam)  # a coordinate that never moved
-    optimiser = optax.adam(optax.cosine_decay_schedule(criterion.rate, criterion.steps))
+    optimiser = falling_adam(criterion.rate, criterion.steps)
 
     def step(carry, key):
         q, state = carry
-        slope = jax.tree.map(jnp.nan_to_num, jax.grad(loss)(q, key, criterion.samples))
-        updates, state = optimiser.update(slope, state)
+        updates, state = optimiser.update(jax.grad(loss)(q, key, criterion.samples), state)
         q = optax.apply_updates(q, updates)
         return (Normals(q.mean, q.log_sd, within(q.lam)), state), None
 

@@ -1,0 +1,111 @@
+"""Criteria against closed forms, on exact draws."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from known_hierarchies import gaussian, hierarchy
+
+from pplemd.dsl import Centering
+from pplemd.parameterization import (
+    Curvature,
+    Fisher,
+    Situation,
+    best_for_gaussians,
+    centered_by_curvature,
+    divergence,
+    isotropic_divergence,
+    kappa,
+    shares,
+    squared_correlations,
+)
+
+KEY = jax.random.key(0)
+ERRORS = np.array([0.2, 0.5, 1.0, 1.6, 3.0])
+
+
+def test_the_curvature_rule_says_which_coordinates_are_less_correlated():
+    """Centered iff s^2 > -1 / beta, on a grid of w, s, beta and of the parent's own curvature."""
+    for w, s, beta, alpha in itertools.product((-2.0, 0.3, 1.0), (0.2, 0.9, 3.0), (-0.1, -1.0, -20.0), (-0.1, -5.0)):
+        hessian = np.array([[alpha - w**2 / s**2, w / s**2], [w / s**2, beta - 1 / s**2]])
+        change = np.array([[1.0, 0.0], [w, s]])  # (y, e) -> (y, z = w y + s e)
+        expected = [h[0, 1] ** 2 / (h[0, 0] * h[1, 1]) for h in (hessian, change.T @ hessian @ change)]
+        numbers = [jnp.asarray(number) for number in (s, w, alpha, beta)]
+        found = squared_correlations(*numbers)
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+        assert bool(centered_by_curvature(numbers[0], numbers[3])) == (expected[0] < expected[1])
+
+
+@pytest.fixture(scope="module")
+def known():
+    return gaussian(ERRORS)
+
+
+def test_fisher_finds_kappa_where_coordinates_are_independent(known):
+    share = jnp.asarray(known.kappa, jnp.float32)
+    np.testing.assert_allclose(kappa(jnp.ones(5), jnp.asarray(ERRORS, jnp.float32)), share, rtol=1e-5)
+    situation, exact = Situation(known.placement, known.pilot), Fisher(tail=0.0)
+    loc = Centering({"theta": share}, {"theta": share})
+    assert float(exact.cost(KEY, situation, loc)) < 0.05
+    np.testing.assert_allclose(exact.fit(KEY, situation).loc["theta"], share, atol=0.06)
+    np.testing.assert_allclose(Fisher().fit(KEY, situation).loc["theta"], share, atol=0.06)
+    for number in (0.0, 0.4, 1.0):
+        assert float(exact.cost(KEY, situation, known.placement.problem.centering(number))) > 0.3
+
+
+def test_curvature_finds_kappa_from_scores(known):
+    found = shares(known.placement, known.pilot)["theta"]
+    np.testing.assert_allclose(found, known.kappa, atol=0.05)
+    # element 2 has kappa = 1/2, where either is right
+    chosen = np.asarray(Curvature().fit(KEY, Situation(known.placement, known.pilot)).loc["theta"])
+    np.testing.assert_array_equal(chosen[[0, 1, 3, 4]], [1.0, 1.0, 0.0, 0.0])
+    partial = Curvature(partial=True).fit(KEY, Situation(known.placement, known.pilot))
+    np.testing.assert_allclose(partial.loc["theta"], known.kappa, atol=0.05)
+
+
+def test_fisher_divergence_is_zero_for_independent_gaussians_alone():
+    draws = np.random.default_rng(0).normal(size=(500, 3)) * [0.1, 1.0, 20.0] + 5.0
+    v = jnp.asarray(draws, jnp.float32)
+    score = -(v - 5.0) / jnp.array([[0.01, 1.0, 400.0]])
+    assert abs(float(divergence(v, score))) < 1e-4
+    assert float(divergence(v, -score)) > 10.0  # a flipped sign
+    assert float(isotropic_divergence(v, score)) > 10.0  # of unlike scales
+    mixed = jax.random.normal(KEY, (400, 6))
+    for trial in range(3):
+        assert float(divergence(mixed[:, :3] * (trial + 1), mixed[:, 3:] ** 3)) >= 0.0
+
+
+@pytest.mark.parametrize("error", [1.5, 0.65])
+def test_fisher_finds_the_closed_form_of_the_scale(error):
+    """In a hierarchy whose scale the data tell well, with many elements; loc at its own best."""
+    known = hierarchy(error, count=100, draws=2000)
+    share = {"theta": jnp.asarray(known.kappa, jnp.float32)}
+    closed = best_for_gaussians(share)
+    situation = Situation(known.placement, known.pilot)
+    grid = np.linspace(0.0, 1.0, 21)
+    costs = [
+        float(Fisher(tail=0.0).cost(KEY, situation, Centering(closed.loc, {"theta": jnp.full(100, one)})))
+        for one in grid.astype(np.float32)
+    ]
+    assert abs(grid[int(np.argmin(costs))] - float(closed.scale["theta"][0])) <= 0.1
+
+
+NEAR = {  # s -> (tau of the data, so that kappa is the table's; the measured argmin, 0.1 wider on either side)
+    0.1: (0.57, 0.85, 1.0),
+    0.5: (0.52, 0.3, 0.55),
+    1.0: (0.65, 0.1, 0.4),
+    2.0: (1.06, 0.0, 0.25),
+}
+
+
+@pytest.mark.parametrize("error", NEAR)
+def test_the_best_tied_lambda_of_normal_hierarchies(error):
+    """Near the measured ones: 0.95, 0.40 to 0.45, 0.20 to 0.30 and 0.10 to 0.15."""
+    tau, low, high = NEAR[error]
+    known = hierarchy(error, tau)
+    situation, problem = Situation(known.placement, known.pilot), known.placement.problem
+    grid = np.linspace(0.0, 1.0, 21)
+    costs = [float(Fisher().cost(KEY, situation, problem.centering(float(one)))) for one in grid]
+    assert low <= grid[int(np.argmin(costs))] <= high

@@ -1,0 +1,51 @@
+"""Draws and scores carried to other coordinates are those that the law itself gives there."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from known_hierarchies import gaussian, hierarchy
+
+from pplemd.dsl import Program, generate, latent, trace
+from pplemd.errors import RecipeError
+from pplemd.parameterization import Change, Placement, recorded
+
+
+@pytest.mark.parametrize(
+    "known", [gaussian([0.3, 1.0], draws=50), hierarchy(0.7, draws=50, count=3)], ids=["one", "two"]
+)
+def test_scores_in_other_coordinates_are_the_laws(known):
+    lam = known.placement.problem.centering(0.7, 0.4)
+    v, score = known.pilot.along(known.placement, lam)
+    law, change = known.placement.law(known.law, lam), Change(known.placement, lam)
+
+    def direct(u):
+        there = change.inverse(u)
+        return jax.flatten_util.ravel_pytree(there)[0], jax.flatten_util.ravel_pytree(law.score(there))[0]
+
+    expected_v, expected_score = jax.vmap(direct)(known.pilot.u)
+    np.testing.assert_allclose(v, expected_v, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(score, expected_score, rtol=2e-3, atol=2e-3)
+
+
+def test_scores_recorded_in_any_coordinates_come_back():
+    known = hierarchy(0.7, draws=50, count=3)
+    lam = known.placement.problem.centering(0.9, 0.5)
+    law, change = known.placement.law(known.law, lam), Change(known.placement, lam)
+    v = jax.vmap(change.inverse)(known.pilot.u)
+    found = recorded(known.placement, v, jax.vmap(law.score)(v), lam)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), found.u, known.pilot.u)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=5e-3), found.score, known.pilot.score)
+
+
+def test_a_program_without_such_sites_is_named():
+    class Plain(Program):
+        scale: jax.Array
+
+        def __call__(self):
+            return generate("x", self.scale * latent("z", dist.Normal(jnp.zeros(2), 1.0)))
+
+    program = Plain(jnp.asarray(2.0))
+    with pytest.raises(RecipeError, match="Plain has no site that can be centered"):
+        Placement(trace(program, shape=(2,)), program)
