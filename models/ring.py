@@ -43,6 +43,7 @@ ring = em.Model(
         sigmas=sigmas,
         chain=em.Chain(em.Langevin(em.Coordinates(noise=0.4**2, latents=0.004**2)), length=1),
         frozen=True,
+        anchor=em.Anchor(),
         generator=em.Adam(learning_rate=3e-3, final=0.05),
         score=em.ScoreRecipe(em.Adam(learning_rate=3e-3, final=0.05), sigmas),
         score_updates=3,
