@@ -1,12 +1,40 @@
 """The posterior of a program's latents, given what it observes, as a tilted law."""
 
+import equinox as eqx
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from pplemd.dsl import Problem, Program
 from pplemd.inference.potential import Potential
 from pplemd.inference.target import TiltedLaw
+
+
+class Posterior(eqx.Module):
+    """The parts of a posterior's law. A record, so that laws of one problem with other arrays share compilations.
+
+    Attributes:
+        problem: a traced program that observes data.
+        program: its networks.
+        label: where the program takes one.
+    """
+
+    problem: Problem
+    program: Program
+    label: Int[Array, ""] | None
+
+    def push(self, u: PyTree) -> Float[Array, " n"]:
+        """The identity, flat."""
+        return ravel_pytree(u)[0]
+
+    def energy(self, x: Float[Array, " n"]) -> Float[Array, ""]:
+        """-log p(y | T(u)) at a flat u."""
+        shapes = {site.name: jnp.zeros(site.base_shape, site.dtype) for site in self.problem.sites}
+        return -self.problem.log_likelihood(self.program, ravel_pytree(shapes)[1](x), self.label)
+
+    def log_base(self, u: PyTree) -> Float[Array, ""]:
+        """Log-density of base coordinates."""
+        return self.problem.log_base(self.program, u, self.label)
 
 
 def posterior_law(problem: Problem, program: Program, label: Int[Array, ""] | None = None) -> TiltedLaw:
@@ -21,10 +49,5 @@ def posterior_law(problem: Problem, program: Program, label: Int[Array, ""] | No
 
     Source: arXiv:1306.0733, section 3 (the auxiliary form: latents as functions of independent noise).
     """
-    shapes = {site.name: jnp.zeros(site.base_shape, site.dtype) for site in problem.sites}
-    unravel = ravel_pytree(shapes)[1]
-    return TiltedLaw(
-        lambda u: ravel_pytree(u)[0],
-        Potential(lambda x: -problem.log_likelihood(program, unravel(x), label)),
-        lambda u: problem.log_base(program, u, label),
-    )
+    parts = Posterior(problem, program, label)
+    return TiltedLaw(parts.push, Potential(parts.energy), parts.log_base)

@@ -153,16 +153,16 @@ def numpyros(model, given, y, sites, length, seeds):
     other = numpyro.handlers.reparam(model, config={name: LocScaleReparam(0) for name in sites})
     found = {}
     for name, each in (("as it stands", model), ("LocScaleReparam(0)", other)):
+        chains = MCMC(
+            NumPyroNUTS(each, target_accept_prob=0.8, max_tree_depth=10),
+            num_warmup=length.warm_up,
+            num_samples=length.draws,
+            num_chains=length.chains,
+            chain_method="vectorized",
+            progress_bar=False,
+        )
         rates, sound = [], []
         for seed in range(seeds):
-            chains = MCMC(
-                NumPyroNUTS(each, target_accept_prob=0.8, max_tree_depth=10),
-                num_warmup=length.warm_up,
-                num_samples=length.draws,
-                num_chains=length.chains,
-                chain_method="vectorized",
-                progress_bar=False,
-            )
             chains.run(jax.random.key(seed), *given, y=y, extra_fields=("num_steps", "diverging"))
             values, extra = chains.get_samples(group_by_chain=True), chains.get_extra_fields()
             kept = [values[key] for key in sorted(values) if not key.endswith("_decentered")]

@@ -97,6 +97,19 @@ def test_chains_in_all_coordinates_draw_the_same_posterior():
         assert np.all(np.abs(pooled.std(axis=0) / spread - 1.0) < 4.5 / np.sqrt(ess))
 
 
+def test_posteriors_of_one_problem_share_a_compilation():
+    @eqx.filter_jit
+    @eqx.debug.assert_max_traces(max_traces=1)
+    def score(law, u):
+        return law.score(u)["mu"]
+
+    u = PROBLEM.draw(jax.random.key(0), PROGRAM)
+    others = [posterior_law(PROBLEM.given({"y": Y + shift}), PROGRAM) for shift in (0.0, 1.0)]
+    found = [float(score(law, u)) for law in others]
+    np.testing.assert_allclose(found[0], float(LAW.score(u)["mu"]), rtol=1e-4)
+    np.testing.assert_allclose(found[1] - found[0], 2.0 * 3 / 0.5**2, rtol=1e-3)
+
+
 def test_what_is_held_stays_held():
     """x = g(z) + sigma eps, in the coordinates v = g(z) + sigma eps of its noise: the law of v given z."""
     sigma, matrix = 0.7, jnp.array([[1.0, 0.4], [-0.3, 0.8]])
