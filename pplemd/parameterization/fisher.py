@@ -33,6 +33,8 @@ def isotropic_divergence(v: Float[Array, "draw n"], score: Float[Array, "draw n"
 
 def winsorised(x: Float[Array, "draw n"], tail: float) -> Float[Array, "draw n"]:
     """The outer shares `tail` of each column, on both sides, moved to the quantiles where they begin."""
+    if tail == 0.0:
+        return x
     low, high = jnp.quantile(x, tail, axis=0, keepdims=True), jnp.quantile(x, 1.0 - tail, axis=0, keepdims=True)
     return jnp.minimum(jnp.maximum(x, jnp.broadcast_to(low, x.shape)), jnp.broadcast_to(high, x.shape))
 

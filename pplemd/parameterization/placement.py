@@ -121,6 +121,7 @@ def recorded(
     return Pilot(*jax.vmap(one)(v, score, labels), labels)
 
 
+@eqx.filter_jit
 def asked(law: TiltedLaw, u: Values) -> Pilot:
     """A pilot of draws of a law in base coordinates whose scores it is asked for, once each."""
     return Pilot(u, jax.vmap(law.score)(u))

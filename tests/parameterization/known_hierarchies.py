@@ -1,6 +1,7 @@
 """Normal hierarchies with exact, independent draws of their posteriors, and exact scores."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -30,60 +31,61 @@ class Known:
     kappa: np.ndarray
 
 
+class Gaussian(Program):
+    """mu ~ N(0, 3), theta_j ~ N(mu, tau), y_j ~ N(theta_j, error_j); tau is trained."""
+
+    tau: jax.Array
+    error: jax.Array
+
+    def __call__(self):
+        mu = latent("mu", dist.Normal(0.0, 3.0))
+        theta = latent("theta", dist.Normal(mu, self.tau).expand(self.error.shape))
+        observe("y", dist.Normal(theta, self.error), jnp.zeros(self.error.shape))
+
+
+class Normals(Program):
+    """mu ~ N(0, 5), tau ~ half-N(0, 2), theta_j ~ N(mu, tau), y_j ~ N(theta_j, error_j)."""
+
+    error: jax.Array
+
+    def __call__(self):
+        mu = latent("mu", dist.Normal(0.0, 5.0))
+        tau = latent("tau", dist.HalfNormal(2.0))
+        theta = latent("theta", dist.Normal(mu, tau).expand(self.error.shape))
+        observe("y", dist.Normal(theta, self.error), jnp.zeros(self.error.shape))
+
+
 def gaussian(errors, tau=1.0, draws=4000, seed=0) -> Known:
-    """mu ~ N(0, 3), theta_j ~ N(mu, tau), y_j ~ N(theta_j, error_j), tau fixed: a Gaussian posterior."""
+    """A Gaussian posterior: that of `Gaussian`, data of its own tau."""
     errors, count = np.asarray(errors), len(errors)
     rng = np.random.default_rng(seed)
     y = rng.normal(size=count) * np.sqrt(tau**2 + errors**2)
-
-    class Gaussian(Program):
-        """The hierarchy; its scale is trained."""
-
-        tau: jax.Array
-
-        def __call__(self):
-            mu = latent("mu", dist.Normal(0.0, 3.0))
-            theta = latent("theta", dist.Normal(mu, self.tau).expand([count]))
-            observe("y", dist.Normal(theta, jnp.asarray(errors, jnp.float32)), jnp.asarray(y, jnp.float32))
-
     precision = 1 / (tau**2 + errors**2)
     spread = 1 / np.sqrt(1 / 9 + precision.sum())
     mu = spread**2 * (precision * y).sum() + spread * rng.normal(size=draws)
     theta = _thetas(rng, mu, np.full(draws, tau), y, errors)
     u = {"mu": mu / 3, "theta": (theta - mu[:, None]) / tau}
-    return _known(Gaussian(jnp.asarray(tau)), u, tau**2 / (tau**2 + errors**2))
+    return _known(Gaussian(jnp.asarray(tau), _single(errors)), y, u, tau**2 / (tau**2 + errors**2))
 
 
 def hierarchy(error, spread=1.0, count=20, draws=2000, seed=0) -> Known:
-    """mu ~ N(0, 5), tau ~ half-N(0, 2), theta_j ~ N(mu, tau), y_j ~ N(theta_j, error); data of tau = spread exactly.
+    """The posterior of `Normals`, data of tau = spread exactly.
 
     The posterior of (mu, tau) is drawn from a fine grid, that of theta given them is Gaussian.
     """
     rng = np.random.default_rng(seed)
     y = norm.ppf((np.arange(count) + 0.5) / count)
     y *= np.sqrt((spread**2 + error**2) / np.mean(y**2))
-
-    class Normals(Program):
-        """The hierarchy; nothing is trained."""
-
-        error: jax.Array
-
-        def __call__(self):
-            mu = latent("mu", dist.Normal(0.0, 5.0))
-            tau = latent("tau", dist.HalfNormal(2.0))
-            theta = latent("theta", dist.Normal(mu, tau).expand([count]))
-            observe("y", dist.Normal(theta, self.error), jnp.asarray(y, jnp.float32))
-
-    mus, taus = np.linspace(-4, 4, 801), np.exp(np.linspace(-7, 2, 901))
+    mus, taus = np.linspace(-4, 4, 401), np.exp(np.linspace(-7, 2, 451))
     log_p = norm.logpdf(mus, 0, 5)[:, None] + (norm.logpdf(taus, 0, 2) + np.log(taus))[None]
     log_p = log_p + sum(norm.logpdf(one, mus[:, None], np.sqrt(taus**2 + error**2)[None]) for one in y)
     p = np.exp(log_p - log_p.max()).ravel()
     which = rng.choice(p.size, draws, p=p / p.sum())
-    mu = mus[which // taus.size] + 0.01 * (rng.random(draws) - 0.5)
-    tau = taus[which % taus.size] * np.exp(0.01 * (rng.random(draws) - 0.5))
+    mu = mus[which // taus.size] + 0.02 * (rng.random(draws) - 0.5)
+    tau = taus[which % taus.size] * np.exp(0.02 * (rng.random(draws) - 0.5))
     theta = _thetas(rng, mu, tau, y, np.full(count, error))
     u = {"mu": mu / 5, "tau": norm.ppf(2 * norm.cdf(tau / 2) - 1), "theta": (theta - mu[:, None]) / tau[:, None]}
-    return _known(Normals(jnp.asarray(error)), u, np.full(count, spread**2 / (spread**2 + error**2)))
+    return _known(Normals(_single(np.full(count, error))), y, u, np.full(count, spread**2 / (spread**2 + error**2)))
 
 
 def _thetas(rng, mu, tau, y, errors):
@@ -92,8 +94,18 @@ def _thetas(rng, mu, tau, y, errors):
     return mean + np.sqrt(share) * errors * rng.normal(size=mean.shape)
 
 
-def _known(program, u, kappa) -> Known:
-    problem = trace_observed(program)
+@functools.cache
+def _traced(kind, count):
+    """One problem for all posteriors of a kind: what is compiled for one serves the others."""
+    errors = jnp.ones(count)
+    return trace_observed(Gaussian(jnp.ones(()), errors) if kind is Gaussian else Normals(errors))
+
+
+def _known(program, y, u, kappa) -> Known:
+    problem = _traced(type(program), len(y)).given({"y": _single(y)})
     law = posterior_law(problem, program)
-    single = {name: jnp.asarray(values, jnp.float32) for name, values in u.items()}
-    return Known(Placement(problem, program), law, asked(law, single), kappa)
+    return Known(Placement(problem, program), law, asked(law, {name: _single(one) for name, one in u.items()}), kappa)
+
+
+def _single(numbers):
+    return jnp.asarray(numbers, jnp.float32)

@@ -30,7 +30,6 @@ SHORT = Length(4, 150, 150)
 CRITERIA = {
     "fisher": Fisher(),
     "fisher, untied": Fisher(tied=False),
-    "fisher, isotropic": Fisher(isotropic=True),
     "curvature": Curvature(),
     "curvature, partial": Curvature(partial=True),
     "vip": VIP(steps=200),
@@ -78,7 +77,7 @@ def test_vip_finds_kappa():
 def test_pilots_lead_to_the_same_choice_as_exact_draws(told):
     choice, made = parameterize(KEY, told.placement, told.law, kernel=KERNEL, length=SHORT)
     assert float(choice.lam.loc["theta"].min()) > 0.85
-    assert bool(made.sound)
+    assert float(made.r_hat) < 1.1
     np.testing.assert_allclose(choice.kappa["theta"], told.kappa, atol=0.05)
     again = asked(told.law, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), made.u))
     at_zero = told.placement.problem.centering(0.0)
@@ -90,7 +89,7 @@ def test_pilots_lead_to_the_same_choice_as_exact_draws(told):
 
 def test_interleaving_leaves_the_posterior_as_it_is():
     """Moments of long interleaved chains, against exact draws; gradients counted with those of each half's start."""
-    known = gaussian([1.0, 0.3, 2.0])
+    known = gaussian([1.0, 0.3, 2.0, 0.5, 1.5, 1.0])
     centering = known.placement.problem.centering
     lams = (centering(1.0), centering(0.0))
     runs = tuple(trial(KEY, known.placement, known.law, KERNEL, lam, SHORT).run for lam in lams)
