@@ -31,7 +31,9 @@ def test_each_file_says_how_it_is_run_and_what_to_expect(path):
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_each_file_distils(path, fresh_cache):
-    overrides = SHORT if "em.teach(" in path.read_text() else SHORT[:2]
+    text = path.read_text()
+    overrides = SHORT if "em.teach(" in text else SHORT[:2]
+    overrides += ("anchor.count=8",) if "em.Anchor(" in text else ()
     outcome = em.distil(path, "run", overrides=overrides, narrator=em.Silent())
     assert outcome.steps == 2
     assert set(outcome.report.student) == set(outcome.report.teacher) >= set(outcome.report.floor)

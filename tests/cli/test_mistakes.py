@@ -164,7 +164,7 @@ COMMANDS = {
     "override by a word": (["distill", "RING", "--set", "batch=many"], ["expected a value like 16"]),
     "override out of range": (["distill", "RING", "--steps", "0"], ["steps >= 1"]),
     "override of a ready teacher": (["distill", "RING", "--set", "teacher.steps=2"], ["has no recipe to set"]),
-    "picture of another kind": (["sample", "nowhere", "--out", "x.jpg"], [".png or .npz"]),
+    "picture of another kind": (["sample", "nowhere", "--out", "x.jpg"], [".png", ".npz"]),
     "damaged config": (["sample", "damaged"], ["config.json is damaged"]),
     "foreign config": (["sample", "foreign"], ["was not written by pplemd"]),
     "missing model file": (["sample", "moved"], ["is gone", "--model FILE"]),
