@@ -4,7 +4,7 @@ Source: EM distillation, arXiv:2405.16852, with the latents held and eps moved b
 teacher's own map from noise to samples (arXiv:2311.18828, section 3.3), so that no part of the data is lost. Data:
 scikit-learn's digits (1,797 images, UCI), a fifth of each class held out for the figures alone.
 Command: pplemd distill models/digits.py
-Expect: Frechet .82 (teacher .76), precision .95, recall .91, the means of 3 seeds; 140 s on 2 cores, no GPU.
+Expect: Frechet .78 (teacher .76), precision .94, recall .94, the means of 3 seeds; some minutes on 2 cores, no GPU.
 """
 
 import jax.numpy as jnp
