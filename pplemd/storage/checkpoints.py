@@ -15,7 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from pplemd.errors import CheckpointError
-from pplemd.storage.files import write_atomic
+from pplemd.storage.files import sweep, write_atomic
 from pplemd.storage.folder import reason, unwritable
 
 try:
@@ -50,6 +50,8 @@ class Checkpoints:
         )
         self._seals = self._folder / "seals.json"
         self._lock = None if read_only else _locked(self._folder)
+        if not read_only:
+            sweep(self._seals)
         try:
             self._manager = ocp.CheckpointManager(self._folder, options=options)
         except (OSError, ValueError) as error:

@@ -11,7 +11,7 @@ def write_atomic(path: Path, content: bytes) -> None:
         OSError: where it cannot be written; an older file stays as it is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    neighbour = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    neighbour = path.with_name(_neighbour(path, str(os.getpid())))
     try:
         with neighbour.open("wb") as file:
             file.write(content)
@@ -21,3 +21,13 @@ def write_atomic(path: Path, content: bytes) -> None:
     except BaseException:
         neighbour.unlink(missing_ok=True)
         raise
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed processes left of a file that they were writing; for who alone may write it now."""
+    for neighbour in path.parent.glob(_neighbour(path, "*")):
+        neighbour.unlink(missing_ok=True)
+
+
+def _neighbour(path: Path, process: str) -> str:
+    return f".{path.name}.{process}.tmp"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pplemd.errors import CheckpointError
-from pplemd.storage.files import write_atomic
+from pplemd.storage.files import sweep, write_atomic
 
 
 class RunFolder:
@@ -104,6 +104,7 @@ class MetricsFile:
 
     def keep_until(self, step: int) -> list[dict[str, Any]]:
         """Drop what was written after a step, which a resumed run writes again; return what is left."""
+        sweep(self._path)
         kept = [line for line in _complete_lines(self._path) if line["step"] <= step]
         write(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         return kept

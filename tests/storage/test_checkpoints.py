@@ -45,6 +45,21 @@ def test_the_newest_comes_back(folder):
     assert sorted(path.name for path in folder.glob("[0-9]*")) == ["2", "3"]
 
 
+def test_what_a_kill_left_half_written_is_swept_by_who_writes_next(folder):
+    torn = folder / ".seals.json.1724.tmp"
+    torn.write_bytes(b'{"3": ')
+    latest(folder)
+    assert torn.exists()  # who only reads leaves alone what another process may be writing
+    (step, _), said = latest(folder, read_only=False)
+    assert (step, said) == (3, [])
+    assert not torn.exists()
+    lines = MetricsFile(folder / "metrics.jsonl")
+    lines.append(1, {"loss": 2.0})
+    (folder / ".metrics.jsonl.1724.tmp").write_bytes(b"torn")
+    assert lines.keep_until(1) == [{"step": 1, "loss": 2.0}]
+    assert not list(folder.glob(".metrics*"))
+
+
 def test_shapes_alone_are_enough_to_read(folder):
     shapes = eqx.filter_eval_shape(lambda: {name: leaf for name, leaf in tree(0).items() if name != "name"})
     (step, found), _ = latest(folder, {**shapes, "name": "x"})
