@@ -34,17 +34,20 @@ def beside(name):
 
 known = beside("known_targets")
 ADJUSTED = {  # kernel, chains, warm-up, draws
-    "mala": (mala(), 100, 300, 400),
-    "hmc": (HMC(None, 3), 64, 200, 200),
-    "nuts": (NUTS(doublings=4), 64, 150, 120),
-    "barkers": (barkers(), 100, 300, 400),
+    "mala": (mala(), 80, 250, 400),
+    "hmc": (HMC(None, 3), 40, 160, 180),
+    "nuts": (NUTS(doublings=4), 25, 120, 100),
+    "barkers": (barkers(), 80, 250, 450),
 }
 
 
 SCORED = 4  # laws that are met by their scores alone, too
 
 
-@eqx.filter_jit
+FAST = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}  # it runs for long
+
+
+@eqx.filter_jit(compiler_options=FAST)
 def sampled(kernel, scores_only, numbers, count, starts, warm_up, draws):
     """Positions (law, chain, draw, coordinate) and acceptance, law by law."""
 
