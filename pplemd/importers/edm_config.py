@@ -152,7 +152,7 @@ def variant(config: Mapping[str, Any]) -> SongVariant:
         noise_multiplier=given.whole("channel_mult_noise", 1),
         encoder=Side(given.one_of("encoder_type", "standard", ("standard", "skip", "residual"))),
         decoder=Side(given.one_of("decoder_type", "standard", ("standard", "skip"))),
-        taps=given.numbers("resample_filter", (1, 1)),
+        taps=given.numbers("resample_filter", (1.0, 1.0)),
     )
 
 

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from pplemd.errors import RecipeError
 
-Taps = tuple[float, ...]  # weights of the filter along one axis, even in number, of any sum but 0
+Taps = tuple[int | float, ...]  # weights of the filter along one axis, even in number, of any sum but 0
 
 
 def check_taps(owner: str, taps: Taps) -> None:
