@@ -24,7 +24,7 @@ OUTER = {  # arguments of the class of the checkpoint's network; those of no eff
 EVERY = {"img_resolution", "img_channels", "label_dim", "use_fp16", "model_type", "augment_dim", "model_channels"}
 EVERY |= {"channel_mult", "channel_mult_emb", "num_blocks", "attn_resolutions", "dropout", "label_dropout"}
 SONG = {"embedding_type", "channel_mult_noise", "encoder_type", "decoder_type", "resample_filter"}
-DEFAULTS = {  # of the original's constructors
+DEFAULTS: dict[str, dict[str, Any]] = {  # of the original's constructors
     "SongUNet": {"model_channels": 128, "channel_mult": (1, 2, 2, 2), "num_blocks": 4, "attn_resolutions": (16,)},
     "DhariwalUNet": {
         "model_channels": 192,

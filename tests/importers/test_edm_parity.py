@@ -1,4 +1,4 @@
-"""EDM's networks against recorded values of the originals: outputs, gradients, samples, and a distillation's gradient."""
+"""EDM's networks against recorded values of the originals: outputs, gradients, samples, distribution matching."""
 
 import functools
 import json
@@ -51,19 +51,30 @@ def error(found: jax.Array, expected: np.ndarray | jax.Array) -> float:
     return float(np.abs(np.asarray(found, np.float64) - wide).max() / np.abs(wide).max())
 
 
+def learned(denoiser: Denoiser, name: str) -> Denoiser:
+    """True at the arrays whose gradients were recorded, False at the others."""
+    layouts = blank(lambda: denoiser.network)
+    keys = {id(slot.leaf): slot.key for slot in slots(layouts)}
+    marks = jax.tree.map(lambda leaf: f"grad/{keys[id(leaf)]}" in recorded(name), layouts)
+    return Denoiser(marks, denoiser.sigma_data)
+
+
 @eqx.filter_jit
-@functools.partial(eqx.filter_value_and_grad, has_aux=True)
-def evaluated(moved, sigmas, labels, augments, cotangent):
-    """The pull-back of a cotangent to a denoiser and its inputs; denoised and raw images beside it."""
-    denoiser, x = moved
+def evaluated(moved, held, x, sigmas, labels, augments, cotangent):
+    """The pull-back of a cotangent to some arrays of a denoiser and to x; denoised and raw images beside it."""
 
-    def one(x, sigma, label, augment):
-        at = precondition(sigma, denoiser.sigma_data)
-        raw = denoiser.network(at.scale_in * x, at.noise, label, None, augment)
-        return at.skip * x + at.out * raw, raw, at.noise
+    def pulled(moved):
+        denoiser, x = eqx.combine(moved[0], held), moved[1]
 
-    denoised, raw, noise = jax.vmap(one)(x, sigmas, labels, augments)
-    return jnp.sum(denoised * cotangent), (denoised, raw, noise)
+        def one(x, sigma, label, augment):
+            at = precondition(sigma, denoiser.sigma_data)
+            raw = denoiser.network(at.scale_in * x, at.noise, label, None, augment)
+            return at.skip * x + at.out * raw, raw, at.noise
+
+        denoised, raw, noise = jax.vmap(one)(x, sigmas, labels, augments)
+        return jnp.sum(denoised * cotangent), (denoised, raw, noise)
+
+    return eqx.filter_value_and_grad(pulled, has_aux=True)((moved, x))
 
 
 def ask(name: str, labels: np.ndarray | None = None, augments: np.ndarray | None = None):
@@ -73,7 +84,8 @@ def ask(name: str, labels: np.ndarray | None = None, augments: np.ndarray | None
     augments = np.zeros((4, 9), np.float32) if augments is None else augments
     told = jnp.asarray(augments) if name == "edm_ddpmpp" else None
     inputs = jnp.asarray(data["sigma"]), jnp.asarray(labels), told, images(data["cot"])
-    (_, outputs), gradients = evaluated((teacher(name), images(data["x"])), *inputs)
+    moved, held = eqx.partition(teacher(name), learned(teacher(name), name))
+    (_, outputs), gradients = evaluated(moved, held, images(data["x"]), *inputs)
     return outputs, gradients
 
 
@@ -87,7 +99,8 @@ def test_outputs_and_gradients(name: str) -> None:
     assert error(slope_x, images(data["vjp_x"])) < BOUND
     layouts = blank(lambda: teacher(name).network)
     places = {slot.key: (slot.leaf, slot.layout) for slot in slots(layouts)}
-    by_leaf = {id(leaf): found for leaf, found in zip(jax.tree.leaves(layouts), jax.tree.leaves(slope), strict=True)}
+    leaves, found = (jax.tree.leaves(tree, is_leaf=lambda leaf: leaf is None) for tree in (layouts, slope.network))
+    by_leaf = {id(leaf): gradient for leaf, gradient in zip(leaves, found, strict=True)}
     keys = [key[5:] for key in data if key.startswith("grad/")]
     assert len(keys) == 12
     for key in keys:
@@ -137,7 +150,8 @@ def test_gradient_of_distribution_matching() -> None:
     x, sigmas = images(data["images"]), jnp.asarray(data["sigma_g"].reshape(-1))
     x_sigma = x + sigmas[:, None, None, None] * images(data["gen_unit_noise"])
     rest = sigmas, jnp.asarray(data["labels"].argmax(1)), None, jnp.zeros_like(x)
-    real, faked = (evaluated((denoiser, x_sigma), *rest)[0][1][0] for denoiser in (teacher("edm_adm"), fake))
+    parts = [eqx.partition(denoiser, learned(denoiser, "edm_adm")) for denoiser in (teacher("edm_adm"), fake)]
+    real, faked = (evaluated(moved, held, x_sigma, *rest)[0][1][0] for moved, held in parts)
     assert error(real, images(data["D_real"])) < BOUND
     assert error(faked, images(data["D_fake"])) < BOUND
     gradient = (faked - real) / jnp.abs(x - real).mean((1, 2, 3), keepdims=True)
