@@ -10,7 +10,7 @@ from blackjax.adaptation.staged_adaptation import build_schedule
 from blackjax.adaptation.step_size import dual_averaging_adaptation
 from blackjax.util import pytree_size
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray, PyTree
 
 from pplemd.errors import RecipeError
 from pplemd.inference.kernels import AbstractKernel, Info, State, sized
@@ -94,7 +94,7 @@ def long_chains(
     return Run(positions, acceptance, diverging, energy, jnp.sum(evaluations, axis=1), jax.vmap(tuner.sizes)(warm))
 
 
-def _keys(key: PRNGKeyArray, warm_up: int, draws: int) -> tuple[PRNGKeyArray, PRNGKeyArray]:
+def _keys(key: PRNGKeyArray, warm_up: int, draws: int) -> tuple[PRNGKeyArray, Key[Array, " transition"]]:
     """Of one chain: of its start, and of each transition."""
     key_warm, key_draw = jax.random.split(key)
     key_start, key_steps = jax.random.split(key_warm)
@@ -110,7 +110,7 @@ def _schedule(warm_up: int, draws: int) -> Bool[Array, "transition 3"]:
 
 
 def _moved(
-    tuner: "_Tuner", carry: tuple[WarmUp, PyTree], slot: Array, keys: PRNGKeyArray, stage: Bool[Array, "3"]
+    tuner: "_Tuner", carry: tuple[WarmUp, PyTree], slot: Array, keys: Key[Array, " chain"], stage: Bool[Array, "3"]
 ) -> tuple[tuple[WarmUp, PyTree], Any]:
     """One transition of all chains, kept in a slot of each; those of warm-up share the first, which is overwritten.
 
@@ -133,10 +133,10 @@ class _Tuner(eqx.Module):
 
     def begin(self, state: State) -> WarmUp:
         """Before the first step."""
-        if self.kernel.step_size is not None:
-            return WarmUp(state, None, None, jnp.ones(()))
-        begin, _, _ = self._dual_averaging
         size = pytree_size(state.position)
+        if self.kernel.step_size is not None:
+            return WarmUp(state, None, None, jnp.ones(size))
+        begin, _, _ = self._dual_averaging
         return WarmUp(state, begin(FIRST), mass_matrix_adaptation(True)[0](size), jnp.ones(size))
 
     def sizes(self, warm: WarmUp) -> PyTree:

@@ -24,6 +24,14 @@ class Hierarchy(Program):
             observe("y", dist.Normal(latent("theta", dist.Normal(mu, tau)), 0.7), jnp.zeros(4)[rows])
 
 
+class Rows(Program):
+    """Rows that share nothing."""
+
+    def __call__(self):
+        with plate("rows", 4) as rows:
+            observe("y", dist.Normal(latent("theta", dist.Normal(jnp.zeros(rows.shape), 1.0)), 0.7), jnp.zeros(4)[rows])
+
+
 PROGRAM = Hierarchy()
 PROBLEM = trace_observed(PROGRAM)
 HALF = PROBLEM.centering(0.5)
@@ -76,4 +84,4 @@ def test_mistakes_are_named():
     with pytest.raises(RecipeError, match="do not fill 10 equal bins; expected a divisor of 64"):
         Calibration({"z": jnp.zeros(10, jnp.int32)}, 63).p_value(10)
     with pytest.raises(ProgramError, match="look at some rows of rows"):
-        calibration(KEY, trace_observed(PROGRAM, rows=1), PROGRAM)
+        calibration(KEY, trace_observed(Rows(), rows=1), Rows())
