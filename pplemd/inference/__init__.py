@@ -3,6 +3,9 @@
 from pplemd.inference.adaptation import Adaptation as Adaptation
 from pplemd.inference.adaptation import StepSizes as StepSizes
 from pplemd.inference.adaptation import jacobian_scale as jacobian_scale
+from pplemd.inference.calibration import Calibration as Calibration
+from pplemd.inference.calibration import ChainSampler as ChainSampler
+from pplemd.inference.calibration import calibration as calibration
 from pplemd.inference.chain import ALL as ALL
 from pplemd.inference.chain import INITIAL as INITIAL
 from pplemd.inference.chain import INJECTED as INJECTED

@@ -10,10 +10,10 @@ from blackjax.adaptation.staged_adaptation import build_schedule
 from blackjax.adaptation.step_size import dual_averaging_adaptation
 from blackjax.util import pytree_size
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray, PyTree
 
 from pplemd.errors import RecipeError
-from pplemd.inference.kernels import AbstractKernel, State, sized
+from pplemd.inference.kernels import AbstractKernel, Info, State, sized
 from pplemd.inference.target import TiltedLaw
 
 FIRST = 0.1  # step size that warm-up starts from: u is standard normal a priori, and too short is safe
@@ -81,72 +81,101 @@ def long_chains(
             "20 steps or more to find it."
         )
 
-    def one(chain_key, start):
-        key_warm, key_draw = jax.random.split(chain_key)
-        tuned, state = _warmed(key_warm, target, kernel, start, warm_up)
-
-        def step(state, step_key):
-            state, info = tuned.step(step_key, state, target)
-            told = (info.acceptance, info.diverging, info.energy, jnp.asarray(info.evaluations, jnp.float32))
-            return state, (state.position, told)
-
-        _, (positions, told) = jax.lax.scan(step, state, jax.random.split(key_draw, draws))
-        return positions, told, tuned.step_size
-
     chains = jax.tree.leaves(starts)[0].shape[0]
-    positions, (acceptance, diverging, energy, evaluations), step_size = jax.vmap(one)(
-        jax.random.split(key, chains), starts
-    )
-    return Run(positions, acceptance, diverging, energy, jnp.sum(evaluations, axis=1), step_size)
-
-
-def _warmed(
-    key: PRNGKeyArray, target: TiltedLaw, kernel: AbstractKernel, start: PyTree, length: int
-) -> tuple[AbstractKernel, State]:
-    """A kernel with its step sizes, and a state to go on from."""
-    key_start, key_steps = jax.random.split(key)
-    keys = jax.random.split(key_steps, length)
-    state = kernel.init(key_start, target, start)
-    if kernel.step_size is not None:
-        return kernel, jax.lax.scan(lambda s, k: (kernel.step(k, s, target)[0], None), state, keys)[0]
+    keys = jax.vmap(lambda k: _keys(k, warm_up, draws), out_axes=(0, 1))(jax.random.split(key, chains))
     tuner = _Tuner(kernel, target)
+    begun = jax.vmap(lambda k, start: tuner.begin(kernel.init(k, target, start)))(keys[0], starts)
+    (warm, positions), told = jax.lax.scan(
+        lambda carry, given: _moved(tuner, carry, *given),
+        (begun, jax.tree.map(lambda leaf: jnp.zeros((chains, draws, *leaf.shape[1:]), leaf.dtype), starts)),
+        (jnp.maximum(jnp.arange(-warm_up, draws), 0), keys[1], _schedule(warm_up, draws)),
+    )
+    acceptance, diverging, energy, evaluations = (jnp.swapaxes(one[warm_up:], 0, 1) for one in told)
+    return Run(positions, acceptance, diverging, energy, jnp.sum(evaluations, axis=1), jax.vmap(tuner.sizes)(warm))
+
+
+def _keys(key: PRNGKeyArray, warm_up: int, draws: int) -> tuple[PRNGKeyArray, Key[Array, " transition"]]:
+    """Of one chain: of its start, and of each transition."""
+    key_warm, key_draw = jax.random.split(key)
+    key_start, key_steps = jax.random.split(key_warm)
+    return key_start, jnp.concatenate([jax.random.split(key_steps, warm_up), jax.random.split(key_draw, draws)])
+
+
+def _schedule(warm_up: int, draws: int) -> Bool[Array, "transition 3"]:
+    """Of each transition, whether warm-up goes on, in a slow window, and at the end of one."""
     with jax.numpy_dtype_promotion("standard"):  # BlackJAX stacks integers with booleans
-        schedule = jnp.asarray(build_schedule(length))
-    inputs = (keys, schedule[:, 0] == 1, schedule[:, 1] == 1)
-    warm, _ = jax.lax.scan(lambda w, i: (tuner.step(w, *i), None), tuner.begin(state), inputs)
-    return tuner.tuned(warm.steps.log_step_size_avg, warm), warm.state
+        stages = jnp.asarray(build_schedule(warm_up)) == 1 if warm_up else jnp.zeros((0, 2), bool)
+    adapting = jnp.concatenate([jnp.ones((warm_up, 1), bool), stages], axis=1)
+    return jnp.concatenate([adapting, jnp.zeros((draws, 3), bool)])
+
+
+def _moved(
+    tuner: "_Tuner", carry: tuple[WarmUp, PyTree], slot: Array, keys: Key[Array, " chain"], stage: Bool[Array, "3"]
+) -> tuple[tuple[WarmUp, PyTree], Any]:
+    """One transition of all chains, kept in a slot of each; those of warm-up share the first, which is overwritten.
+
+    One body for warm-up and draws, batched inside of the loop: that halves what there is to compile, and a loop that
+    is batched from outside is traced anew until it is known what of it depends on the chain.
+    """
+    warm, kept = carry
+    warm, told = jax.vmap(lambda one, key: tuner.step(one, key, stage))(warm, keys)
+    kept = jax.tree.map(
+        lambda every, now: jax.lax.dynamic_update_index_in_dim(every, now, slot, 1), kept, warm.state.position
+    )
+    return (warm, kept), told
 
 
 class _Tuner(eqx.Module):
-    """Stan's warm-up of one chain, by BlackJAX's parts."""
+    """Stan's warm-up of one chain, by BlackJAX's parts; a kernel that has its step size is left as it is."""
 
     kernel: AbstractKernel
     target: TiltedLaw
 
     def begin(self, state: State) -> WarmUp:
         """Before the first step."""
-        begin, _, _ = self._dual_averaging
         size = pytree_size(state.position)
+        if self.kernel.step_size is not None:
+            return WarmUp(state, None, None, jnp.ones(size))
+        begin, _, _ = self._dual_averaging
         return WarmUp(state, begin(FIRST), mass_matrix_adaptation(True)[0](size), jnp.ones(size))
 
-    def tuned(self, log_size: Float[Array, ""], warm: WarmUp) -> AbstractKernel:
-        """The kernel with a step size, in units of each coordinate's standard deviation."""
-        return sized(self.kernel, ravel_pytree(warm.state.position)[1](jnp.exp(log_size) * warm.scale))
+    def sizes(self, warm: WarmUp) -> PyTree:
+        """Step sizes that were found, in units of each coordinate's standard deviation."""
+        if self.kernel.step_size is not None:
+            return jax.tree.map(jnp.asarray, self.kernel.step_size)
+        return self._sizes(warm, warm.steps.log_step_size_avg)
 
-    def step(self, warm: WarmUp, key: PRNGKeyArray, slow: Bool[Array, ""], last: Bool[Array, ""]) -> WarmUp:
-        """One transition; in slow windows the moments are gathered, at the last step of each they become the scale."""
+    def step(self, warm: WarmUp, key: PRNGKeyArray, stage: Bool[Array, "3"]) -> tuple[WarmUp, Any]:
+        """One transition, from which the step size is learned while warm-up goes on; and what is told of it."""
+        if self.kernel.step_size is not None:
+            state, info = self.kernel.step(key, warm.state, self.target)
+            return WarmUp(state, None, None, warm.scale), _told(info)
+        adapting, slow, last = stage
+        log_size = jnp.where(adapting, warm.steps.log_step_size, warm.steps.log_step_size_avg)
+        state, info = sized(self.kernel, self._sizes(warm, log_size)).step(key, warm.state, self.target)
+        learned = self._learned(WarmUp(state, warm.steps, warm.masses, warm.scale), info, slow, last)
+        return _where(adapting, learned, WarmUp(state, warm.steps, warm.masses, warm.scale)), _told(info)
+
+    def _sizes(self, warm: WarmUp, log_size: Float[Array, ""]) -> PyTree:
+        return ravel_pytree(warm.state.position)[1](jnp.exp(log_size) * warm.scale)
+
+    def _learned(self, warm: WarmUp, info: Info, slow: Bool[Array, ""], last: Bool[Array, ""]) -> WarmUp:
+        """In slow windows the moments are gathered, at the last step of each they become the scale."""
         begin, update, final = self._dual_averaging
         _, gather, close = mass_matrix_adaptation(True)
-        state, info = self.tuned(warm.steps.log_step_size, warm).step(key, warm.state, self.target)
         steps = update(warm.steps, jnp.nan_to_num(info.acceptance))
-        masses = _where(slow, gather(warm.masses, state.position), warm.masses)
+        masses = _where(slow, gather(warm.masses, warm.state.position), warm.masses)
         closed = close(masses)
-        renewed = WarmUp(state, begin(final(steps)), closed, jnp.sqrt(closed.inverse_mass_matrix))
-        return _where(last, renewed, WarmUp(state, steps, masses, warm.scale))
+        renewed = WarmUp(warm.state, begin(final(steps)), closed, jnp.sqrt(closed.inverse_mass_matrix))
+        return _where(last, renewed, WarmUp(warm.state, steps, masses, warm.scale))
 
     @property
     def _dual_averaging(self):
         return dual_averaging_adaptation(self.kernel.wanted_acceptance)
+
+
+def _told(info: Info) -> tuple[Array, Array, Array, Array]:
+    return info.acceptance, info.diverging, info.energy, jnp.asarray(info.evaluations, jnp.float32)
 
 
 def _where(condition: Bool[Array, ""], yes: Any, no: Any) -> Any:

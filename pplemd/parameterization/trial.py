@@ -3,11 +3,15 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from pplemd.dsl import Centering
 from pplemd.inference import AbstractKernel, Run, TiltedLaw, bulk_ess, long_chains, r_hat
+from pplemd.parameterization.fisher import falling_adam
 from pplemd.parameterization.placement import Change, Placement, Values, flat
+
+CLIMB, RATE = 200, 0.1  # base coordinates are of order 1: Adam goes up to about 10 of them
 
 
 class Trial(eqx.Module):
@@ -55,7 +59,10 @@ class Length(eqx.Module):
 def trial(
     key: PRNGKeyArray, placement: Placement, law: TiltedLaw, kernel: AbstractKernel, lam: Centering, length: Length
 ) -> Trial:
-    """Run chains in the coordinates of lambda, from draws of the prior; compiled once for all lambdas of a law.
+    """Run chains in the coordinates of lambda; compiled once for all lambdas of a law.
+
+    They start where draws of the prior climb to: a vague prior's own draws lie so far away that a short warm-up may end
+    on the way, with scales of a journey.
 
     Args:
         key: a key.
@@ -68,7 +75,7 @@ def trial(
     change = Change(placement, lam)
     problem, program, label = placement.problem, placement.program, placement.label
     key_start, key_run = jax.random.split(key)
-    starts = jax.vmap(lambda k: change.inverse(problem.draw(k, program, label)))(
+    starts = jax.vmap(lambda k: change.inverse(climbed(law, problem.draw(k, program, label))))(
         jax.random.split(key_start, length.chains)
     )
     run = long_chains(key_run, placement.law(law, lam), kernel, starts, length.warm_up, length.draws)
@@ -77,6 +84,19 @@ def trial(
     apart = jnp.max(r_hat(values))
     sound = (apart < 1.05) & ~jnp.any(run.diverging)
     return Trial(u, run, jnp.min(bulk_ess(values)), apart, jnp.sum(run.gradients), sound)
+
+
+def climbed(law: TiltedLaw, u: Values) -> Values:
+    """Where Adam arrives that follows the score from u for a while, in base coordinates."""
+    optimiser = falling_adam(RATE, CLIMB)
+
+    def step(carry, _):
+        here, state = carry
+        updates, state = optimiser.update(jax.tree.map(jnp.negative, law.score(here)), state)
+        return (optax.apply_updates(here, updates), state), None
+
+    (end, _), _ = jax.lax.scan(step, (u, optimiser.init(u)), length=CLIMB)
+    return end
 
 
 def pooled(u: Values) -> Values:
