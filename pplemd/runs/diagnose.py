@@ -16,10 +16,10 @@ from pplemd.diagnosis.chains import NOISE
 from pplemd.diffusion import AbstractSigmas
 from pplemd.errors import RecipeError
 from pplemd.inference import ALL, NUTS, AbstractKernel, Coordinates, Run, Student, emd_law, long_chains
-from pplemd.learning import EMState, EMStep, Recipe
-from pplemd.model import Plan, plan
+from pplemd.learning import EMState, EMStep, FitRecipe, Recipe
+from pplemd.model import Plan
 from pplemd.override import as_data
-from pplemd.runs import record
+from pplemd.runs.record import Loaded
 from pplemd.schooling import ready_teacher
 from pplemd.storage.folder import RunFolder, write_json
 from pplemd.teachers import AbstractTeacher
@@ -50,7 +50,7 @@ class Wanted:
     draws: int = 500
     warm_up: int = 500
     label: int | None = None
-    kernel: Callable[[Recipe], AbstractKernel] = lambda recipe: NUTS()
+    kernel: Callable[[Recipe | FitRecipe], AbstractKernel] = lambda recipe: NUTS()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -143,24 +143,22 @@ class Given(AbstractSigmas):
         return float(jnp.min(self.values)), float(jnp.max(self.values))
 
 
-def diagnose(folder: RunFolder, model_file: Path | None, wanted: Wanted, narrator: AbstractNarrator) -> Diagnosis:
+def diagnose(folder: RunFolder, loaded: Loaded, wanted: Wanted, narrator: AbstractNarrator) -> Diagnosis:
     """Run long chains of the newest checkpoint's E-step, judge them with ArviZ, and keep all in RUN/diagnosis/.
 
     Args:
         folder: the run.
-        model_file: another place of its model file; by default where it was.
+        loaded: what was read from it.
         wanted: what chains.
         narrator: told how it goes.
 
     Raises:
-        PplemdError: where the run cannot be read, or has no such class.
+        PplemdError: where the generator has no such class.
     """
-    declared = record.declared_again(folder, model_file, narrator.say)
-    planned = plan(declared.model)
+    planned, step, state = loaded.plan, loaded.step, loaded.state
     label = _label(planned, wanted.label)
-    step, state = record.newest_state(folder, planned, narrator.say)
-    teacher = ready_teacher(declared.model.teacher, narrator)
-    recipe, key = declared.model.recipe, jax.random.fold_in(jax.random.key(wanted.seed), 0xD1A6)
+    teacher = ready_teacher(planned.model.teacher, narrator)
+    recipe, key = planned.model.recipe, jax.random.fold_in(jax.random.key(wanted.seed), 0xD1A6)
     sigmas = wanted.sigmas or typical_sigmas(recipe.sigmas)
     kernel = wanted.kernel(recipe)
     law = _law(planned, teacher, state, label, key)

@@ -54,7 +54,7 @@ def test_a_fault_is_told_once_with_its_number(fault):
 
 def test_the_worst_case_is_told_with_the_number_of_cases():
     (finding,) = findings([row(r_hat=1.02), row(r_hat=1.5, sigma=1.0), SOUND, row(r_hat=1.3, site="eps")])
-    assert finding.found == "R-hat of z at sigma = 1 is 1.500 (3 of 4 cases of site and sigma)"
+    assert finding.found == "R-hat of z at sigma = 1 is 1.500 (3 of 4 cases)"
 
 
 def test_a_fall_along_sigma_is_told_whichever_way():

@@ -1,0 +1,49 @@
+"""Radon in Minnesota: 919 houses in 85 counties, a level for each county; their law fitted by Monte Carlo EM.
+
+Source: Gelman & Hill 2007, chapter 12. Data: a file of the format of posteriordb's radon_mn.json (BSD-3), whose path is
+given to every command as a value of the run, which remembers it.
+Command: pplemd fit models/radon.py --set given.data=radon_mn.json
+Then: pplemd diagnose runs/radon; pplemd sample runs/radon -n 4000 --format netcdf
+Expect: not measured.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+
+import pplemd as em
+
+data = json.loads(Path(em.given("data", "the path of posteriordb's radon_mn.json")).read_text())
+county = np.asarray(data["county_idx"]) - 1
+uppm, floor, y = (np.asarray(data[name], np.float32) for name in ("log_uppm", "floor_measure", "log_radon"))
+
+
+class Radon(em.Program):
+    """y ~ N(alpha[county] + slopes . (uppm, floor), exp(log_error)), alpha ~ N(mean, exp(log_spread))."""
+
+    mean: jax.Array
+    log_spread: jax.Array
+    slopes: jax.Array
+    log_error: jax.Array
+
+    def __call__(self):
+        with em.plate("counties", int(data["J"])):
+            alpha = em.latent("alpha", dist.Normal(self.mean, jnp.exp(self.log_spread)))
+        mean = alpha[county] + self.slopes[0] * uppm + self.slopes[1] * floor
+        with em.plate("houses", len(y)):
+            em.observe("y", dist.Normal(mean, jnp.exp(self.log_error)), y)
+
+
+radon = em.Fit(
+    program=lambda key: Radon(jnp.zeros(()), jnp.zeros(()), jnp.zeros(2), jnp.zeros(())),
+    recipe=em.FitRecipe(
+        steps=1500,
+        chains=16,
+        chain=em.Chain(em.HMC(leapfrogs=4), length=2, cancel=em.NONE),
+        optimiser=em.Adam(learning_rate=3e-2, final=0.01),
+    ),
+)
