@@ -12,10 +12,19 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pplemd.dsl import Centering, Problem, Program
 from pplemd.fits import FitPlan, build_observing
-from pplemd.learning import Adjustment, FitRecipe, FitState, FitStep, Schedule, Watcher, Window, first_window, fit
+from pplemd.learning import (
+    Adjustment,
+    FitRecipe,
+    FitState,
+    FitStep,
+    Schedule,
+    Watcher,
+    Window,
+    choice_key,
+    first_window,
+    fit,
+)
 from pplemd.storage.checkpoints import Checkpoints
-
-CHOICE = 2**32 - 2  # folded into the run's key: no step has this number, so that training never uses these keys
 
 
 class Fitted(eqx.Module):
@@ -88,8 +97,8 @@ class Fitting:
         return fitted(self.plan, state)
 
     def adjust(self, step: int, state: FitState) -> tuple[FitState, dict[str, float]]:
-        """The state in coordinates that its chains choose; of the step's own key, so that it is chosen again alike."""
-        return self.step.choose(jax.random.fold_in(jax.random.fold_in(self.key, CHOICE), step), state)
+        """The state in coordinates that its chains choose."""
+        return self.step.choose(choice_key(self.key, step), state)
 
 
 def fitted(plan: FitPlan, state: FitState) -> Fitted:

@@ -140,7 +140,7 @@ class Posteriors(eqx.Module):
             size = sum(int(np.prod(site.base_shape)) for site in of.sites)
             if count < 2 * size:
                 return annealed_marginal(own_key, of, program, min(draws, ANNEALED))
-            # of a normal posterior of d numbers, a proposal of 1 + e times its s.d. has weights of variance exp(2 e^2 d) - 1
+            # of a normal law of d numbers, 1 + e times its s.d. gives weights of variance exp(2 e^2 d) - 1: here .65
             proposal = normal_proposal(own, 1.0 + min(0.2, 0.5 / size**0.5))
             return importance_marginal(own_key, of, program, proposal, draws)
 

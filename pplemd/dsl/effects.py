@@ -1,7 +1,7 @@
 """The declarations of a program, on NumPyro's effect handlers: the one module that meets them."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -30,7 +30,7 @@ from pplemd.dsl.places import here
 from pplemd.dsl.transport import has_normal_base, innermost, unmask
 from pplemd.errors import ProgramError
 
-Given = bool | float | Real[Array, "..."] | Real[np.ndarray, "..."]
+Given = bool | float | Sequence[float] | Real[Array, "..."] | Real[np.ndarray, "..."]
 
 
 def latent(

@@ -4,6 +4,7 @@ from pplemd.learning.alarms import Alarm as Alarm
 from pplemd.learning.alarms import alarms as alarms
 from pplemd.learning.anchor import Anchor as Anchor
 from pplemd.learning.choosing import Choosing as Choosing
+from pplemd.learning.choosing import choice_key as choice_key
 from pplemd.learning.choosing import figures as figures
 from pplemd.learning.em_step import EMState as EMState
 from pplemd.learning.em_step import EMStep as EMStep

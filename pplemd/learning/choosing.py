@@ -1,10 +1,14 @@
 """When coordinates are chosen while something is learned, and what is told of a choice."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
 
 from pplemd.errors import RecipeError
 from pplemd.parameterization import Choice, Interleaved, Policy
+
+CHOICE = 2**32 - 2  # folded into the run's key: no step has this number, so that training never uses these keys
 
 
 class Choosing(eqx.Module):
@@ -35,6 +39,11 @@ class Choosing(eqx.Module):
                 "choosing while learning was given Interleaved(), whose chains alternate; expected one set of "
                 "coordinates: Fisher() or Curvature()."
             )
+
+
+def choice_key(key: PRNGKeyArray, step: int) -> PRNGKeyArray:
+    """The key of a choice after a step: of the run's key and the step alone, so that it is chosen again alike."""
+    return jax.random.fold_in(jax.random.fold_in(key, CHOICE), step)
 
 
 def figures(choice: Choice) -> dict[str, float]:

@@ -270,7 +270,7 @@ def corrections(
     @eqx.filter_jit
     def both(step: EMStep, state: EMState, key: PRNGKeyArray) -> tuple[Array, Array]:
         program = state.generator.module
-        batch = step.e_step(program, state.score.module, key, jnp.ones(()), state.step_sizes)
+        batch = step.e_step(program, state.score.module, key, jnp.ones(()), state.tuning)
         generate = jax.vmap(lambda u, label: problem.generate(program, u, label))
         pull = jax.vmap(jnp.multiply)(batch.sigma, batch.draw.residual.noise)
         return generate(batch.draw.twin.latents, batch.labels), generate(
