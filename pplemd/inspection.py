@@ -82,7 +82,13 @@ def describe_fit(plan: FitPlan) -> dict[str, Any]:
         "program": problem.name,
         "sites": [_site(site) for site in problem.sites],
         "observed": [
-            {"name": one.name, "distribution": one.family, "shape": list(one.shape), "depends_on": list(one.parents)}
+            {
+                "name": one.name,
+                "distribution": one.family,
+                "shape": list(one.shape),
+                "depends_on": list(one.parents),
+                "learned": one.learned,
+            }
             for one in problem.observed
         ],
         "plates": plates,

@@ -71,6 +71,7 @@ def diagnose(
     from pplemd.runs import fit_diagnosis, record
     from pplemd.runs.diagnose import Wanted, as_json
     from pplemd.runs.diagnose import diagnose as run_chains
+    from pplemd.runs.x_diagnosis import worded
     from pplemd.storage.folder import RunFolder
     from pplemd.viewing.progress import Terminal
 
@@ -86,6 +87,8 @@ def diagnose(
     if json:
         show.as_json({"run": str(run), **as_json(found)})
     else:
+        for row in found.x:
+            print(worded(row))
         _print(found, "" if found.label is None else f", class {found.label}")
 
 

@@ -64,9 +64,8 @@ def _sites(plan: dict[str, Any]) -> Table:
         cells = (site["distribution"], _shape(site["shape"]), ", ".join(depends) or "-")
         table.add_row(site["name"], *cells, _centered(site))
     for site in plan.get("observed", ()):
-        table.add_row(
-            site["name"], site["distribution"], _shape(site["shape"]), ", ".join(site["depends_on"]) or "-", "observed"
-        )
+        depends = ", ".join(site["depends_on"] + ["networks"] * site["learned"]) or "-"
+        table.add_row(site["name"], site["distribution"], _shape(site["shape"]), depends, "observed")
     output = plan["output"]
     if output is not None:
         depends = output.get("depends_on", []) + ["label"] * output.get("labelled", False)

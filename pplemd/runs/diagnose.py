@@ -20,6 +20,7 @@ from pplemd.learning import EMState, EMStep, FitRecipe, Recipe
 from pplemd.model import Plan
 from pplemd.override import as_data
 from pplemd.runs.record import Loaded
+from pplemd.runs.x_diagnosis import XRow, x_rows
 from pplemd.schooling import ready_teacher
 from pplemd.storage.folder import RunFolder, write_json
 from pplemd.teachers import AbstractTeacher
@@ -27,6 +28,7 @@ from pplemd.viewing.narration import AbstractNarrator
 
 SHARES = (1 / 8, 3 / 8, 5 / 8, 7 / 8)  # of the sigmas that training draws: the middles of four equal parts
 SAMPLED = 10_000  # sigmas that these are found from; their s.d. is below 0.005 in share
+X = 2**31 - 1  # folded into the key: no sigma has this number
 IMAGES, POINTS = 12, 500  # chains in the picture of the correction, at each sigma
 
 
@@ -76,6 +78,7 @@ class Diagnosis:
         kernel: the transition, as JSON data.
         rows: ArviZ's figures, by site and sigma.
         findings: what is wrong, the most serious first.
+        x: the coordinates of x_sigma by sigma, where the latents move and they are others than (eps, z), or chosen.
         folder: where chains.nc, diagnosis.json and the pictures lie.
     """
 
@@ -84,6 +87,7 @@ class Diagnosis:
     kernel: dict[str, Any]
     rows: list[Row]
     findings: list[Finding]
+    x: list[XRow]
     folder: Path
 
 
@@ -164,10 +168,12 @@ def diagnose(folder: RunFolder, loaded: Loaded, wanted: Wanted, narrator: Abstra
     law = _law(planned, teacher, state, label, key)
     runs = _chains(law, sigmas, kernel, wanted, key, narrator)
     rows = table(runs)
-    found = Diagnosis(step, label, as_data(kernel), rows, findings(rows), folder.path / "diagnosis")
+    em_step = EMStep(planned.problem, teacher, recipe, planned.labels)
+    length = (wanted.chains, wanted.warm_up, wanted.draws)
+    x = x_rows(em_step, state, rows, kernel, length, jax.random.fold_in(key, X), law.label)
+    found = Diagnosis(step, label, as_data(kernel), rows, findings(rows), x, folder.path / "diagnosis")
     save(found.folder / "chains.nc", runs)
     draw_pictures(found.folder, runs, rows)
-    em_step = EMStep(planned.problem, teacher, recipe, planned.labels)
     before_after(corrections(em_step, state, sigmas, key), found.folder / "correction.png")
     write_json(found.folder / "diagnosis.json", as_json(found))
     return found
