@@ -69,3 +69,10 @@ def test_the_most_serious_comes_first():
     bad = row(r_hat=1.2, ess_bulk=20.0, acceptance=0.99, still=1, e_bfmi=0.1, divergences=3)
     order = ["still", "r_hat", "ess_bulk", "divergences", "e_bfmi", "acceptance"]
     assert [finding.about for finding in findings([bad])] == order
+
+
+def test_chains_of_a_law_without_sigma_are_told_of_without_it():
+    (finding,) = findings([row(sigma=None, r_hat=1.2)])
+    assert finding.found == "R-hat of z is 1.200"
+    (finding,) = findings([row(sigma=None, divergences=13)])
+    assert finding.found == "13 of 2,000 transitions diverged"
