@@ -28,7 +28,7 @@ from pplemd.inference import (
 from pplemd.parameterization import Pilot, Placement
 
 Values = dict[str, Array]
-ANNEALED = 256  # draws of annealed importance sampling, each of a hundred transitions, where it stands in
+ANNEALED, LEVELS = 64, 200  # draws and transitions of annealed importance sampling, where no normal law will do
 
 
 class Drawn(eqx.Module):
@@ -119,14 +119,15 @@ class Posteriors(eqx.Module):
         def by_row(leaf: Array) -> Array:
             return jnp.swapaxes(leaf, 0, 1).reshape(-1, *leaf.shape[2:])
 
-        rows = jnp.repeat(self.rows, count)
-        return placement, Pilot(*jax.tree.map(by_row, (u, score)), rows=rows, groups=self.rows.shape[0])
+        u, score = jax.tree.map(by_row, (u, score))
+        return placement, Pilot(u, score, rows=jnp.repeat(self.rows, count), groups=self.rows.shape[0])
 
     @eqx.filter_jit
     def marginal(self, key: PRNGKeyArray, u: Values, draws: int) -> Marginal:
         """An estimate of log p(y), of each row where rows are looked at, from draws of the posterior.
 
-        Importance sampling from a normal law of the draws; annealed where there are too few of them for one.
+        Importance sampling from a normal law of the draws; annealed, from the prior, of rows, whose posteriors under a
+        network may be far from normal, and where there are too few draws for such a law.
 
         Args:
             key: a key.
@@ -138,8 +139,8 @@ class Posteriors(eqx.Module):
 
         def one(of: Problem, own: Values, own_key: PRNGKeyArray) -> Marginal:
             size = sum(int(np.prod(site.base_shape)) for site in of.sites)
-            if count < 2 * size:
-                return annealed_marginal(own_key, of, program, min(draws, ANNEALED))
+            if self.rows is not None or count < 2 * size:
+                return annealed_marginal(own_key, of, program, min(draws, ANNEALED), LEVELS)
             # of a normal law of d numbers, 1 + e times its s.d. gives weights of variance exp(2 e^2 d) - 1: here .65
             proposal = normal_proposal(own, 1.0 + min(0.2, 0.5 / size**0.5))
             return importance_marginal(own_key, of, program, proposal, draws)

@@ -112,7 +112,7 @@ def _show_fit(found: "FitDiagnosis", printed: dict[str, Any] | None) -> None:
         return
     for line in found.words:
         print(line)
-    if found.words:
+    if found.choice:
         gain = found.after / found.before if found.before else float("nan")
         before, after = f"{1e3 * found.before:.3g} non-centered", f"{1e3 * found.after:.3g} in the chosen coordinates"
         print(f"least ESS per 1,000 gradients: {before}, {after} ({gain:.2f} times)\n")

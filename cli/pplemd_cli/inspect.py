@@ -35,8 +35,8 @@ def inspect(
 
     declared = declare(model, program, tuple(overrides or ()))
     with Terminal().task("compile", 1.0) as task:
-        model = declared.model
-        described = describe_fit(plan_fit(model)) if isinstance(model, Fit) else describe(plan(model))
+        of = declared.model
+        described = describe_fit(plan_fit(of)) if isinstance(of, Fit) else describe(plan(of))
         found = {"model": declared.name, **described}
         task.to(1.0)
     if json:

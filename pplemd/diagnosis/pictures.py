@@ -202,7 +202,7 @@ def _by_sigma(rows: Sequence[Row]) -> Figure:
     grid[0, 0].axhline(R_HAT, color=GREY, linestyle=":")
     grid[0, 1].axhline(ESS_PER_CHAIN * rows[0].chains, color=GREY, linestyle=":")
     titles = ("R-hat (wanted: below the dots)", "ESS: bulk, dashed tail", "bulk ESS per gradient")
-    sigmas = sorted({row.sigma for row in rows})
+    sigmas = sorted({row.sigma for row in rows if row.sigma is not None})
     scale = "log" if any(row.ess_bulk > 0 for row in rows) else "linear"  # NaN alone has no logarithm
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=9)

@@ -198,10 +198,9 @@ class EStep(eqx.Module):
         self, key: PRNGKeyArray, student: tuple[Program, AbstractTeacher], progress: Array, tuning: Tuning
     ) -> XDraws:
         """Ends of the chains of some E-steps, with their scores."""
-        sigma, noise, latents = jax.tree.map(
-            np.asarray, _scored(self, jax.random.split(key, self.choosing.rounds), student, progress, tuning)
-        )
-        return XDraws(sigma, *noise, latents)
+        keys = jax.random.split(key, self.choosing.rounds)
+        sigma, (eps, drift, score), latents = jax.tree.map(np.asarray, _scored(self, keys, student, progress, tuning))
+        return XDraws(sigma, eps, drift, score, latents)
 
 
 @eqx.filter_jit

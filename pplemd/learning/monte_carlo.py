@@ -63,7 +63,7 @@ class FitStep(eqx.Module):
     def init(self, program: Program) -> FitState:
         """The state before the first step: chains at draws of the prior."""
         count = self.recipe.chains if self.recipe.rows is None else self._plate.size
-        centering = self.problem.centering(self.recipe.centering)
+        centering = copied(self.problem.centering(self.recipe.centering))  # loc and scale may share buffers
 
         def start(key: PRNGKeyArray, number: Array) -> dict[str, Array]:
             problem = self._of(number)
@@ -138,7 +138,8 @@ class FitStep(eqx.Module):
         situation = Situation(Placement(problem, state.learner.module), pilot)
         choice = choosing.policy.choose(key_choice, situation, None if first else state.centering)
         lam = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), choice.lam, state.centering)
-        return self.moved(state, pilot, lam), figures(choice)
+        moved = self.moved(state, pilot, lam)
+        return eqx.tree_at(lambda s: s.centering, moved, copied(lam)), figures(choice)
 
     @eqx.filter_jit
     def pilot(self, key: PRNGKeyArray, state: FitState) -> tuple[FitState, Pilot]:

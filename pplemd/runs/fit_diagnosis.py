@@ -28,8 +28,8 @@ class FitDiagnosis:
         kernel: the transition, as JSON data.
         rows: ArviZ's figures by site, of chains in the chosen coordinates.
         findings: what is wrong, the most serious first.
-        before: least ESS per gradient of a latent's element in non-centered coordinates.
-        after: the same in the chosen ones.
+        before: least ESS per gradient of a latent's element, non-centered wherever it is left open.
+        after: the same in the chosen coordinates; as before where nothing is chosen.
         choice: the costs behind them and the mean lambdas; nothing where no site may be centered.
         words: the choice for people.
         folder: where chains.nc, diagnosis.json and the pictures lie.
@@ -87,7 +87,7 @@ def diagnose_fit(folder: RunFolder, loaded: LoadedFit, wanted: Wanted, narrator:
         before=before,
         after=after,
         choice={} if choice is None else figures(choice),
-        words=[] if choice is None else described(choice),
+        words=_declared(loaded) if choice is None else described(choice),
         folder=folder.path / "diagnosis",
     )
     save(found.folder / "chains.nc", [last.record()])
@@ -102,10 +102,16 @@ def as_json(found: FitDiagnosis) -> dict[str, Any]:
 
 
 def _chosen(of: Posteriors, drawn: Any, recipe: FitRecipe, key: Any) -> Choice | None:
-    """The policy's choice from these draws; None where no site may be centered or nothing shall be chosen."""
-    if recipe.choosing is None or not of.fitted.centering.loc:
+    """The policy's choice from these draws; None where nothing is left to be chosen."""
+    if recipe.choosing is None or not any(site.free for site in of.fitted.problem.sites):
         return None
     return recipe.choosing.policy.choose(key, Situation(*of.pilot(drawn)))
+
+
+def _declared(loaded: LoadedFit) -> list[str]:
+    """Sites that may be centered, where nothing is chosen."""
+    lambdas = {name: float(lam.mean()) for name, lam in loaded.plan.problem.centering(0.0).loc.items()}
+    return [f"{name}: lambda {lam:.2g}, as it is declared or left" for name, lam in lambdas.items()]
 
 
 def _least(rows: list[Row]) -> float:

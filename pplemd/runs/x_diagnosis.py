@@ -69,15 +69,16 @@ def x_rows(
         choice = sampling.choose(key_choice, networks, jnp.ones(()), state.tuning, True)
     found = []
     for number, (sigma, frame) in enumerate(zip(sigmas, frames, strict=True)):
+        assert frame is not None  # one for each sigma, or none
         before = min(row.ess_per_gradient for row in rows if row.sigma == sigma)
         lam, after = float(jnp.mean(frame.x)), before
         if lam or frame.latents.loc:
             after = float(_rate(jax.random.fold_in(key_chains, number), step, state, frame, kernel, length))
         place = int(step.recipe.adaptation.bin_of(jnp.asarray(sigma)))
-        costs = [float("nan")] * 3
+        costs = (float("nan"),) * 3
         if choice is not None:
-            costs = [float(cost[place]) for cost in (choice.noncentered, choice.centered, choice.chosen)]
-        found.append(XRow(sigma, lam, *costs, before, after))
+            costs = (float(choice.noncentered[place]), float(choice.centered[place]), float(choice.chosen[place]))
+        found.append(XRow(sigma, lam, costs[0], costs[1], costs[2], before, after))
     return found
 
 
