@@ -10,7 +10,7 @@ import numpy as np
 
 from pplemd.diagnosis import Row, table
 from pplemd.fitting import Fitted
-from pplemd.inference import NUTS, Marginal
+from pplemd.inference import Marginal
 from pplemd.learning import Judging
 from pplemd.posteriors import Drawn, Posteriors, posteriors
 
@@ -51,7 +51,7 @@ def judge_fit(
     key_chains, key_marginal = jax.random.split(jax.random.fold_in(jax.random.key(seed), 0x5EED))
     of = posteriors(fitted, judging.rows)
     wanted = (judging.chains, judging.warm_up, judging.draws)
-    drawn = of.chains(key_chains, fitted.centering, NUTS(), wanted)
+    drawn = of.chains(key_chains, fitted.centering, judging.kernel, wanted)
     advance(0.6)
     pooled = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), drawn.u)
     found = of.marginal(key_marginal, pooled, judging.marginal)

@@ -3,7 +3,7 @@
 import equinox as eqx
 
 from pplemd.errors import RecipeError
-from pplemd.inference import HMC, NONE, Adaptation, Chain
+from pplemd.inference import HMC, NONE, NUTS, AbstractKernel, Adaptation, Chain
 from pplemd.learning.choosing import Choosing
 from pplemd.learning.optimisers import AbstractOptimiser, Adam
 
@@ -12,13 +12,15 @@ class Judging(eqx.Module):
     """What a fit is judged by: long chains of its latents' posterior, and an estimate of log p(y).
 
     Attributes:
-        chains: NUTS chains, from draws of the prior.
+        kernel: of the chains; a step size that it lacks is found in their warm-up.
+        chains: how many, from draws of the prior.
         warm_up: transitions of each before its draws.
         draws: kept draws of each.
         rows: rows whose posteriors are looked at, where the recipe takes rows; evenly spread.
         marginal: draws of the estimate of log p(y).
     """
 
+    kernel: AbstractKernel = NUTS()
     chains: int = 4
     warm_up: int = 300
     draws: int = 500

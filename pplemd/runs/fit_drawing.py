@@ -11,7 +11,6 @@ import numpy as np
 from pplemd.diagnosis import save_groups
 from pplemd.errors import RecipeError
 from pplemd.fitting import Fitted
-from pplemd.inference import NUTS
 from pplemd.learning import Judging
 from pplemd.posteriors import posteriors
 from pplemd.runs.drawing import check_format
@@ -42,11 +41,11 @@ class PosteriorSamples:
 def draw_posterior(
     fitted: Fitted, judging: Judging, count: int, seed: int, narrator: AbstractNarrator
 ) -> PosteriorSamples:
-    """Draw latents given the data by NUTS, and data given nothing.
+    """Draw latents given the data by chains, and data given nothing.
 
     Args:
         fitted: the program.
-        judging: how many chains, and their warm-up.
+        judging: which chains, how many, and their warm-up.
         count: draws in all; rounded up to a multiple of the chains.
         seed: seed of everything random.
         narrator: told how it goes.
@@ -55,7 +54,7 @@ def draw_posterior(
     of, each = posteriors(fitted, judging.rows), max(-(-count // judging.chains), 1)
     began = time.perf_counter()
     with narrator.task("sample", 1.0) as task:
-        drawn = of.chains(key_chains, fitted.centering, NUTS(), (judging.chains, judging.warm_up, each))
+        drawn = of.chains(key_chains, fitted.centering, judging.kernel, (judging.chains, judging.warm_up, each))
         values = {name: np.asarray(value) for name, value in drawn.values.items()}
         seconds = time.perf_counter() - began
         task.to(0.8)

@@ -13,6 +13,9 @@ Y = np.array([1.1, -0.4, 0.8, 2.0, 0.3, 1.4])
 GIVEN = ["--set", "given.data=" + ",".join(str(number) for number in Y)]
 
 
+HMC = ["--kernel", "hmc"]  # traced faster than NUTS
+
+
 @pytest.fixture(scope="module")
 def driven(new_shell, ring):
     shell = new_shell()
@@ -23,9 +26,8 @@ def driven(new_shell, ring):
             "evaluate": ["evaluate", "run", "--seed", "3", "--json"],
             "netcdf": ["sample", "run", "-n", "400", "--format", "netcdf", "--json"],
             "arrays": ["sample", "rows", "-n", "400", "--out", "x.npz"],
-            "picture": ["sample", "run", "-n", "400"],
-            "diagnose": ["diagnose", "run", "--chains", "2", "--draws", "200", "--warm-up", "100", "--json"],
-            "diagnosed": ["diagnose", "rows", "--chains", "2", "--draws", "200", "--warm-up", "100"],
+            "diagnose": ["diagnose", "run", "--chains", "2", "--draws", "200", "--warm-up", "100", *HMC, "--json"],
+            "diagnosed": ["diagnose", "rows", "--chains", "2", "--draws", "200", "--warm-up", "100", *HMC],
             "inspect": ["inspect", FILE, "--program", "rows", *GIVEN],
             "not given": ["inspect", FILE],
             "distill": ["distill", FILE, "--program", "levels", *GIVEN],
@@ -98,8 +100,7 @@ def test_latents_are_drawn_given_the_data_and_data_given_nothing(driven):
             "prior_predictive.y": (400, 1),
         }
         np.testing.assert_allclose(arrays["theta"].mean(axis=0), Y[[0, 2, 5]], atol=0.4)
-    for picture in ("run/sample.png", "rows/samples.png"):
-        assert (folder / picture).stat().st_size > 0
+    assert (folder / "rows" / "samples.png").stat().st_size > 0
     assert not (folder / "run" / "samples.png").exists()  # it generates nothing
 
 

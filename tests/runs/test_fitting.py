@@ -33,7 +33,7 @@ def declared(y=Y, **changes):
         "chains": 4,
         "chain": em.Chain(em.HMC(leapfrogs=3), 1, em.NONE),
         "choosing": em.Choosing(every=4, rounds=30, policy=em.Policy(em.Fisher(steps=20))),
-        "judging": em.Judging(chains=2, warm_up=50, draws=50, marginal=50),
+        "judging": em.Judging(em.HMC(leapfrogs=3), chains=2, warm_up=50, draws=50, marginal=50),
         "log_every": 3,
         "sample_every": 6,
         "checkpoint_every": 5,
