@@ -54,8 +54,9 @@ def declared(centered: Any) -> em.Fit:
             steps=4000,
             rows=128,
             chain=em.Chain(em.HMC(leapfrogs=4), length=2, cancel=em.NONE),
-            optimiser=em.Adam(learning_rate=2e-3, final=0.02),
+            optimiser=em.Adam(learning_rate=2e-3, clip=0.0, final=0.02),
             choosing=em.Choosing(every=500, rounds=25),
+            judging=em.Judging(em.HMC(leapfrogs=8), warm_up=1000, draws=1000),
         ),
     )
 

@@ -1,4 +1,4 @@
-"""Radon in Minnesota: 919 houses in 85 counties, a level for each county; their law fitted by Monte Carlo EM.
+"""Radon in Minnesota: 919 houses in 85 counties, a level for each county; the regression fitted by Monte Carlo EM.
 
 Source: Gelman & Hill 2007, chapter 12. Data: a file of the format of posteriordb's radon_mn.json (BSD-3), whose path is
 given to every command as a value of the run, which remembers it.
@@ -23,27 +23,30 @@ uppm, floor, y = (np.asarray(data[name], np.float32) for name in ("log_uppm", "f
 
 
 class Radon(em.Program):
-    """y ~ N(alpha[county] + slopes . (uppm, floor), exp(log_error)), alpha ~ N(mean, exp(log_spread))."""
+    """y ~ N(alpha[county] + slopes . (uppm, floor), exp(log_error)), alpha ~ N(mean, spread): a hierarchy of latents.
 
-    mean: jax.Array
-    log_spread: jax.Array
+    Slopes and error are fitted; the counties' levels, their mean and their spread are sampled.
+    """
+
     slopes: jax.Array
     log_error: jax.Array
 
     def __call__(self):
+        mean = em.latent("mean", dist.Normal(0.0, 10.0))
+        spread = em.latent("spread", dist.HalfNormal(1.0))
         with em.plate("counties", int(data["J"])):
-            alpha = em.latent("alpha", dist.Normal(self.mean, jnp.exp(self.log_spread)))
-        mean = alpha[county] + self.slopes[0] * uppm + self.slopes[1] * floor
+            alpha = em.latent("alpha", dist.Normal(mean, spread))  # centered="auto"
+        level = alpha[county] + self.slopes[0] * uppm + self.slopes[1] * floor
         with em.plate("houses", len(y)):
-            em.observe("y", dist.Normal(mean, jnp.exp(self.log_error)), y)
+            em.observe("y", dist.Normal(level, jnp.exp(self.log_error)), y)
 
 
 radon = em.Fit(
-    program=lambda key: Radon(jnp.zeros(()), jnp.zeros(()), jnp.zeros(2), jnp.zeros(())),
+    program=lambda key: Radon(jnp.zeros(2), jnp.zeros(())),
     recipe=em.FitRecipe(
         steps=1500,
         chains=16,
         chain=em.Chain(em.HMC(leapfrogs=4), length=2, cancel=em.NONE),
-        optimiser=em.Adam(learning_rate=3e-2, final=0.01),
+        optimiser=em.Adam(learning_rate=3e-2, clip=0.0, final=0.01),
     ),
 )

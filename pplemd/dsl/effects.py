@@ -61,7 +61,9 @@ def latent(
     return numpyro.sample(name, distribution, infer={"centered": centered})
 
 
-def observe(name: str, distribution: dist.Distribution, data: Num[Array, "..."]) -> Num[Array, "..."]:
+def observe(
+    name: str, distribution: dist.Distribution, data: Num[Array, "..."] | Num[np.ndarray, "..."]
+) -> Num[Array, "..."]:
     """Declare what was observed: data that follow a distribution given the latents.
 
     Args:

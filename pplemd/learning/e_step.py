@@ -178,7 +178,7 @@ class EStep(eqx.Module):
         return self.recipe.choosing
 
     def choose(
-        self, key: PRNGKeyArray, student: tuple[Program, AbstractTeacher], progress: Array, tuning: Tuning, first: bool
+        self, key: PRNGKeyArray, student: tuple[Program, AbstractTeacher], progress: Array, tuning: Tuning
     ) -> XChoice:
         """Choose lambda of x_sigma, by range of sigma, from the ends of some E-steps' chains.
 
@@ -187,12 +187,11 @@ class EStep(eqx.Module):
             student: the program and its score network.
             progress: of the training, 0 to 1.
             tuning: what is in use.
-            first: nothing was chosen before.
         """
         assert tuning.centering is not None
         draws = self.pilot(key, student, progress, tuning)
         bins = np.asarray(self.recipe.adaptation.bin_of(jnp.asarray(draws.sigma)))
-        return choose_x(self.choosing.policy, draws, bins, np.asarray(tuning.centering), first)
+        return choose_x(self.choosing.policy, draws, bins, np.asarray(tuning.centering))
 
     def pilot(
         self, key: PRNGKeyArray, student: tuple[Program, AbstractTeacher], progress: Array, tuning: Tuning

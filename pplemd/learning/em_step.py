@@ -185,15 +185,14 @@ class EMStep(eqx.Module):
     def choose(self, key: PRNGKeyArray, state: EMState) -> tuple[EMState, dict[str, float]]:
         """The state with lambda of x_sigma chosen from E-steps of its own, and the figures of the choice.
 
-        Not part of the compiled step: what it changes is an array of the state. The first choice is free, later ones
-        leave what is in use with hysteresis alone.
+        Not part of the compiled step: what it changes is an array of the state. What is in use, (eps, z) at first, is
+        left where it costs clearly more.
         """
         if state.centering is None:
             return state, {}
         student = (state.generator.module, state.score.module)
         progress = state.step / self.recipe.steps
-        first = int(state.step) <= self.sampling.choosing.every
-        choice = self.sampling.choose(key, student, progress, state.tuning, first)
+        choice = self.sampling.choose(key, student, progress, state.tuning)
         lam = jnp.asarray(choice.lam, state.centering.dtype)
         found = x_figures(choice, self.recipe.adaptation.middles)
         return dataclasses.replace(state, centering=lam), found

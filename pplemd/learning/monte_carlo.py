@@ -126,17 +126,16 @@ class FitStep(eqx.Module):
     def choose(self, key: PRNGKeyArray, state: FitState) -> tuple[FitState, dict[str, float]]:
         """The state in coordinates that are chosen from draws of its chains, and the figures of the choice.
 
-        Not part of the compiled step: what it changes are arrays of the state. The first choice is free, later ones
-        leave what is in use with hysteresis alone.
+        Not part of the compiled step: what it changes are arrays of the state. What is in use, at first what the recipe
+        starts with, is left where it costs clearly more.
         """
         choosing, problem = self.recipe.choosing, self.problem
         if choosing is None or not any(site.free for site in problem.sites):
             return state, {}
         key_pilot, key_choice = jax.random.split(key)
         state, pilot = self.pilot(key_pilot, state)
-        first = int(state.step) <= choosing.every
         situation = Situation(Placement(problem, state.learner.module), pilot)
-        choice = choosing.policy.choose(key_choice, situation, None if first else state.centering)
+        choice = choosing.policy.choose(key_choice, situation, state.centering)
         lam = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), choice.lam, state.centering)
         moved = self.moved(state, pilot, lam)
         return eqx.tree_at(lambda s: s.centering, moved, copied(lam)), figures(choice)

@@ -80,7 +80,7 @@ class XChoice:
 
 
 def choose_x(
-    policy: Policy, draws: XDraws, bins: Int[np.ndarray, " draw"], present: Float[np.ndarray, " bins"], first: bool
+    policy: Policy, draws: XDraws, bins: Int[np.ndarray, " draw"], present: Float[np.ndarray, " bins"]
 ) -> XChoice:
     """Choose lambda for each range of sigma: the least D, snapped to an end that costs next to nothing more.
 
@@ -89,7 +89,6 @@ def choose_x(
         draws: of all ranges.
         bins: the range of each.
         present: the lambdas in use.
-        first: nothing was chosen before, so that nothing is kept.
     """
     tail = policy.criterion.tail if isinstance(policy.criterion, Fisher) else 0.0
     rows = []
@@ -104,7 +103,7 @@ def choose_x(
         best = end if costs[end] <= costs.min() + margin else int(costs.argmin())
         lam, cost = float(LAMBDAS[best]), float(costs[best])
         now = draws.cost(some, float(here), tail)
-        if not first and now <= cost + policy.hysteresis * margin:
+        if now <= cost + policy.hysteresis * margin:
             lam, cost = float(here), now
         rows.append((lam, float(costs[0]), float(costs[-1]), float(costs.min()), cost))
     return XChoice(*(np.asarray(column) for column in zip(*rows, strict=True)))

@@ -66,7 +66,7 @@ def x_rows(
     choice: XChoice | None = None
     if state.centering is not None:
         networks = (program, state.score.module)
-        choice = sampling.choose(key_choice, networks, jnp.ones(()), state.tuning, True)
+        choice = sampling.choose(key_choice, networks, jnp.ones(()), state.tuning)
     found = []
     for number, (sigma, frame) in enumerate(zip(sigmas, frames, strict=True)):
         assert frame is not None  # one for each sigma, or none

@@ -201,14 +201,14 @@ def test_centered_where_the_teacher_tells_much_of_x(told, expected):
     eps, z, score = u[:, :1], u[:, 1:], -u @ precision
     draws = XDraws(np.ones(4000), eps, z, score[:, :1], {"z": (z, score[:, 1:], score[:, :1])})
     policy, bins = Policy(Fisher(slack=0.05, tail=0.0)), np.zeros(4000, int)
-    choice = choose_x(policy, draws, bins, np.array([0.5, 0.5]), True)
+    choice = choose_x(policy, draws, bins, np.array([0.5, 0.5]))
     assert choice.lam.tolist() == [expected, 0.5]  # nothing was drawn of the other range
     assert np.isnan(choice.chosen[1])
     exact = {0.0: told_by(precision), 1.0: told_by(np.array([[1 + told, -1.0], [-1.0, 2.0]]))}
     np.testing.assert_allclose(
         [choice.noncentered[0], choice.centered[0]], [exact[0.0], exact[1.0]], rtol=0.1, atol=0.05
     )
-    kept = choose_x(policy, draws, bins, choice.lam + 1e-3, False)
+    kept = choose_x(policy, draws, bins, choice.lam + 1e-3)
     np.testing.assert_allclose(kept.lam, choice.lam + 1e-3)  # what is in use costs nothing more
 
 

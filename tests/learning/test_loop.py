@@ -139,13 +139,17 @@ def test_what_is_decided_between_steps_is_in_the_next_and_decided_again_alike(tm
     np.testing.assert_allclose(last.x, state.x, rtol=1e-5)
     assert [step for step, figures in whole.reports if "before" in figures] == [4, 8]
     with pytest.raises(Interrupted):
-        fit(STEP, start(), KEY, schedule(steps=12), cut.watcher(), saved(tmp_path), adjustment)
-    again = fit(STEP, start(), KEY, schedule(steps=12), Diary().watcher(), saved(tmp_path), adjustment)
+        resumed(tmp_path, cut, adjustment)
+    again = resumed(tmp_path, Diary(), adjustment)
     np.testing.assert_array_equal(again.x, last.x)
 
 
-def saved(folder):
-    return Checkpoints(folder / "checkpoints")
+def resumed(folder, diary, adjustment):
+    checkpoints = Checkpoints(folder / "checkpoints")
+    try:
+        return fit(STEP, start(), KEY, schedule(steps=12), diary.watcher(), checkpoints, adjustment)
+    finally:
+        checkpoints.close()
 
 
 def test_the_step_is_compiled_once():
