@@ -67,7 +67,7 @@ def judge_fit(
     return report
 
 
-def told(value: np.ndarray) -> Any:
+def told(value: np.ndarray | np.floating) -> Any:
     """An array as JSON data: its numbers, or the moments of many."""
     if value.size <= TOLD:
         return value.tolist()

@@ -1,5 +1,6 @@
 """The files of models/ and the README's model run as they stand, for a few steps."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -45,7 +46,6 @@ def test_each_file_distils(path, fresh_cache):
     assert Path("run/samples.png").stat().st_size > 0
 
 
-JUDGED = ("judging.chains=2", "judging.warm_up=20", "judging.draws=4", "judging.rows=2", "judging.marginal=4")
 HOUSES = {
     "J": 2,
     "county_idx": [1, 1, 2],
@@ -61,8 +61,10 @@ def test_each_file_fits(path, fresh_cache):
     given = ("given.data=houses.json",) if "em.given(" in path.read_text() else ()
     name = "noncentered" if "noncentered" in path.read_text() else None
     choice = ("choosing.every=1", "choosing.rounds=4", "choosing.rows=2", "choosing.policy.criterion.steps=2")
-    overrides = ("steps=2", "chains=2", *choice, *JUDGED, *given)
-    outcome = em.fit(path, "run", name=name, overrides=overrides, narrator=em.Silent())
+    fit = declare(path, name, ("steps=2", "chains=3", *choice, *given)).fit
+    judging = em.Judging(em.HMC(0.1, 1), chains=2, warm_up=20, draws=4, rows=2, marginal=4)
+    recipe = dataclasses.replace(fit.recipe, judging=judging, chain=em.Chain(em.HMC(0.1, 1), 1, em.NONE))
+    outcome = em.fit(dataclasses.replace(fit, recipe=recipe), "run", narrator=em.Silent())
     assert outcome.steps == 2
     assert np.isfinite(outcome.report.log_marginal["value"])
     assert ("cost_chosen" in Path("run/metrics.jsonl").read_text()) == (name is None)  # else it is declared
