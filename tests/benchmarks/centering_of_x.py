@@ -52,10 +52,12 @@ def declared(form, steps, length, seed):
     )
 
 
-def row(form, steps, length, seed):
+def row(form, steps, length, seed, teacher_steps=None):
     """Figures of one run."""
+    changes = () if teacher_steps is None else (f"teacher.steps={teacher_steps}",)
     with tempfile.TemporaryDirectory() as folder:
-        outcome = em.distil(declared(form, steps, length, seed), Path(folder) / "run", narrator=em.Silent())
+        model, run = declared(form, steps, length, seed), Path(folder) / "run"
+        outcome = em.distil(model, run, overrides=changes, narrator=em.Silent())
         lines = [json.loads(line) for line in (outcome.folder / "metrics.jsonl").read_text().splitlines()]
     last = [line for line in lines if "acceptance" in line][-5:]
     lambdas = [
@@ -78,12 +80,13 @@ def main():
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--length", type=int, default=4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--teacher-steps", type=int, help="for a quick look; by default the model file's")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     rows = []
     for form in FORMS:
         for seed in given.seeds:
-            rows.append(row(form, given.steps, given.length, seed))
+            rows.append(row(form, given.steps, given.length, seed, given.teacher_steps))
             if not given.json:
                 told = "  ".join(f"{name} {rows[-1][name]:.3f}" for name in (*FIGURES, "acceptance", "pull"))
                 print(f"{form:9} seed {seed}  {told}  {rows[-1]['seconds']:.0f} s", rows[-1]["chosen"], flush=True)
