@@ -13,11 +13,14 @@ from pplemd.diffusion import LogUniform as LogUniform
 from pplemd.distillation import Distilled as Distilled
 from pplemd.dsl import Program as Program
 from pplemd.dsl import generate as generate
+from pplemd.dsl import given as given
 from pplemd.dsl import latent as latent
 from pplemd.dsl import observe as observe
 from pplemd.dsl import plate as plate
 from pplemd.dsl import posterior as posterior
 from pplemd.errors import PplemdError as PplemdError
+from pplemd.fits import Fit as Fit
+from pplemd.fitting import Fitted as Fitted
 from pplemd.inference import ALL as ALL
 from pplemd.inference import HMC as HMC
 from pplemd.inference import INITIAL as INITIAL
@@ -42,6 +45,9 @@ from pplemd.inference import mala as mala
 from pplemd.inference import simpson as simpson
 from pplemd.learning import Adam as Adam
 from pplemd.learning import Anchor as Anchor
+from pplemd.learning import Choosing as Choosing
+from pplemd.learning import FitRecipe as FitRecipe
+from pplemd.learning import Judging as Judging
 from pplemd.learning import Labels as Labels
 from pplemd.learning import Optax as Optax
 from pplemd.learning import Recipe as Recipe
@@ -49,7 +55,12 @@ from pplemd.learning import ScoreRecipe as ScoreRecipe
 from pplemd.learning import TeachRecipe as TeachRecipe
 from pplemd.learning import teach as teach
 from pplemd.model import Model as Model
+from pplemd.parameterization import Curvature as Curvature
+from pplemd.parameterization import Fisher as Fisher
+from pplemd.parameterization import Policy as Policy
 from pplemd.reference import reference_draws as reference_draws
+from pplemd.runs.fitting import FitOutcome as FitOutcome
+from pplemd.runs.fitting import fit as fit
 from pplemd.runs.session import Outcome as Outcome
 from pplemd.runs.session import distil as distil
 from pplemd.runs.session import load as load

@@ -8,7 +8,18 @@ import jax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.dsl import Problem, Program
-from pplemd.learning import EMState, EMStep, Labels, Schedule, Watcher, Window, first_window, fit
+from pplemd.learning import (
+    Adjustment,
+    EMState,
+    EMStep,
+    Labels,
+    Schedule,
+    Watcher,
+    Window,
+    choice_key,
+    first_window,
+    fit,
+)
 from pplemd.model import Plan, build_program, build_score_network
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.teachers import AbstractTeacher
@@ -71,6 +82,10 @@ class Distillation:
         """The generator of a state: the averaged program."""
         return distilled(self.plan, state)
 
+    def adjust(self, step: int, state: EMState) -> tuple[EMState, dict[str, float]]:
+        """The state with the coordinates of x_sigma that its chains choose."""
+        return self.step.choose(choice_key(self.key, step), state)
+
 
 def distilled(plan: Plan, state: EMState) -> Distilled:
     """The generator of a plan's state: the averaged program."""
@@ -117,4 +132,6 @@ def run(work: Distillation, watcher: Watcher, checkpoints: Checkpoints | None = 
     """Distil to the end of the recipe, from the newest checkpoint where there is one."""
     recipe = work.step.recipe
     schedule = Schedule(recipe.steps, recipe.log_every, recipe.sample_every, recipe.checkpoint_every, recipe.patience)
-    return fit(work.step, work.initial(), work.key, schedule, watcher, checkpoints)
+    choosing = recipe.choosing if work.step.sampling.chooses else None
+    adjustment = None if choosing is None else Adjustment(choosing.every, work.adjust)
+    return fit(work.step, work.initial(), work.key, schedule, watcher, checkpoints, adjustment)

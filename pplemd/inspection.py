@@ -10,7 +10,9 @@ import numpy as np
 from pplemd.cost import operations
 from pplemd.distillation import distillation, first_shapes
 from pplemd.dsl import Site
-from pplemd.learning import EMState, EMStep, Taught
+from pplemd.fits import FitPlan
+from pplemd.fitting import first_fit_shapes, fitting
+from pplemd.learning import EMStep, FitStep, Taught
 from pplemd.model import Plan
 from pplemd.override import as_data
 
@@ -24,7 +26,13 @@ def describe(plan: Plan) -> dict[str, Any]:
     Keys: program, sites, output, classes, teacher, networks (parameters of each), recipe, memory (bytes held, and bytes
     of one step's temporaries) and cost (floating-point operations of one step, and how often each network is asked).
     """
-    output = plan.problem.output
+    output, recipe = plan.problem.output, plan.model.recipe
+    step = eqx.filter_eval_shape(lambda teacher: distillation(plan, teacher).step, plan.teacher)
+    cost = {
+        "chains": recipe.batch,
+        "kernel_steps_per_chain": recipe.chain.length,
+        "score_updates": recipe.score_updates,
+    }
     return {
         "program": plan.problem.name,
         "sites": [_site(site) for site in plan.problem.sites],
@@ -33,12 +41,13 @@ def describe(plan: Plan) -> dict[str, Any]:
             "shape": list(output.shape),
             "depends_on": list(output.parents),
             "labelled": output.labelled,
+            "centered": output.centered,
         },
         "classes": plan.problem.classes,
         "teacher": _teacher(plan),
         "networks": _networks(plan),
         "recipe": as_data(plan.model.recipe),
-        **_footprint(plan),
+        **_footprint(step, first_shapes(plan).state, cost),
     }
 
 
@@ -52,6 +61,41 @@ def _site(site: Site) -> dict[str, Any]:
         "labelled": site.labelled,
         "parameterization": "non-centered" if site.base == "normal" else "unconstrained",
         "eligible": site.eligible,
+        "centered": site.centered,
+        "plates": list(site.plates),
+    }
+
+
+def describe_fit(plan: FitPlan) -> dict[str, Any]:
+    """A fit's plan as plain data.
+
+    Keys: program, sites, observed, plates, output (None where nothing is generated), networks (parameters of each
+    field), recipe, memory and cost, as `describe` has them.
+    """
+    problem, recipe = plan.problem, plan.fit.recipe
+    output = problem.generated
+    plates = {plate.name: plate.size for plate in problem.plates}
+    chains = plates[problem.plates[0].name] if recipe.rows is not None and problem.plates else recipe.chains
+    cost = {"chains": min(recipe.rows or chains, chains), "kernel_steps_per_chain": recipe.chain.length}
+    step, state = eqx.filter_eval_shape(lambda: fitting(plan).step), first_fit_shapes(plan).state
+    return {
+        "program": problem.name,
+        "sites": [_site(site) for site in problem.sites],
+        "observed": [
+            {
+                "name": one.name,
+                "distribution": one.family,
+                "shape": list(one.shape),
+                "depends_on": list(one.parents),
+                "learned": one.learned,
+            }
+            for one in problem.observed
+        ],
+        "plates": plates,
+        "output": None if output is None else {"name": output.name, "shape": list(output.shape)},
+        "networks": {name: count for name, count in _fields(problem.name, plan.program).items() if count},
+        "recipe": as_data(recipe),
+        **_footprint(step, state, cost),
     }
 
 
@@ -65,12 +109,17 @@ def _teacher(plan: Plan) -> dict[str, Any]:
 
 
 def _networks(plan: Plan) -> dict[str, int]:
-    fields = {
-        f"{plan.problem.name}.{name}": parameters(getattr(plan.program, name))
-        for name in type(plan.program).__dataclass_fields__
+    found = {
+        **_fields(plan.problem.name, plan.program),
+        "score network": parameters(plan.score_network),
+        "teacher": parameters(plan.teacher),
     }
-    found = {**fields, "score network": parameters(plan.score_network), "teacher": parameters(plan.teacher)}
     return {name: count for name, count in found.items() if count}
+
+
+def _fields(name: str, program: Any) -> dict[str, int]:
+    """Parameters of each field of a program."""
+    return {f"{name}.{field}": parameters(getattr(program, field)) for field in type(program).__dataclass_fields__}
 
 
 def parameters(tree: Any) -> int:
@@ -82,10 +131,8 @@ def _is_array(leaf: Any) -> bool:
     return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
 
 
-def _footprint(plan: Plan) -> dict[str, Any]:
+def _footprint(step: EMStep | FitStep, state: Any, cost: dict[str, int]) -> dict[str, Any]:
     """Bytes of one EM step, from the compiler's own account of it, and operations, counted on its trace."""
-    recipe, state = plan.model.recipe, first_shapes(plan).state
-    step = eqx.filter_eval_shape(lambda teacher: distillation(plan, teacher).step, plan.teacher)
     call, arguments = _call(step, state)
     analysis = jax.jit(call).lower(*arguments).compile(COMPILER_OPTIONS).memory_analysis()
     return {
@@ -93,16 +140,11 @@ def _footprint(plan: Plan) -> dict[str, Any]:
             "held_bytes": _bytes(state) + _bytes(step),
             "temporary_bytes": getattr(analysis, "temp_size_in_bytes", None),
         },
-        "cost": {
-            "flops_per_step": operations(call, *arguments),
-            "chains": recipe.batch,
-            "kernel_steps_per_chain": recipe.chain.length,
-            "score_updates": recipe.score_updates,
-        },
+        "cost": {"flops_per_step": operations(call, *arguments), **cost},
     }
 
 
-def _call(step: EMStep, state: EMState) -> tuple[Callable, tuple[Any, Any]]:
+def _call(step: EMStep | FitStep, state: Any) -> tuple[Callable, tuple[Any, Any]]:
     """The step as a function of arrays alone, and the shapes of its arguments."""
     arrays, static = eqx.partition((step, state), _is_array)
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arrays)

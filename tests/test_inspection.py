@@ -49,7 +49,7 @@ def test_sites_and_dependencies(found):
     assert (z["name"], z["shape"], z["depends_on"], z["learned"]) == ("z", [3], ["scale"], True)
     assert z["eligible"]
     assert z["parameterization"] == "non-centered"
-    assert found["output"] == {"name": "x", "shape": [3], "depends_on": ["z"], "labelled": False}
+    assert found["output"] == {"name": "x", "shape": [3], "depends_on": ["z"], "labelled": False, "centered": "auto"}
 
 
 def test_networks_and_memory(found):

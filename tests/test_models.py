@@ -1,5 +1,7 @@
 """The files of models/ and the README's model run as they stand, for a few steps."""
 
+import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -24,12 +26,15 @@ def fresh_cache(tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_each_file_says_how_it_is_run_and_what_to_expect(path):
     text = path.read_text()
-    assert f"Command: pplemd distill models/{path.name}" in text
+    assert re.search(rf"Command: pplemd (distill|fit) models/{path.name}", text)
     assert "Source: " in text
     assert "Expect: " in text
 
 
-@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+FITS = [path for path in MODELS if "em.Fit(" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", [path for path in MODELS if path not in FITS], ids=lambda path: path.stem)
 def test_each_file_distils(path, fresh_cache):
     text = path.read_text()
     overrides = SHORT if "em.teach(" in text else SHORT[:2]
@@ -39,6 +44,29 @@ def test_each_file_distils(path, fresh_cache):
     assert set(outcome.report.student) == set(outcome.report.teacher) >= set(outcome.report.floor)
     assert all(np.isfinite(list(outcome.report.student.values())))
     assert Path("run/samples.png").stat().st_size > 0
+
+
+HOUSES = {
+    "J": 2,
+    "county_idx": [1, 1, 2],
+    "log_uppm": [0.1, 0.1, -0.3],
+    "floor_measure": [0, 1, 0],
+    "log_radon": [1.0, 0.5, 0.8],
+}
+
+
+@pytest.mark.parametrize("path", FITS, ids=lambda path: path.stem)
+def test_each_file_fits(path, fresh_cache):
+    Path("houses.json").write_text(json.dumps(HOUSES))
+    given = ("given.data=houses.json",) if "em.given(" in path.read_text() else ()
+    name = "noncentered" if "noncentered" in path.read_text() else None
+    fit = declare(path, name, ("steps=2", "chains=3", "choosing=none", *given)).fit
+    judging = em.Judging(em.HMC(0.01, 1), chains=2, warm_up=20, draws=8, rows=2, marginal=4)
+    recipe = dataclasses.replace(fit.recipe, judging=judging, chain=em.Chain(em.HMC(0.1, 1), 1, em.NONE))
+    outcome = em.fit(dataclasses.replace(fit, recipe=recipe), "run", narrator=em.Silent())
+    assert outcome.steps == 2
+    assert np.isfinite(outcome.report.log_marginal["value"])
+    assert outcome.fitted.problem.generated is None or Path("run/samples.png").stat().st_size > 0
 
 
 def test_the_readme_s_model_is_one(tmp_path):

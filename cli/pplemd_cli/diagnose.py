@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,8 +10,9 @@ from pplemd_cli import options, show, stops
 
 if TYPE_CHECKING:
     from pplemd.inference import AbstractKernel
-    from pplemd.learning import Recipe
+    from pplemd.learning import FitRecipe, Recipe
     from pplemd.runs.diagnose import Diagnosis
+    from pplemd.runs.fit_diagnosis import FitDiagnosis
 
 
 class Kernel(enum.StrEnum):
@@ -54,6 +55,9 @@ def diagnose(
     R-hat near 1 says that the chains agree; ESS, how many independent draws they are worth; ESS per gradient, what one
     costs in evaluations of the teacher and of the student's score. Compare sigmas, and --kernel recipe with the rest.
 
+    Of a fit, the posterior of the latents is followed, non-centered and in the coordinates that are chosen from those
+    draws: lambda, the costs behind it, and the least ESS per gradient before and after are printed.
+
     Writes in RUN/diagnosis: diagnosis.json, chains.nc (arviz.from_netcdf opens it), and the pictures trace, rank,
     autocorrelation, energy, ess and correction, which shows samples before and after the recipe's own E-step.
 
@@ -64,21 +68,31 @@ def diagnose(
         pplemd diagnose runs/digits --sigma 0.2 --sigma 1 --draws 2000 --kernel recipe
     """
     options.prepare(device, debug)
+    from pplemd.runs import fit_diagnosis, record
     from pplemd.runs.diagnose import Wanted, as_json
     from pplemd.runs.diagnose import diagnose as run_chains
+    from pplemd.runs.x_diagnosis import worded
     from pplemd.storage.folder import RunFolder
     from pplemd.viewing.progress import Terminal
 
     wanted = Wanted(tuple(sigma or ()), chains, draws, warm_up, label, _transition(kernel), seed or 0)
+    told, folder = Terminal(), RunFolder(run)
     with stops.saved("Go on with the same command."):
-        found = run_chains(RunFolder(run), model, wanted, Terminal())
+        loaded = record.load_any(folder, model, told.say)
+        if isinstance(loaded, record.LoadedFit):
+            of_fit = fit_diagnosis.diagnose_fit(folder, loaded, wanted, told)
+            _show_fit(of_fit, {"run": str(run), **fit_diagnosis.as_json(of_fit)} if json else None)
+            return
+        found = run_chains(folder, loaded, wanted, told)
     if json:
         show.as_json({"run": str(run), **as_json(found)})
     else:
-        _print(found)
+        for row in found.x:
+            print(worded(row))
+        _print(found, "" if found.label is None else f", class {found.label}")
 
 
-def _transition(kernel: Kernel) -> "Callable[[Recipe], AbstractKernel]":
+def _transition(kernel: Kernel) -> "Callable[[Recipe | FitRecipe], AbstractKernel]":
     """The transition of a name, given the recipe."""
     from pplemd.inference import HMC, NUTS
 
@@ -91,22 +105,36 @@ def _transition(kernel: Kernel) -> "Callable[[Recipe], AbstractKernel]":
 HEADINGS = ("site", "sigma", "R-hat", "ESS", "tail", "/ gradient", "MCSE/sd", "E-BFMI", "accept")
 
 
-def _print(found: "Diagnosis") -> None:
+def _show_fit(found: "FitDiagnosis", printed: dict[str, Any] | None) -> None:
+    """A fit's diagnosis: as JSON, or the choice of coordinates and the table."""
+    if printed is not None:
+        show.as_json(printed)
+        return
+    for line in found.words:
+        print(line)
+    if found.choice:
+        gain = found.after / found.before if found.before else float("nan")
+        before, after = f"{1e3 * found.before:.3g} non-centered", f"{1e3 * found.after:.3g} in the chosen coordinates"
+        print(f"least ESS per 1,000 gradients: {before}, {after} ({gain:.2f} times)\n")
+    _print(found, "")
+
+
+def _print(found: "Diagnosis | FitDiagnosis", label: str) -> None:
     """The table, what is wrong, and where the rest is."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     first, console = found.rows[0], Console()
-    label = "" if found.label is None else f", class {found.label}"
     title = f"step {found.step:,}: {first.chains} chains of {first.draws:,} draws by {found.kernel['type']}{label}"
     made = show.table(title, *HEADINGS)
     for column in made.columns[1:]:
         column.justify = "right"
     for row in found.rows:
         numbers = (row.ess_per_gradient, row.mcse_over_sd, row.e_bfmi)
+        sigma = "-" if row.sigma is None else f"{row.sigma:.3g}"
         made.add_row(
-            row.site, f"{row.sigma:.3g}", f"{row.r_hat:.3f}", f"{row.ess_bulk:,.0f}", f"{row.ess_tail:,.0f}",
+            row.site, sigma, f"{row.r_hat:.3f}", f"{row.ess_bulk:,.0f}", f"{row.ess_tail:,.0f}",
             *(f"{number:.2g}" for number in numbers), f"{100 * row.acceptance:.0f} %",
         )  # fmt: skip
     console.print(made)

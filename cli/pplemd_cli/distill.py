@@ -39,10 +39,8 @@ def distill(
     options.prepare(device, debug)
     from pplemd.runs.session import distil
 
-    changes = list(overrides or [])
-    changes += [f"{name}={value}" for name, value in (("steps", steps), ("seed", seed)) if value is not None]
     with stops.saved("Go on with the same command and --resume."):
-        outcome = distil(model, out, name=program, overrides=tuple(changes), resume=resume)
+        outcome = distil(model, out, name=program, overrides=options.changes(overrides, steps, seed), resume=resume)
     run, seconds, figures = str(outcome.folder), round(outcome.seconds, 1), dataclasses.asdict(outcome.report)
     if json:
         show.as_json({"run": run, "steps": outcome.steps, **figures, "seconds": seconds})

@@ -15,6 +15,8 @@ def evaluate(
 ) -> None:
     """Judge a run: the floor (real against real), the teacher and the one-step student by the same figures.
 
+    A fit is judged by its parameters, an estimate of log p(y), and long chains of its latents.
+
     Writes evaluation.json in the run folder. Another --seed draws other samples, to see the spread.
 
     For example:
@@ -24,14 +26,21 @@ def evaluate(
         pplemd evaluate runs/digits --seed 1 --json
     """
     options.prepare(device, debug)
+    from pplemd.runs import record
+    from pplemd.runs.fitting import judged as judge_fit
     from pplemd.runs.session import judge
     from pplemd.storage.folder import RunFolder
     from pplemd.viewing.progress import Terminal
 
+    told, folder = Terminal(), RunFolder(run)
     with stops.saved("Go on with the same command."):
-        judged = judge(RunFolder(run), model, seed or 0, Terminal())
-    figures = dataclasses.asdict(judged.report)
+        loaded = record.load_any(folder, model, told.say)
+        if isinstance(loaded, record.LoadedFit):
+            report = judge_fit(loaded.fitted, loaded.plan.fit.recipe.judging, folder, seed or 0, told)
+            figures, printed = dataclasses.asdict(report), show.fit_report
+        else:
+            figures, printed = dataclasses.asdict(judge(loaded, folder, seed or 0, told)), show.report
     if json:
-        show.as_json({"run": str(run), "step": judged.step, **figures})
+        show.as_json({"run": str(run), "step": loaded.step, **figures})
     else:
-        show.report(figures)
+        printed(figures)

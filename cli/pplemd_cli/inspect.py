@@ -27,14 +27,17 @@ def inspect(
         pplemd inspect models/digits.py --set batch=512
     """
     options.prepare(device, debug)
-    from pplemd.inspection import describe
+    from pplemd.fits import Fit, plan_fit
+    from pplemd.inspection import describe, describe_fit
     from pplemd.model import plan
     from pplemd.runs.declared import declare
     from pplemd.viewing.progress import Terminal
 
     declared = declare(model, program, tuple(overrides or ()))
     with Terminal().task("compile", 1.0) as task:
-        found = {"model": declared.name, **describe(plan(declared.model))}
+        of = declared.model
+        described = describe_fit(plan_fit(of)) if isinstance(of, Fit) else describe(plan(of))
+        found = {"model": declared.name, **described}
         task.to(1.0)
     if json:
         show.as_json(found)
@@ -44,11 +47,12 @@ def inspect(
 
 def _print(plan: dict[str, Any]) -> None:
     console = Console(highlight=False)
-    console.print(f"[bold]{plan['model']}[/bold]: program {plan['program']}, teacher {_teacher(plan['teacher'])}\n")
+    beside = f"teacher {_teacher(plan['teacher'])}" if "teacher" in plan else f"fitted to {_observed(plan)}"
+    console.print(f"[bold]{plan['model']}[/bold]: program {plan['program']}, {beside}\n")
     console.print(_sites(plan))
     console.print(_networks(plan["networks"]))
     console.print(_recipe("recipe  [not bold](change a field by --set PATH=VALUE)", plan["recipe"], ""))
-    if "recipe" in plan["teacher"]:
+    if "recipe" in plan.get("teacher", {}):
         console.print(_recipe("teacher's recipe", plan["teacher"]["recipe"], "teacher."))
     _print_cost(console, plan)
 
@@ -57,13 +61,41 @@ def _sites(plan: dict[str, Any]) -> Table:
     table = show.table("sites", "site", "distribution", "shape", "depends on", "parameterization")
     for site in plan["sites"]:
         depends = site["depends_on"] + ["networks"] * site["learned"] + ["label"] * site["labelled"]
-        free = ", may be chosen" if site["eligible"] else ""
         cells = (site["distribution"], _shape(site["shape"]), ", ".join(depends) or "-")
-        table.add_row(site["name"], *cells, site["parameterization"] + free)
+        table.add_row(site["name"], *cells, _centered(site))
+    for site in plan.get("observed", ()):
+        depends = ", ".join(site["depends_on"] + ["networks"] * site["learned"]) or "-"
+        table.add_row(site["name"], site["distribution"], _shape(site["shape"]), depends, "observed")
     output = plan["output"]
-    depends = output["depends_on"] + ["label"] * output["labelled"]
-    table.add_row(output["name"], "generated", _shape(output["shape"]), ", ".join(depends), "")
+    if output is not None:
+        depends = output.get("depends_on", []) + ["label"] * output.get("labelled", False)
+        x = _of_x(plan) if "centered" in output else ""
+        table.add_row(output["name"], "generated", _shape(output["shape"]), ", ".join(depends), x)
     return table
+
+
+def _centered(site: dict[str, Any]) -> str:
+    """How a latent is placed: as declared, to be chosen, or as it must be."""
+    if not site["eligible"]:
+        return f"{site['parameterization']}, nothing to center on"
+    if site["centered"] != "auto":
+        return f"centered {_value(site['centered'])}, declared"
+    return f"{site['parameterization']}, eligible: auto"
+
+
+def _of_x(plan: dict[str, Any]) -> str:
+    """How x_sigma is placed in the E-step."""
+    if plan["recipe"]["frozen"]:
+        return "latents are held: no choice"
+    declared = plan["output"]["centered"]
+    if declared != "auto":
+        return f"centered {_value(declared)}, declared"
+    return "(eps, z)" if plan["recipe"]["choosing"] is None else "from (eps, z), by sigma: auto"
+
+
+def _observed(plan: dict[str, Any]) -> str:
+    plates = ", ".join(f"{size:,} {name}" for name, size in plan["plates"].items())
+    return ", ".join(one["name"] for one in plan["observed"]) + (f" ({plates})" if plates else "")
 
 
 def _networks(networks: dict[str, int]) -> Table:
@@ -93,7 +125,7 @@ def _records(record: dict[str, Any], path: str) -> list[tuple[str, dict[str, Any
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ",".join(_value(item) for item in value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
@@ -102,11 +134,12 @@ def _print_cost(console: Console, plan: dict[str, Any]) -> None:
     memory, cost = plan["memory"], plan["cost"]
     temporary = "unknown" if memory["temporary_bytes"] is None else show.size(memory["temporary_bytes"])
     steps, chains, length = plan["recipe"]["steps"], cost["chains"], cost["kernel_steps_per_chain"]
+    scores = f", {_many(cost['score_updates'], 'score update')}" if "score_updates" in cost else ""
     console.print(f"[bold]memory[/bold]  {show.size(memory['held_bytes'])} held, {temporary} more during a step")
     console.print(
         f"[bold]cost[/bold]    {_operations(cost['flops_per_step'])} a step, "
         f"{_operations(steps * cost['flops_per_step'])} in all {steps:,}; a step is {_many(chains, 'chain')} of "
-        f"{_many(length, 'kernel step')}, {_many(cost['score_updates'], 'score update')} and a generator update"
+        f"{_many(length, 'kernel step')}{scores} and an update of what is trained"
     )
 
 

@@ -10,6 +10,7 @@ import typer
 from pplemd_cli.diagnose import diagnose
 from pplemd_cli.distill import distill
 from pplemd_cli.evaluate import evaluate
+from pplemd_cli.fit import fit
 from pplemd_cli.inspect import inspect
 from pplemd_cli.sample import sample
 from pplemd_cli.stops import OFFSET, Stop, listen
@@ -26,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(distill)
+app.command()(fit)
 app.command()(sample)
 app.command()(evaluate)
 app.command()(diagnose)

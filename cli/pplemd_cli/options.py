@@ -43,6 +43,12 @@ Device = Annotated[
 ]
 
 
+def changes(overrides: list[str] | None, steps: int | None, seed: int | None) -> tuple[str, ...]:
+    """Changes to a recipe, those with options of their own last."""
+    own = [f"{name}={value}" for name, value in (("steps", steps), ("seed", seed)) if value is not None]
+    return (*(overrides or ()), *own)
+
+
 def prepare(device: DeviceName | None, debug: bool) -> None:
     """Set up JAX before it starts.
 

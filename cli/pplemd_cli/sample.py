@@ -42,6 +42,8 @@ def sample(
 ) -> None:
     """Draw from a run's generator, one network evaluation a sample: a picture, arrays in an .npz file, or netCDF.
 
+    Of a fit, the latents given the data are drawn, by chains, and data given nothing (group prior_predictive).
+
     The .npz holds x (count, ...) in data units and, for a class-conditional generator, label (count,). The netCDF file
     is for ArviZ: group posterior, one chain, the values of a posterior in its model's own names.
 
@@ -54,14 +56,22 @@ def sample(
         pplemd sample runs/eight_schools -n 20000 --format netcdf --correct
     """
     options.prepare(device, debug)
-    from pplemd.runs import drawing, record
+    from pplemd.runs import drawing, fit_drawing, record
     from pplemd.storage.folder import RunFolder
     from pplemd.viewing.progress import Terminal
 
     told = Terminal()
     target = out or run / f"sample.{SUFFIX[format]}"
     drawing.check_format(target)
-    loaded = record.load(RunFolder(run), model, told.say)
+    loaded = record.load_any(RunFolder(run), model, told.say)
+    if isinstance(loaded, record.LoadedFit):
+        fit_drawing.refuse_options(label, correct)
+        drawn = fit_drawing.draw_posterior(loaded.fitted, loaded.plan.fit.recipe.judging, count, seed or 0, told)
+        fit_drawing.save_posterior(target, drawn, loaded.fitted, loaded.step)
+        line = f"{target}: the latents of step {loaded.step:,} given the data, {drawn.per_second:,.0f} draws a second"
+        told_all = {"out": str(target), "count": count, "step": loaded.step, "per_second": round(drawn.per_second)}
+        show.either(json, told_all, line)
+        return
     if correct:
         samples, weighted = drawing.corrected_samples(loaded, count, seed or 0)
         told.say(weighted.word)

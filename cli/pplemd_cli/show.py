@@ -18,6 +18,7 @@ TITLES = {
     "sliced_w2": "sliced W2",
     "weight_kl": "weight KL",
 }
+POSTERIOR = ("site", "lambda", "R-hat", "ESS", "/ gradient", "divergences")
 
 
 def as_json(value: Any) -> None:
@@ -54,6 +55,37 @@ def report(figures: dict[str, Any]) -> None:
     for key, title in rows.items():
         made.add_row(title, *(_figure(figures[key].get(name)) for name in names))
     Console().print(made)
+
+
+def fit_report(figures: dict[str, Any]) -> None:
+    """What a fit ends with: its parameters, log p(y), and the figures of its latents' chains."""
+    console = Console(highlight=False)
+    made = table("parameters", "parameter", "value")
+    for path, value in figures["parameters"].items():
+        made.add_row(path, _array(value))
+    console.print(made)
+    found = figures["log_marginal"]
+    what = f"log p(y), mean of {found['rows']} rows" if "rows" in found else "log p(y)"
+    console.print(
+        f"[bold]{what}[/bold]  {found['value']:.2f} +- {found['error']:.2g} ({found['effective']:,.0f} draws' worth)\n"
+    )
+    made = table(f"latents given the data, seed {figures['seed']}", *POSTERIOR)
+    for column in made.columns[1:]:
+        column.justify = "right"
+    for row in figures["posterior"]:
+        lam = figures["centering"].get(row["site"])
+        numbers = (f"{row['r_hat']:.3f}", f"{row['ess_bulk']:,.0f}", f"{row['ess_per_gradient']:.2g}")
+        made.add_row(row["site"], "-" if lam is None else f"{lam:.2g}", *numbers, str(row["divergences"]))
+    console.print(made)
+
+
+def _array(value: Any) -> str:
+    if isinstance(value, dict):
+        shape = " x ".join(str(size) for size in value["shape"])
+        return f"{shape} numbers, mean {value['mean']:.3g}, s.d. {value['sd']:.3g}"
+    if isinstance(value, list):
+        return ", ".join(_array(item) for item in value)
+    return f"{value:.4g}"
 
 
 def _figure(value: float | None) -> str:

@@ -2,11 +2,12 @@
 
 from pplemd.diagnosis.chains import Chains as Chains
 from pplemd.diagnosis.correction import before_after as before_after
+from pplemd.diagnosis.netcdf import save as save
+from pplemd.diagnosis.netcdf import save_draws as save_draws
+from pplemd.diagnosis.netcdf import save_groups as save_groups
 from pplemd.diagnosis.pictures import draw_pictures as draw_pictures
 from pplemd.diagnosis.posterior import Row as Row
 from pplemd.diagnosis.posterior import pareto_smoothed as pareto_smoothed
-from pplemd.diagnosis.posterior import save as save
-from pplemd.diagnosis.posterior import save_draws as save_draws
 from pplemd.diagnosis.posterior import table as table
 from pplemd.diagnosis.words import Finding as Finding
 from pplemd.diagnosis.words import findings as findings

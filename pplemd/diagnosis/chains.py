@@ -15,10 +15,10 @@ LEAST_CHAINS, LEAST_DRAWS = 2, 4  # R-hat compares chains, and halves of each th
 
 @dataclasses.dataclass(frozen=True)
 class Chains:
-    """Long chains of the E-step's law at one sigma, warm-up left out.
+    """Long chains of the E-step's law at one sigma, or of a posterior; warm-up left out.
 
     Attributes:
-        sigma: noise level, in data units.
+        sigma: noise level, in data units; None for a law without one.
         draws: by site, (chain, draw, *shape): the noise as "eps", and the base coordinates of every latent.
         acceptance: acceptance probability of each transition.
         diverging: whether the transition's energy error was beyond reason.
@@ -29,7 +29,7 @@ class Chains:
         DataError: fewer than 2 chains or 4 draws, a sigma or a count that is not positive, or unlike shapes.
     """
 
-    sigma: float
+    sigma: float | None
     draws: dict[str, np.ndarray]
     acceptance: Float[np.ndarray, "chain draw"]
     diverging: Bool[np.ndarray, "chain_d draw_d"]
@@ -37,7 +37,7 @@ class Chains:
     gradients: int
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma < math.inf or self.gradients < 1:
+        if (self.sigma is not None and not 0 < self.sigma < math.inf) or self.gradients < 1:
             raise DataError(
                 f"found sigma = {self.sigma} and {self.gradients} gradients, expected a positive, finite sigma and at "
                 "least one gradient: pass the noise level and the score evaluations of the chains"
@@ -93,4 +93,4 @@ def ordered(runs: Sequence[Chains]) -> tuple[Chains, ...]:
             f"found chains at sigma {sigmas} of shapes {shapes}, expected at least one sigma, each once, all with the "
             "same sites, chains and draws: run them alike"
         )
-    return tuple(sorted(runs, key=lambda run: run.sigma))
+    return tuple(sorted(runs, key=lambda run: run.sigma or 0.0))

@@ -31,7 +31,7 @@ Panel = Callable[[Axes, Chains, Float[np.ndarray, "chain draw"]], None]
 
 
 def draw_pictures(folder: Path, runs: Sequence[Chains], rows: Sequence[Row]) -> list[Path]:
-    """Write trace.png, rank.png, autocorrelation.png, energy.png and ess.png.
+    """Write trace.png, rank.png, autocorrelation.png, energy.png and, where there are noise levels, ess.png.
 
     The first three show the elements of each site that mix worst at each sigma, a column a sigma.
 
@@ -52,8 +52,9 @@ def draw_pictures(folder: Path, runs: Sequence[Chains], rows: Sequence[Row]) -> 
         "rank": _by_element(runs, rows, _ranks, "rank among the draws of all chains"),
         "autocorrelation": _by_element(runs, rows, _autocorrelation, "lag"),
         "energy": _energies(runs, rows),
-        "ess": _by_sigma(rows),
     }
+    if runs[0].sigma is not None:
+        figures["ess"] = _by_sigma(rows)
     for name, figure in figures.items():
         save_png(folder / f"{name}.png", rendered(figure))
     return [folder / f"{name}.png" for name in figures]
@@ -82,10 +83,14 @@ def _by_element(runs: tuple[Chains, ...], rows: Sequence[Row], panel: Panel, xla
             if k == 0:
                 _note(axes, f"{site}: R-hat {row.r_hat:.3f}, ESS {row.ess_bulk:,.0f}")
     for run, axes in zip(runs, grid[0], strict=True):
-        axes.set_title(f"sigma = {run.sigma:.3g}", fontsize=10)
+        axes.set_title(_title(run), fontsize=10)
     for axes in grid[-1]:
         axes.set_xlabel(xlabel, fontsize=8)
     return figure
+
+
+def _title(run: Chains) -> str:
+    return "posterior" if run.sigma is None else f"sigma = {run.sigma:.3g}"
 
 
 def _grid(lines: int, columns: int, height: float = HEIGHT) -> tuple[Figure, np.ndarray]:
@@ -165,7 +170,7 @@ def _energies(runs: tuple[Chains, ...], rows: Sequence[Row]) -> Figure:
     found = {row.sigma: row for row in rows}
     figure, grid = _grid(1, len(runs), TALL)
     for run, axes in zip(runs, grid[0], strict=True):
-        axes.set_title(f"sigma = {run.sigma:.3g}", fontsize=10)
+        axes.set_title(_title(run), fontsize=10)
         axes.set(yticks=[])
         axes.set_xlabel("energy, less its mean", fontsize=8)
         energy = run.energy[np.isfinite(run.energy).all(axis=1)].astype(np.float64)
@@ -197,7 +202,7 @@ def _by_sigma(rows: Sequence[Row]) -> Figure:
     grid[0, 0].axhline(R_HAT, color=GREY, linestyle=":")
     grid[0, 1].axhline(ESS_PER_CHAIN * rows[0].chains, color=GREY, linestyle=":")
     titles = ("R-hat (wanted: below the dots)", "ESS: bulk, dashed tail", "bulk ESS per gradient")
-    sigmas = sorted({row.sigma for row in rows})
+    sigmas = sorted({row.sigma for row in rows if row.sigma is not None})
     scale = "log" if any(row.ess_bulk > 0 for row in rows) else "linear"  # NaN alone has no logarithm
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=9)

@@ -1,15 +1,12 @@
-"""ArviZ's figures and files of long chains; the only module that meets ArviZ and xarray, of either major version.
+"""ArviZ's figures of long chains; the only module that meets ArviZ, of either major version.
 
-ArviZ 0.23 and 1.x share `ess`, `rhat` and `mcse` of a Dataset, `bfmi` of an array and the netCDF layout; their
-containers and plots differ. So groups are written as plain Datasets, and pictures are drawn without ArviZ.
+ArviZ 0.23 and 1.x share `ess`, `rhat` and `mcse` of a Dataset and `bfmi` of an array; their plots differ, so pictures
+are drawn without ArviZ.
 """
 
 import dataclasses
-import os
-import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +25,7 @@ class Row:
 
     Attributes:
         site: the site.
-        sigma: noise level, in data units.
+        sigma: noise level, in data units; None for a law without one.
         chains: how many chains.
         draws: kept draws of each.
         r_hat: rank-normalised split R-hat, the largest over elements; 1 where chains agree.
@@ -47,7 +44,7 @@ class Row:
     """
 
     site: str
-    sigma: float
+    sigma: float | None
     chains: int
     draws: int
     r_hat: float
@@ -62,6 +59,11 @@ class Row:
     divergences: int
     still: int
     worst: tuple[tuple[int, ...], ...]
+
+    @property
+    def where(self) -> str:
+        """At which sigma, for a sentence; nothing for a law without one."""
+        return "" if self.sigma is None else f" at sigma = {self.sigma:.3g}"
 
 
 def table(runs: Sequence[Chains]) -> list[Row]:
@@ -195,95 +197,3 @@ def pareto_smoothed(log_ratios: Float[np.ndarray, " n"]) -> tuple[Float[np.ndarr
             smoothed, k_hat = array_stats.psislw(shifted.copy())
     log_weights = np.asarray(smoothed, np.float64)
     return log_weights - np.logaddexp.reduce(log_weights), float(k_hat)
-
-
-def save_draws(path: Path, values: Mapping[str, np.ndarray], attributes: Mapping[str, Any] | None = None) -> None:
-    """Write independent draws as the posterior of one chain, in a netCDF file that `arviz.from_netcdf` opens.
-
-    Args:
-        path: the file.
-        values: name -> (draw, *shape).
-        attributes: numbers and strings to keep beside them.
-
-    Raises:
-        DataError: no draws, sets of unlike counts, or a file that cannot be written.
-    """
-    import xarray
-
-    counts = {len(x) for x in values.values()}
-    if len(counts) != 1 or 0 in counts:
-        raise DataError(f"found sets of {sorted(counts)} draws, expected one count above 0: draw them together")
-    coords: dict[str, Any] = {"chain": np.arange(1), "draw": np.arange(counts.pop())}
-    variables = {}
-    for given, x in values.items():
-        name = _file_name(given, tuple(coords)[:2])
-        own = _own_dimensions(name, x.shape[1:])
-        coords |= {dim: np.arange(size) for dim, size in zip(own, x.shape[1:], strict=True)}
-        variables[name] = (("chain", "draw", *own), x[None])
-    dataset = xarray.Dataset(variables, coords, {"inference_library": "pplemd", **(attributes or {})})
-    _write(path, {"posterior": dataset})
-
-
-def save(path: Path, runs: Sequence[Chains]) -> None:
-    """Write a netCDF file that `arviz.from_netcdf` opens, whole or not at all.
-
-    Group posterior holds the sites with dimensions (chain, draw, sigma, *site), group sample_stats acceptance_rate,
-    diverging and energy; both have the coordinate sigma and the attribute gradients_per_chain, by sigma. ArviZ's
-    plot_energy takes one sigma at a time: `data.sel(sigma=...)`.
-
-    Args:
-        path: the file, chains.nc in a run folder.
-        runs: the chains, one record for each sigma.
-
-    Raises:
-        DataError: no chains, records that differ in more than their sigma, or a file that cannot be written.
-    """
-    _write(path, _groups(ordered(runs)))
-
-
-def _write(path: Path, groups: dict[str, Any]) -> None:
-    """Write groups, whole or not at all.
-
-    Raises:
-        DataError: where the file cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as beside:
-            whole = Path(beside) / path.name
-            for number, (name, data) in enumerate(groups.items()):
-                data.to_netcdf(whole, mode="a" if number else "w", group=name, engine="h5netcdf")
-            with whole.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(whole, path)
-    except OSError as error:
-        raise DataError(f"found {path} not writable ({error}), expected a writable folder: choose another") from error
-
-
-def _file_name(site: str, dims: tuple[str, ...]) -> str:
-    return site.replace("/", ".") + "_" * (site in dims)  # netCDF keeps the slash for groups
-
-
-def _own_dimensions(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
-    return tuple(f"{name}_dim_{i}" for i in range(len(shape)))  # ArviZ's names
-
-
-def _groups(runs: tuple[Chains, ...]) -> dict[str, Any]:
-    """Group name -> xarray Dataset."""
-    import xarray
-
-    coords = {"chain": np.arange(runs[0].count), "draw": np.arange(runs[0].length), "sigma": [r.sigma for r in runs]}
-    dims = ("chain", "draw", "sigma")
-    posterior = {}
-    for site, x in runs[0].draws.items():
-        name = _file_name(site, dims)
-        own = _own_dimensions(name, x.shape[2:])
-        coords |= {dim: np.arange(size) for dim, size in zip(own, x.shape[2:], strict=True)}
-        posterior[name] = ((*dims, *own), np.stack([run.draws[site] for run in runs], axis=2))
-    fields = {"acceptance_rate": "acceptance", "diverging": "diverging", "energy": "energy"}
-    stats = {name: (dims, np.stack([getattr(run, field) for run in runs], axis=2)) for name, field in fields.items()}
-    attributes = {"inference_library": "pplemd", "gradients_per_chain": [run.gradients for run in runs]}
-    return {
-        "posterior": xarray.Dataset(posterior, coords, attributes),
-        "sample_stats": xarray.Dataset(stats, {name: coords[name] for name in dims}, attributes),
-    }

@@ -24,7 +24,7 @@ class Finding:
 
     Attributes:
         about: which figure, by the name of the row's field.
-        sigma: noise level where it is worst.
+        sigma: noise level where it is worst; None for a law without one.
         site: the site where it is worst, or None where it is the whole chain's.
         found: what was found, with its number.
         expected: what is expected, with its source.
@@ -32,7 +32,7 @@ class Finding:
     """
 
     about: str
-    sigma: float
+    sigma: float | None
     site: str | None
     found: str
     expected: str
@@ -55,7 +55,7 @@ def _still(rows: Sequence[Row]) -> Iterable[Finding]:
     for row in _worst(rows, lambda row: row.still, 0.0):
         yield Finding(
             "still", row.sigma, None,
-            f"{row.still} of {row.chains} chains never moved at sigma = {row.sigma:.3g}",
+            f"{row.still} of {row.chains} chains never moved{row.where}",
             "every chain moves",
             "Take smaller steps, or a longer warm-up that can find them; figures of chains that stand say nothing.",
         )  # fmt: skip
@@ -105,7 +105,7 @@ def _divergences(rows: Sequence[Row]) -> Iterable[Finding]:
         total = row.chains * row.draws
         yield Finding(
             "divergences", row.sigma, None,
-            f"{row.divergences:,} of {total:,} transitions diverged at sigma = {row.sigma:.3g}",
+            f"{row.divergences:,} of {total:,} transitions diverged{row.where}",
             "none (Betancourt 2016)",
             "The score is steeper there than the steps are short, so the draws leave that region out. Take smaller "
             "steps, or a higher target of acceptance.",
@@ -116,7 +116,7 @@ def _acceptance_low(rows: Sequence[Row]) -> Iterable[Finding]:
     for row in _worst(rows, lambda row: -row.acceptance, -ACCEPTANCE_LOW):
         yield Finding(
             "acceptance", row.sigma, None,
-            f"{100 * row.acceptance:.0f} % of proposals are accepted at sigma = {row.sigma:.3g}",
+            f"{100 * row.acceptance:.0f} % of proposals are accepted{row.where}",
             GOOD_ACCEPTANCE,
             "Take smaller steps, or a longer warm-up that can find them.",
         )  # fmt: skip
@@ -127,7 +127,7 @@ def _acceptance_high(rows: Sequence[Row]) -> Iterable[Finding]:
     for row in _worst(adjusted, lambda row: row.acceptance, ACCEPTANCE_HIGH):
         yield Finding(
             "acceptance", row.sigma, None,
-            f"{100 * row.acceptance:.1f} % of proposals are accepted at sigma = {row.sigma:.3g}",
+            f"{100 * row.acceptance:.1f} % of proposals are accepted{row.where}",
             GOOD_ACCEPTANCE,
             "Nothing is wrong, but larger steps would go further for the same number of scores.",
         )  # fmt: skip
@@ -138,7 +138,7 @@ def _drift(rows: Sequence[Row]) -> Iterable[Finding]:
         way = "falls" if row.energy_drift < 0 else "rises"
         yield Finding(
             "energy_drift", row.sigma, None,
-            f"the energy {way} along every chain at sigma = {row.sigma:.3g}, by {abs(row.energy_drift):.1f} s.d.",
+            f"the energy {way} along every chain{row.where}, by {abs(row.energy_drift):.1f} s.d.",
             "a level energy",
             "Either the warm-up was too short (--warm-up), or this is no energy: line integrals of scores that are "
             "not gradients, or on too few nodes, add up to no density. Then accepting and rejecting favour loops, and "
@@ -151,7 +151,7 @@ def _e_bfmi(rows: Sequence[Row]) -> Iterable[Finding]:
     for row in _worst(steady, lambda row: -row.e_bfmi, -BFMI):
         yield Finding(
             "e_bfmi", row.sigma, None,
-            f"E-BFMI is {row.e_bfmi:.2f} at sigma = {row.sigma:.3g}",
+            f"E-BFMI is {row.e_bfmi:.2f}{row.where}",
             f"at least {BFMI} (Betancourt 2016)",
             "Fresh momenta change the energy too little to reach the law's tails: see energy.png. Longer trajectories "
             "do not help; step sizes of each block of coordinates, or other coordinates, do.",
@@ -162,7 +162,8 @@ def _fall(rows: Sequence[Row]) -> Iterable[Finding]:
     """Bulk ESS per gradient that changes much from one sigma to the next."""
     cases = []
     for site in dict.fromkeys(row.site for row in rows):
-        mine = sorted((row for row in rows if row.site == site and row.ess_per_gradient > 0), key=lambda row: row.sigma)
+        mine = [row for row in rows if row.site == site and row.ess_per_gradient > 0 and row.sigma is not None]
+        mine = sorted(mine, key=lambda row: row.sigma or 0.0)
         cases += [sorted(pair, key=lambda row: -row.ess_per_gradient) for pair in pairwise(mine)]
     good, bad = max(cases, key=lambda pair: pair[0].ess_per_gradient / pair[1].ess_per_gradient, default=(None, None))
     if good is None or bad is None or good.ess_per_gradient <= FALL * bad.ess_per_gradient:
@@ -184,13 +185,13 @@ def _worst(rows: Iterable[Row], figure: Callable[[Row], float], limit: float) ->
 
 
 def _at(row: Row) -> str:
-    return f"{row.site} at sigma = {row.sigma:.3g}"
+    return f"{row.site}{row.where}"
 
 
 def _others(rows: Sequence[Row], wrong: Callable[[Row], bool]) -> str:
     """How many other cases there are of the kind whose worst is told."""
     count = sum(wrong(row) for row in rows)
-    return f" ({count} of {len(rows)} cases of site and sigma)" if count > 1 else ""
+    return f" ({count} of {len(rows)} cases)" if count > 1 else ""
 
 
 def _round_up(number: float) -> int:

@@ -6,6 +6,7 @@ from pplemd.dsl.effects import latent as latent
 from pplemd.dsl.effects import observe as observe
 from pplemd.dsl.effects import plate as plate
 from pplemd.dsl.explain import explained as explained
+from pplemd.dsl.load import given as given
 from pplemd.dsl.load import load_file as load_file
 from pplemd.dsl.load import select as select
 from pplemd.dsl.posterior import posterior as posterior

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from pplemd.dsl.dependencies import Origins
-from pplemd.dsl.effects import Declarations, DeclaredOutput
+from pplemd.dsl.effects import Declarations, DeclaredLatent, DeclaredOutput
 from pplemd.dsl.places import defined
 from pplemd.dsl.program import Program
 from pplemd.errors import ProgramError
@@ -103,6 +103,12 @@ def check_observed(program: Program, declarations: Declarations) -> None:
             f"{defined(program)}: the program has no latent; expected at least one latent(name, distribution) that "
             "the data depend on."
         )
+    for output in declarations.outputs:
+        if output.centered != "auto":
+            raise ProgramError(
+                f"{output.place}: generated {output.name!r} has a `centered` of its own; expected none in a program "
+                "that observes, whose x is not noised. Leave it out, or center its latents."
+            )
 
 
 def check_local(declarations: Declarations) -> None:
@@ -118,6 +124,16 @@ def check_local(declarations: Declarations) -> None:
                     "of rows has no posterior of what all rows share. Declare it within the plate, make it a trained "
                     "field of the program, or look at all rows together."
                 )
+
+
+def check_movable(latent: DeclaredLatent, eligible: bool) -> None:
+    """Raise where a latent shall be centered so far that has nothing to be centered on."""
+    if latent.centered != "auto" and not eligible:
+        raise ProgramError(
+            f"{latent.place}: latent {latent.name!r} has a `centered` of its own, but neither the location nor the "
+            "scale of its law depends on another latent or on a trained array, so that all coordinates are alike. "
+            "Leave `centered` out."
+        )
 
 
 def check_declared(program: Program, declarations: Declarations, result: Any) -> jax.Array | None:

@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from pplemd.dsl.graph import Parameters
 from pplemd.dsl.places import here
+from pplemd.dsl.sites import Centered
 from pplemd.dsl.transport import base_shape, draw, innermost, location_scale, log_base, push
 from pplemd.errors import ProgramError
 
@@ -30,6 +31,7 @@ class DeclaredLatent:
         base: "normal" or "prior".
         location_scale: positions of loc and scale among the arrays of the distribution; None for other families.
         plates: those that it was declared in, the innermost last.
+        centered: how centered it was declared to be.
     """
 
     name: str
@@ -42,6 +44,7 @@ class DeclaredLatent:
     base: Literal["normal", "prior"]
     location_scale: tuple[int, ...] | None
     plates: tuple[str, ...]
+    centered: Centered
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,11 +79,12 @@ class DeclaredPlate:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DeclaredOutput:
-    """The generated value as the trace met it: its name, where it was declared, its (traced) value."""
+    """The generated value as the trace met it: its name, where it was declared, its (traced) value, how centered."""
 
     name: str
     place: str
     value: Array
+    centered: Centered
 
 
 def kind(value: Any) -> str:
@@ -148,6 +152,43 @@ def described(name: str, distribution: dist.Distribution) -> tuple[tuple[int, ..
             f"Convert the distribution's parameters with .astype(jnp.{expected})."
         )
     return tuple(z.shape), np.dtype(z.dtype), tuple(base)
+
+
+def how_centered(name: str, centered: Any, shape: tuple[int, ...], movable: bool) -> Centered:
+    """Return what `centered=` says of a site, as numbers; raise where it says nothing that can be.
+
+    Args:
+        name: of the site.
+        centered: True, False, a number of [0, 1], an array of such, or "auto".
+        shape: of the site's base coordinates, which an array goes with.
+        movable: whether the site is of a location-scale family.
+    """
+    if isinstance(centered, str) and centered == "auto":
+        return "auto"
+    if isinstance(centered, jax.core.Tracer):
+        raise ProgramError(
+            f"{here()}: site {name!r} has a traced value as `centered`; expected numbers that are known when the "
+            'program is declared. Write a number or a NumPy array, or "auto" to have it chosen.'
+        )
+    try:
+        numbers = np.asarray(centered, np.float64)
+        spread = np.broadcast_to(numbers, shape).ravel()
+    except (TypeError, ValueError):
+        raise ProgramError(
+            f"{here()}: site {name!r} has centered={centered!r}; expected True, False, a number from 0 to 1, an array "
+            f'of them of shape {shape}, or "auto". Leave it out to have it chosen.'
+        ) from None
+    if not np.all((spread >= 0) & (spread <= 1)):
+        raise ProgramError(
+            f"{here()}: site {name!r} has centered={centered!r}; expected numbers from 0, non-centered, to 1, centered."
+        )
+    if not movable:
+        raise ProgramError(
+            f"{here()}: site {name!r} has centered={centered!r}, but its law is of no location-scale family with real "
+            "support (or of one seen through a map that cannot be undone), so that there is nothing to center it on. "
+            "Leave `centered` out."
+        )
+    return float(numbers) if numbers.ndim == 0 else tuple(float(number) for number in spread)
 
 
 def positions(distribution: dist.Distribution, arrays: list[Any]) -> tuple[int, ...] | None:

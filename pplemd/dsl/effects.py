@@ -1,15 +1,16 @@
 """The declarations of a program, on NumPyro's effect handlers: the one module that meets them."""
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Float, Int, Num, Real
 from numpyro.primitives import Messenger, apply_stack
 
 from pplemd.dsl.declared import (
@@ -19,6 +20,7 @@ from pplemd.dsl.declared import (
     DeclaredPlate,
     check_data,
     described,
+    how_centered,
     kind,
     positions,
     refuse_discrete,
@@ -28,13 +30,20 @@ from pplemd.dsl.places import here
 from pplemd.dsl.transport import has_normal_base, innermost, unmask
 from pplemd.errors import ProgramError
 
+Given = bool | float | Sequence[float] | Real[Array, "..."] | Real[np.ndarray, "..."]
 
-def latent(name: str, distribution: dist.Distribution) -> Float[Array, "..."]:
+
+def latent(
+    name: str, distribution: dist.Distribution, centered: Given | Literal["auto"] = "auto"
+) -> Float[Array, "..."]:
     """Declare a latent variable of the program.
 
     Args:
         name: unique in the program.
         distribution: continuous NumPyro distribution of one sample's value.
+        centered: in which coordinates chains move it: True for its value, False for its noise, a number between for
+            something between, an array for each element alone; "auto" to have it chosen from the chains' own draws.
+            Of a location-scale family alone, whose location or scale depends on a latent or on what is trained.
 
     Returns:
         The (traced) value of the latent, of shape ``distribution.shape()``.
@@ -49,10 +58,12 @@ def latent(name: str, distribution: dist.Distribution) -> Float[Array, "..."]:
             f"{here()}: latent {name!r} was given {kind(distribution)}; expected a NumPyro distribution. "
             'Write for example latent("z", dist.Normal(jnp.zeros(2), 1.0)), with numpyro.distributions as dist.'
         )
-    return numpyro.sample(name, distribution)
+    return numpyro.sample(name, distribution, infer={"centered": centered})
 
 
-def observe(name: str, distribution: dist.Distribution, data: Num[Array, "..."]) -> Num[Array, "..."]:
+def observe(
+    name: str, distribution: dist.Distribution, data: Num[Array, "..."] | Num[np.ndarray, "..."]
+) -> Num[Array, "..."]:
     """Declare what was observed: data that follow a distribution given the latents.
 
     Args:
@@ -104,24 +115,26 @@ def plate(name: str, size: int) -> Iterator[Int[Array, " rows"]]:
         yield rows
 
 
-def generate(name: str, value: Float[Array, "..."]) -> Float[Array, "..."]:
+def generate(name: str, value: Float[Array, "..."], centered: Given | Literal["auto"] = "auto") -> Float[Array, "..."]:
     """Declare the generated value x = g(z) of the program, once, and return it.
 
     Args:
         name: unique in the program.
         value: of the teacher's shape, float32.
+        centered: in which coordinates the E-step of a distillation moves x_sigma ~ N(g(z), sigma): True for x_sigma
+            beside z, False for its noise eps beside z, or between; "auto" to have it chosen for each range of sigma.
 
     Raises:
         ProgramError: called outside of a trace, twice, or with something that is not an array.
     """
     declarations = _active("generate")
     declarations.check_name(name, "generate")
-    return apply_stack(_message("pplemd_generate", name, value))["value"]
+    return apply_stack(_message("pplemd_generate", name, value, centered))["value"]
 
 
-def _message(kind: str, name: str, value: Any) -> Any:
+def _message(kind: str, name: str, value: Any, centered: Any = "auto") -> Any:
     empty: dict[str, Any] = {"fn": lambda: None, "args": (), "kwargs": {}, "cond_indep_stack": [], "scale": None}
-    return {**empty, "type": kind, "name": name, "value": value}
+    return {**empty, "type": kind, "name": name, "value": value, "infer": {"centered": centered}}
 
 
 def _active(caller: str) -> "Declarations":
@@ -152,14 +165,14 @@ class Declarations(Messenger):
         if msg["type"] == "pplemd_active":
             msg["value"], msg["stop"] = self, True
         elif msg["type"] == "pplemd_generate":
-            self._generate(msg["name"], msg["value"])
+            self._generate(msg["name"], msg["value"], msg["infer"]["centered"])
             msg["stop"] = True
         elif msg["type"] == "sample":
             plates = tuple(frame.name for frame in reversed(msg["cond_indep_stack"]))
             if msg["is_observed"]:
                 msg["value"] = self._observe(msg["name"], msg["fn"], msg["value"], plates)
             else:
-                msg["value"] = self._latent(msg["name"], msg["fn"], plates)
+                msg["value"] = self._latent(msg["name"], msg["fn"], plates, msg["infer"].get("centered", "auto"))
             msg["stop"] = True
         elif msg["type"] == "plate" and msg["value"] is None:  # only some of its rows are looked at
             msg["value"], msg["stop"] = bind_plate(msg["name"], msg["args"][1]), True
@@ -206,12 +219,13 @@ class Declarations(Messenger):
         self.observed.append(DeclaredObserved(name, here(), parameters, data.shape, family, plates))
         return bind_observed(len(self.observed) - 1, arrays, data)
 
-    def _latent(self, name: str, distribution: dist.Distribution, plates: tuple[str, ...]) -> Array:
+    def _latent(self, name: str, distribution: dist.Distribution, plates: tuple[str, ...], centered: Any) -> Array:
         self.check_name(name, "latent")
         distribution = unmask(distribution)
         refuse_discrete(name, distribution)
         shape, dtype, base = described(name, distribution)
         parameters, arrays = split_parameters(distribution)
+        moved = positions(distribution, arrays)
         declared = DeclaredLatent(
             name=name,
             place=here(),
@@ -221,13 +235,14 @@ class Declarations(Messenger):
             dtype=dtype,
             family=type(innermost(distribution)).__name__,
             base="normal" if has_normal_base(distribution) else "prior",
-            location_scale=positions(distribution, arrays),
+            location_scale=moved,
             plates=plates,
+            centered=how_centered(name, centered, base, moved is not None),
         )
         self.latents.append(declared)
         return bind_latent(len(self.latents) - 1, arrays, shape, dtype)
 
-    def _generate(self, name: str, value: Any) -> None:
+    def _generate(self, name: str, value: Any, centered: Any) -> None:
         if self.outputs:
             first = self.outputs[0]
             raise ProgramError(
@@ -239,4 +254,4 @@ class Declarations(Messenger):
                 f"{here()}: generate {name!r} was given {kind(value)}; expected a JAX array. "
                 "Pass the array that the network returned."
             )
-        self.outputs.append(DeclaredOutput(name, here(), value))
+        self.outputs.append(DeclaredOutput(name, here(), value, how_centered(name, centered, value.shape, True)))

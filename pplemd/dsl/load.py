@@ -1,21 +1,44 @@
 """Loading a model file of the user, and picking the value that it defines."""
 
 import contextlib
+import contextvars
 import importlib.util
 import itertools
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pplemd.dsl.places import place_of, shown
+from pplemd.dsl.places import here, place_of, shown
 from pplemd.errors import PplemdError, ProgramError
 
 _numbers = itertools.count()
+_given: contextvars.ContextVar[Mapping[str, str] | None] = contextvars.ContextVar("given", default=None)
 
 
-def load_file(path: str | Path) -> types.ModuleType:
+def given(name: str, what: str, default: str | None = None) -> str:
+    """Return what the user gives a model file beside its recipe, such as the path of its data.
+
+        path = em.given("data", "posteriordb's radon_mn.json")
+
+    is asked for by `--set given.data=PATH`, is kept with the run, and is the same when the run is resumed or looked at.
+
+    Args:
+        name: of the value.
+        what: said where it is missing.
+        default: where it is not given; None where it must be.
+
+    Raises:
+        ProgramError: where it must be given and is not.
+    """
+    found = (_given.get() or {}).get(name, default)
+    if found is None:
+        raise ProgramError(f"{here()}: this file asks for {what}. Give it: --set given.{name}=VALUE.")
+    return found
+
+
+def load_file(path: str | Path, values: Mapping[str, str] | None = None) -> types.ModuleType:
     """Execute a Python file as a module under a private, unique name.
 
     The file's folder is importable while it loads. Modules that were only found there are forgotten afterwards, so
@@ -23,6 +46,7 @@ def load_file(path: str | Path) -> types.ModuleType:
 
     Args:
         path: of a ``.py`` file in UTF-8.
+        values: what the file is told where it asks by `given`.
 
     Raises:
         ProgramError: the file cannot be read, or raised an error; with the line.
@@ -38,6 +62,7 @@ def load_file(path: str | Path) -> types.ModuleType:
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    told = _given.set(values)
     try:
         with _importable(file.resolve().parent):
             exec(code, module.__dict__)  # compiled above: no stale bytecode, and no folder __pycache__ beside the file
@@ -47,26 +72,29 @@ def load_file(path: str | Path) -> types.ModuleType:
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise ProgramError(_raised(file, error)) from error
+    finally:
+        _given.reset(told)
     return module
 
 
-def select(module: types.ModuleType, kind: type, name: str | None = None) -> tuple[str, Any]:
+def select(module: types.ModuleType, kind: type | tuple[type, ...], name: str | None = None) -> tuple[str, Any]:
     """Return the name and the value of a module's one value of a class, or of the one that is named.
 
     Args:
         module: a loaded model file.
-        kind: class that the value must be an instance of.
+        kind: class that the value must be an instance of, or several.
         name: of the value; None where there is only one.
 
     Raises:
         ProgramError: there is none, or several and no name, or the name is another.
     """
-    place, wanted = shown(module.__file__ or module.__name__), kind.__name__
-    found = _values(module, kind)
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    place, wanted = shown(module.__file__ or module.__name__), " or a ".join(one.__name__ for one in kinds)
+    found = _values(module, kinds)
     choice = "--program NAME"
     if name is not None:
         value = getattr(module, name, None)
-        if isinstance(value, kind):
+        if isinstance(value, kinds):
             return name, value
         what = f"is a {type(value).__name__}" if hasattr(module, name) else "does not exist"
         raise ProgramError(f"{place}: {name!r} {what}; expected a {wanted}. {_names(found, wanted, choice)}")
@@ -76,11 +104,11 @@ def select(module: types.ModuleType, kind: type, name: str | None = None) -> tup
             f"Name one with {choice}."
         )
     if not found:
-        raise ProgramError(f"{place}: found no value that is a {wanted}; expected one.{_classes(module, kind)}")
+        raise ProgramError(f"{place}: found no value that is a {wanted}; expected one.{_classes(module, kinds)}")
     return next(iter(found.items()))
 
 
-def _values(module: types.ModuleType, kind: type) -> dict[str, Any]:
+def _values(module: types.ModuleType, kind: tuple[type, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in vars(module).items():
         known = any(value is other for other in found.values())
@@ -95,7 +123,7 @@ def _names(found: dict[str, Any], wanted: str, choice: str) -> str:
     return f"Name one of {', '.join(found)} with {choice}."
 
 
-def _classes(module: types.ModuleType, kind: type) -> str:
+def _classes(module: types.ModuleType, kind: tuple[type, ...]) -> str:
     derived = [
         name
         for name, value in vars(module).items()
@@ -103,7 +131,7 @@ def _classes(module: types.ModuleType, kind: type) -> str:
     ]
     if derived:
         return f" The file defines the class {derived[0]}: add a value of it, program = {derived[0]}(...)."
-    return f" Add one at module level, for example program = Ring(net=...) of a class derived from {kind.__name__}."
+    return f" Add one at module level, for example program = Ring(net=...) of a class derived from {kind[0].__name__}."
 
 
 def _source(file: Path) -> str:

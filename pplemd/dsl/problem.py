@@ -1,5 +1,6 @@
 """The typed value of a program: its sites, and its densities and maps as pure functions."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -121,6 +122,8 @@ class Problem(eqx.Module):
     def centering(self, loc: float = 0.0, scale: float | None = None) -> Centering:
         """Return one lambda for every element of every eligible site: 0 non-centered, 1 centered.
 
+        A site that says how centered it is keeps its own.
+
         Args:
             loc: lambda_loc.
             scale: lambda_scale; lambda_loc where it is not given.
@@ -129,7 +132,18 @@ class Problem(eqx.Module):
         def filled(number: float) -> dict[str, Array]:
             return {site.name: jnp.full(site.base_shape, number, site.dtype) for site in self.sites if site.eligible}
 
-        return Centering(filled(loc), filled(loc if scale is None else scale))
+        return self.honoured(Centering(filled(loc), filled(loc if scale is None else scale)))
+
+    def honoured(self, lam: Centering) -> Centering:
+        """Return the same lambdas, with those that the program declares (`centered=`) in their places."""
+        own = {
+            site.name: jnp.broadcast_to(jnp.asarray(site.centered, site.dtype).reshape(-1), (_size(site),)).reshape(
+                site.base_shape
+            )
+            for site in self.sites
+            if site.name in lam.loc and site.eligible and not site.free
+        }
+        return Centering({**lam.loc, **own}, {**lam.scale, **own})
 
     def place(
         self, program: PyTree, v: Values, lam: Centering, label: Label = None
@@ -259,3 +273,7 @@ class Problem(eqx.Module):
                 f"{self.name} was evaluated at sites of shape {found}; expected {expected}, for one sample. "
                 "Batch with jax.vmap."
             )
+
+
+def _size(site: Site) -> int:
+    return math.prod(site.base_shape)

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 import equinox as eqx
 
+Centered = float | tuple[float, ...] | Literal["auto"]  # a number, one for each element in order, or left to be chosen
+
 
 class Site(eqx.Module):
     """A latent of a program.
@@ -21,6 +23,7 @@ class Site(eqx.Module):
             loc or scale depends on another latent or on a trained array.
         base: "normal" where its value is a push of u ~ N(0, I), "prior" where u is its unconstrained value.
         plates: those that it was declared in, the innermost last.
+        centered: as declared; "auto" where it is left to be chosen, or cannot be.
     """
 
     name: str = eqx.field(static=True)
@@ -34,6 +37,12 @@ class Site(eqx.Module):
     eligible: bool = eqx.field(static=True)
     base: Literal["normal", "prior"] = eqx.field(static=True)
     plates: tuple[str, ...] = eqx.field(static=True, default=())
+    centered: Centered = eqx.field(static=True, default="auto")
+
+    @property
+    def free(self) -> bool:
+        """Whether its lambda is to be chosen."""
+        return self.eligible and self.centered == "auto"
 
 
 class Observed(eqx.Module):
@@ -79,6 +88,7 @@ class Output(eqx.Module):
         dtype: of one sample.
         parents: latents that it depends on directly.
         labelled: it depends on the label directly.
+        centered: as declared: of x with noise, given the latents; "auto" where it is left to be chosen.
     """
 
     name: str = eqx.field(static=True)
@@ -86,3 +96,4 @@ class Output(eqx.Module):
     dtype: Any = eqx.field(static=True)
     parents: tuple[str, ...] = eqx.field(static=True)
     labelled: bool = eqx.field(static=True)
+    centered: Centered = eqx.field(static=True, default="auto")

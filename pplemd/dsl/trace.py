@@ -87,6 +87,7 @@ def _generated(graph: Graph, declarations: Declarations, known: Any) -> Output |
         dtype=np.dtype(aval.dtype),
         parents=_names(reached, declarations.latents),
         labelled=Origin.LABEL in reached,
+        centered=output.centered,
     )
 
 
@@ -134,6 +135,8 @@ def _sites(graph: Graph, latents: list[DeclaredLatent], known: Any) -> tuple[Sit
         operands = [origin_of(atom, known) for atom in equation.invars]
         reached = frozenset[Origin | int]().union(*operands)
         moved = frozenset[Origin | int]().union(*(operands[i] for i in latent.location_scale or ()))
+        eligible = bool(moved - {Origin.LABEL})
+        checks.check_movable(latent, eligible)
         site = Site(
             name=latent.name,
             shape=latent.shape,
@@ -143,9 +146,10 @@ def _sites(graph: Graph, latents: list[DeclaredLatent], known: Any) -> tuple[Sit
             parents=_names(reached, latents),
             learned=Origin.LEARNED in reached,
             labelled=Origin.LABEL in reached,
-            eligible=bool(moved - {Origin.LABEL}),
+            eligible=eligible,
             base=latent.base,
             plates=latent.plates,
+            centered=latent.centered,
         )
         sites.append(site)
     return tuple(sites)

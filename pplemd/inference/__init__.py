@@ -14,6 +14,7 @@ from pplemd.inference.chain import PAIRED as PAIRED
 from pplemd.inference.chain import Cancellation as Cancellation
 from pplemd.inference.chain import Chain as Chain
 from pplemd.inference.chain import Draw as Draw
+from pplemd.inference.chain import Free as Free
 from pplemd.inference.corrections import AbstractCorrection as AbstractCorrection
 from pplemd.inference.corrections import Automatic as Automatic
 from pplemd.inference.corrections import Exact as Exact
@@ -22,7 +23,9 @@ from pplemd.inference.corrections import Unadjusted as Unadjusted
 from pplemd.inference.corrections import gauss_legendre as gauss_legendre
 from pplemd.inference.corrections import simpson as simpson
 from pplemd.inference.emd import Coordinates as Coordinates
+from pplemd.inference.emd import Frame as Frame
 from pplemd.inference.emd import Student as Student
+from pplemd.inference.emd import difference as difference
 from pplemd.inference.emd import emd_law as emd_law
 from pplemd.inference.kernels import HMC as HMC
 from pplemd.inference.kernels import MCLMC as MCLMC
@@ -30,9 +33,11 @@ from pplemd.inference.kernels import NUTS as NUTS
 from pplemd.inference.kernels import AbstractKernel as AbstractKernel
 from pplemd.inference.kernels import Info as Info
 from pplemd.inference.kernels import Langevin as Langevin
+from pplemd.inference.kernels import LogDensity as LogDensity
 from pplemd.inference.kernels import OneShot as OneShot
 from pplemd.inference.kernels import State as State
 from pplemd.inference.kernels import barkers as barkers
+from pplemd.inference.kernels import coupled as coupled
 from pplemd.inference.kernels import mala as mala
 from pplemd.inference.kernels import sized as sized
 from pplemd.inference.long_chains import Run as Run
@@ -53,5 +58,6 @@ from pplemd.inference.potential import ScorePotential as ScorePotential
 from pplemd.inference.target import Held as Held
 from pplemd.inference.target import Point as Point
 from pplemd.inference.target import TiltedLaw as TiltedLaw
+from pplemd.inference.target import log_normal as log_normal
 from pplemd.inference.target import placed as placed
 from pplemd.inference.target import standard_normal as standard_normal

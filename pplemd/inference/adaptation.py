@@ -61,6 +61,12 @@ class Adaptation(eqx.Module):
         place = jnp.log(sigma / self.low) / jnp.log(self.high / self.low) * self.bins
         return jnp.clip(place.astype(jnp.int32), 0, self.bins - 1)
 
+    @property
+    def middles(self) -> tuple[float, ...]:
+        """The sigma in the middle of each range, by its logarithm."""
+        ratio = self.high / self.low
+        return tuple(self.low * ratio ** ((number + 0.5) / self.bins) for number in range(self.bins))
+
     def step_size(self, sizes: StepSizes, sigma: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
         """H for each sigma."""
         return jnp.exp(sizes.log_size)[self.bin_of(sigma)]

@@ -6,11 +6,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from pplemd.errors import RecipeError
-from pplemd.inference.kernels import AbstractKernel, Info, State, sized
-from pplemd.inference.kernels.coupled import coupled
-from pplemd.inference.target import TiltedLaw, standard_normal
+from pplemd.inference.kernels import AbstractKernel, Info, LogDensity, State, coupled, sized
+from pplemd.inference.target import TiltedLaw, log_normal, untilted
 
 MEMORY = 2**31 - 1  # fold_in(key, i) is the i-th key of a split: beyond those of any chain and any kernel
+
+
+Laws = tuple[TiltedLaw, LogDensity]  # the chain's, and the twin's
 
 
 class Cancellation(eqx.Module):
@@ -64,6 +66,18 @@ class Draw(eqx.Module):
         return jax.tree.map(jnp.subtract, self.position, self.twin)
 
 
+class Free(eqx.Module):
+    """The twin's law and start, where they are others than the standard normal and the chain's own start.
+
+    Attributes:
+        log_density: of the law that the chain's would be without its potential, in the chain's coordinates.
+        start: where the twin starts: the chain's start, or where no noise is.
+    """
+
+    log_density: LogDensity
+    start: PyTree
+
+
 class Pair(eqx.Module):
     """A chain and its twin on the way.
 
@@ -108,22 +122,23 @@ class Chain(eqx.Module):
         """The same chain, its kernel's steps of another size."""
         return eqx.tree_at(lambda c: c.kernel, self, sized(self.kernel, step_size))
 
-    def run(self, key: PRNGKeyArray, target: TiltedLaw, start: PyTree) -> Draw:
+    def run(self, key: PRNGKeyArray, target: TiltedLaw, start: PyTree, free: Free | None = None) -> Draw:
         """Run one chain.
 
         Args:
             key: a key.
             target: the law to sample.
             start: coordinates to start from, a pytree of arrays.
+            free: the twin's law and start, in coordinates whose base is not the standard normal.
         """
         every = 1 if target.hold is None else self.slow_every
-        twin = jax.tree.map(lambda u: float(self.cancel.initial) * u, start)
+        twin, log_free = (self.untold(start), log_normal) if free is None else (free.start, free.log_density)
         keys = jax.random.split(key, self.length).reshape(self.length // every, every)
         if every == 1:
-            first = self._begin(key, target, start, twin)
-            end, infos = jax.lax.scan(lambda pair, k: self._both(k[0], pair, target), first, keys)
+            first = self._begin(key, (target, log_free), start, twin)
+            end, infos = jax.lax.scan(lambda pair, k: self._both(k[0], pair, (target, log_free)), first, keys)
         else:
-            end, infos = self._cycles(keys, target, start, twin)
+            end, infos = self._cycles(keys, (target, log_free), start, twin)
         return Draw(
             end.chain.position,
             end.twin.position,
@@ -132,30 +147,33 @@ class Chain(eqx.Module):
             jnp.sum(jnp.asarray(infos.evaluations, infos.acceptance.dtype)),
         )
 
-    def _begin(self, key: PRNGKeyArray, target: TiltedLaw, start: PyTree, twin: PyTree) -> Pair:
-        """States of chain and twin at these positions."""
-        key_memory = jax.random.fold_in(key, MEMORY)
-        return Pair(self.kernel.init(key_memory, target, start), self.kernel.init(key_memory, standard_normal(), twin))
+    def untold(self, u: PyTree) -> PyTree:
+        """Where the twin of a chain that starts at base coordinates u starts: there, or where no noise is."""
+        return jax.tree.map(lambda leaf: float(self.cancel.initial) * leaf, u)
 
-    def _both(self, key: PRNGKeyArray, pair: Pair, target: TiltedLaw) -> tuple[Pair, Info]:
+    def _begin(self, key: PRNGKeyArray, laws: Laws, start: PyTree, twin: PyTree) -> Pair:
+        """States of chain and twin at these positions."""
+        key_memory, (target, free) = jax.random.fold_in(key, MEMORY), laws
+        return Pair(self.kernel.init(key_memory, target, start), self.kernel.init(key_memory, untilted(free), twin))
+
+    def _both(self, key: PRNGKeyArray, pair: Pair, laws: Laws) -> tuple[Pair, Info]:
         """One transition of the chain, the same of the twin."""
+        target, free = laws
         chain, info = self.kernel.step(key, pair.chain, target)
-        if self.cancel.paired:
-            twin = coupled(self.kernel, key, pair.twin, 1.0)  # its own decisions: the chain's would tell it of the law
+        if self.cancel.paired:  # its own decisions: the chain's would tell it of the law
+            twin = coupled(self.kernel, key, pair.twin, 1.0, free)
         else:
-            twin = self.kernel.shadow(key, pair.twin, info, float(self.cancel.injected))
+            twin = self.kernel.shadow(key, pair.twin, info, float(self.cancel.injected), free)
         told = Info(info.acceptance, info.accepted, info.diverging, info.energy, jnp.asarray(info.evaluations), None)
         return Pair(chain, twin), told
 
-    def _cycles(
-        self, keys: Key[Array, "cycle step"], target: TiltedLaw, start: PyTree, twin: PyTree
-    ) -> tuple[Pair, Info]:
+    def _cycles(self, keys: Key[Array, "cycle step"], laws: Laws, start: PyTree, twin: PyTree) -> tuple[Pair, Info]:
         """Cycles of slow_every - 1 transitions with the slow coordinates held, and one of all."""
 
         def cycle(ends, cycle_keys):
             position, twin = ends
-            position, twin, fast = self._fast(cycle_keys[:-1], target, position, twin)
-            pair, slow = self._both(cycle_keys[-1], self._begin(cycle_keys[-1], target, position, twin), target)
+            position, twin, fast = self._fast(cycle_keys[:-1], laws, position, twin)
+            pair, slow = self._both(cycle_keys[-1], self._begin(cycle_keys[-1], laws, position, twin), laws)
             infos = jax.tree.map(lambda many, one: jnp.append(many, one), fast, slow)
             return (pair.chain.position, pair.twin.position), infos
 
@@ -163,14 +181,16 @@ class Chain(eqx.Module):
         return Pair(State(position, jnp.zeros(())), State(twin, jnp.zeros(()))), infos
 
     def _fast(
-        self, keys: Key[Array, " step"], target: TiltedLaw, position: PyTree, twin: PyTree
+        self, keys: Key[Array, " step"], laws: Laws, position: PyTree, twin: PyTree
     ) -> tuple[PyTree, PyTree, Info]:
         """Transitions of the fast coordinates alone; the twin's slow ones stay where they are too."""
+        target, free = laws
         assert target.hold is not None
         held = target.hold(position)
         moving = jax.tree.map(lambda u: u is not None, held.position, is_leaf=lambda u: u is None)
         mask = jax.tree.map(lambda m, u: jax.tree.map(lambda _: m, u), moving, position)
-        pair = self._begin(keys[0], held.law, eqx.filter(position, mask), eqx.filter(twin, mask))
-        pair, infos = jax.lax.scan(lambda now, k: self._both(k, now, held.law), pair, keys)
+        some = (held.law, free if free is log_normal else lambda part: free(eqx.combine(part, twin)))
+        pair = self._begin(keys[0], some, eqx.filter(position, mask), eqx.filter(twin, mask))
+        pair, infos = jax.lax.scan(lambda now, k: self._both(k, now, some), pair, keys)
         joined = [eqx.combine(part.position, whole) for part, whole in ((pair.chain, position), (pair.twin, twin))]
         return joined[0], joined[1], infos

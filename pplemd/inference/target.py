@@ -41,15 +41,21 @@ class TiltedLaw(eqx.Module):
         log_base: log density of the base, from u to a scalar; a constant may be missing.
         hold: where some coordinates are dear to move: given u, the law of the others alone, its coordinates those of
             u with None for what is held. None where nothing is.
+        together: u -> (T(u), log base), where both share work; asked instead of push and log_base by `visit`.
     """
 
     push: Callable[[PyTree], Array]
     potential: AbstractPotential
     log_base: Callable[[PyTree], Array]
     hold: "Callable[[PyTree], Held] | None" = None
+    together: Callable[[PyTree], tuple[Array, Array]] | None = None
 
     def visit(self, u: PyTree) -> Point:
         """One push, one gradient of U, one pull-back."""
+        if self.together is not None:
+            (x, base), pull_back = jax.vjp(self.together, u)
+            slope = self.potential.gradient(x)
+            return Point(u, x, slope, pull_back((-slope, jnp.ones_like(base)))[0])
         x, pull_back = jax.vjp(self.push, u)
         slope = self.potential.gradient(x)
         (tilt,) = pull_back(slope)
@@ -116,7 +122,12 @@ def placed(law: TiltedLaw, change: Callable[[PyTree], tuple[PyTree, Array]]) -> 
 
         return Held(placed(inner.law, change_free), free(v))
 
-    return TiltedLaw(lambda v: law.push(change(v)[0]), law.potential, log_base, None if inner_hold is None else hold)
+    def together(v: PyTree) -> tuple[Array, Array]:
+        u, log_det = change(v)
+        return law.push(u), law.log_base(u) + log_det
+
+    held = None if inner_hold is None else hold
+    return TiltedLaw(lambda v: law.push(change(v)[0]), law.potential, log_base, held, together)
 
 
 def _by_held(pattern: PyTree, free: PyTree, held: PyTree) -> PyTree:
@@ -140,4 +151,9 @@ def log_normal(u: PyTree) -> Float[Array, ""]:
 
 def standard_normal() -> TiltedLaw:
     """The law that is left without a potential: independent standard normals, of any structure; the twin's law."""
-    return TiltedLaw(lambda u: jnp.zeros(()), Potential(jnp.zeros_like), log_normal)
+    return untilted(log_normal)
+
+
+def untilted(log_base: Callable[[PyTree], Array]) -> TiltedLaw:
+    """The law that is left without a potential, in any coordinates: that of its base."""
+    return TiltedLaw(lambda u: jnp.zeros(()), Potential(jnp.zeros_like), log_base)

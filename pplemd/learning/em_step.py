@@ -1,5 +1,7 @@
 """One step of EM distillation: score update, E-step, M-step."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,8 +10,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.diffusion import AbstractWeighting
 from pplemd.dsl import Problem, Program
-from pplemd.inference import Chain, Coordinates, Draw, StepSizes, Student, emd_law, jacobian_scale
+from pplemd.inference import StepSizes
 from pplemd.learning.anchor import Pairs, anchor_loss
+from pplemd.learning.e_step import NOT_TUNED, Batch, EStep, Fresh, Tuning, x_figures
 from pplemd.learning.labels import Labels
 from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.loop import AbstractState
@@ -29,6 +32,7 @@ class EMState(AbstractState):
         score: the student's score network under training.
         average: the program's moving average: what is sampled and evaluated.
         step_sizes: the kernel's step sizes by sigma, where they are adapted.
+        centering: lambda of x_sigma by range of sigma, where it is chosen.
     """
 
     step: Int[Array, ""]
@@ -36,41 +40,17 @@ class EMState(AbstractState):
     score: Learner
     average: Program
     step_sizes: StepSizes | None = None
+    centering: Float[Array, " bins"] | None = None
+
+    @property
+    def tuning(self) -> "Tuning":
+        """What its chains are tuned by."""
+        return Tuning(self.step_sizes, self.centering)
 
     @property
     def skipped_in_a_row(self) -> Int[Array, ""]:
         """Updates skipped since the last good one, of the generator or of the score network."""
         return jnp.maximum(self.generator.skipped_in_a_row, self.score.skipped_in_a_row)
-
-
-class Fresh(eqx.Module):
-    """Fresh draws of the program's latents.
-
-    Attributes:
-        latents: base coordinates by site, with a leading batch dimension.
-        labels: a class for each, or None.
-    """
-
-    latents: dict[str, Array]
-    labels: Int[Array, " batch"] | None
-
-
-class Batch(eqx.Module):
-    """What the E-step hands to the M-step.
-
-    Attributes:
-        draw: the ends of the chains, with a leading batch dimension.
-        sigma: their noise levels.
-        labels: their classes, or None.
-        paired: whether the twin's noise is taken away at the twin's own latents.
-        start: the noise that the chains started from; health looks at it, the M-step does not.
-    """
-
-    draw: Draw
-    sigma: Float[Array, " batch"]
-    labels: Int[Array, " batch"] | None
-    paired: bool = eqx.field(static=True, default=False)
-    start: Float[Array, "batch ..."] | None = None
 
 
 class EMStep(eqx.Module):
@@ -98,6 +78,7 @@ class EMStep(eqx.Module):
             learner(score_network, self._score_optimiser),
             copied(program),
             self.recipe.adaptation.start(self._wanted) if self._adapts else None,
+            jnp.zeros(self.recipe.adaptation.bins) if self.sampling.chooses else None,
         )
 
     def __call__(self, state: EMState, key: PRNGKeyArray) -> tuple[EMState, dict[str, Float[Array, ""]]]:
@@ -106,7 +87,7 @@ class EMStep(eqx.Module):
         progress = state.step / self.recipe.steps
         program = state.generator.module
         score, score_loss = self._update_score(state.score, program, key_score, progress)
-        batch = self.e_step(program, score.module, key_e_step, progress, state.step_sizes)
+        batch = self.e_step(program, score.module, key_e_step, progress, state.tuning)
         gradient, loss, tie = self._gradient(program, batch, jax.random.fold_in(key, ANCHOR))
         generator = descend(state.generator, gradient, self._generator_optimiser)
         metrics = {
@@ -123,7 +104,7 @@ class EMStep(eqx.Module):
         metrics["skipped"] = skipped.astype(jnp.float32)
         averaged = average(state.average, generator.module, warmed(self.recipe.ema, state.step))
         sizes = self._adapted(state.step_sizes, batch)
-        return EMState(state.step + 1, generator, score, averaged, sizes), metrics
+        return EMState(state.step + 1, generator, score, averaged, sizes, state.centering), metrics
 
     def _gradient(self, program: Program, batch: Batch, key: PRNGKeyArray) -> tuple[Program, Array, dict[str, Array]]:
         """The generator's gradient, the E-step's pull, and the anchor's loss where there is one."""
@@ -181,13 +162,14 @@ class EMStep(eqx.Module):
             losses.append(loss)
         return score, jnp.mean(jnp.stack(losses))
 
+    @property
+    def sampling(self) -> EStep:
+        """The E-step alone."""
+        return EStep(self.problem, self.teacher, self.recipe, self.labels)
+
     def fresh(self, program: Program, key: PRNGKeyArray) -> Fresh:
         """Draws of the program's latents, with labels of the label prior."""
-        key_labels, key_latents = jax.random.split(key)
-        labels = None if self.labels is None else self.labels.draw(key_labels, self.recipe.batch)
-        keys = jax.random.split(key_latents, self.recipe.batch)
-        draw = jax.vmap(lambda k, label: self.problem.draw(k, program, label))
-        return Fresh(draw(keys, labels), labels)
+        return self.sampling.fresh(program, key)
 
     def e_step(
         self,
@@ -195,42 +177,25 @@ class EMStep(eqx.Module):
         score_network: AbstractTeacher,
         key: PRNGKeyArray,
         progress: Array,
-        sizes: StepSizes | None = None,
+        tuning: Tuning = NOT_TUNED,
     ) -> Batch:
-        """Chains of the tilted law from fresh draws, one sigma for each."""
-        key_sigma, key_fresh, key_eps, key_chain = jax.random.split(key, 4)
-        count = self.recipe.batch
-        sigma = self.recipe.sigmas.sample(key_sigma, (count,), progress)
-        fresh = self.fresh(program, key_fresh)
-        eps = jax.random.normal(key_eps, (count, *self.problem.output.shape))
-        student = Student(self.problem, program, score_network)
+        """Chains of the tilted law from fresh draws, one sigma for each; their ends are in base coordinates."""
+        return self.sampling.run(program, score_network, key, progress, tuning)
 
-        def one(chain_key, sigma, label, eps, latents):
-            held = latents if self.recipe.frozen else None
-            law = emd_law(self.teacher, student, sigma, label, held)
-            start = Coordinates(eps, None if self.recipe.frozen else latents)
-            chain = self._chain(sizes, sigma, chain_key, lambda u: self.problem.generate(program, u, label), latents)
-            draw = chain.run(chain_key, law, start)
-            return _with_latents(draw, latents) if self.recipe.frozen else draw
+    def choose(self, key: PRNGKeyArray, state: EMState) -> tuple[EMState, dict[str, float]]:
+        """The state with lambda of x_sigma chosen from E-steps of its own, and the figures of the choice.
 
-        draw = jax.vmap(one)(jax.random.split(key_chain, count), sigma, fresh.labels, eps, fresh.latents)
-        return Batch(draw, sigma, fresh.labels, self.recipe.chain.cancel.paired, eps)
-
-    def _chain(self, sizes: StepSizes | None, sigma: Array, key: PRNGKeyArray, generate, latents) -> Chain:
-        """The recipe's chain, with the adapted step sizes of its sigma."""
-        if sizes is None:
-            return self.recipe.chain
-        size = self.recipe.adaptation.step_size(sizes, sigma)
-        if self.recipe.frozen:
-            return self.recipe.chain.with_step_size(Coordinates(size, None))
-        scales = jacobian_scale(generate, latents, sigma, key)
-        return self.recipe.chain.with_step_size(Coordinates(size, jax.tree.map(lambda scale: size * scale, scales)))
-
-
-def _with_latents(draw: Draw, latents: dict[str, Array]) -> Draw:
-    """The draw of a chain over eps alone, with the latents that were held, its own and its twin's."""
-    ends = [Coordinates(end.noise, latents) for end in (draw.position, draw.twin)]
-    return eqx.tree_at(lambda d: (d.position, d.twin), draw, tuple(ends))
+        Not part of the compiled step: what it changes is an array of the state. What is in use, (eps, z) at first, is
+        left where it costs clearly more.
+        """
+        if state.centering is None:
+            return state, {}
+        student = (state.generator.module, state.score.module)
+        progress = state.step / self.recipe.steps
+        choice = self.sampling.choose(key, student, progress, state.tuning)
+        lam = jnp.asarray(choice.lam, state.centering.dtype)
+        found = x_figures(choice, self.recipe.adaptation.middles)
+        return dataclasses.replace(state, centering=lam), found
 
 
 def m_step_loss(

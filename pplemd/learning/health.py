@@ -60,7 +60,7 @@ class HealthCheck(eqx.Module):
         progress, program, score = state.step / self.step.recipe.steps, state.generator.module, state.score.module
         small = self._small()
         learned = small.recipe.score
-        batch = small.e_step(program, score, key_chains, progress, state.step_sizes)
+        batch = small.e_step(program, score, key_chains, progress, state.tuning)
         seen = _noised(small, program, key_fresh, progress)
         samples = (seen.x, learned.sigmas.sample(key_sigma, (self.batch,), progress), seen.labels)
         figures = chain_figures(batch, small.recipe.frozen)

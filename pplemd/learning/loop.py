@@ -60,6 +60,18 @@ class Schedule(eqx.Module):
     patience: int
 
 
+class Adjustment(eqx.Module):
+    """What is decided of a state outside of the compiled step, every so many steps but the last.
+
+    Attributes:
+        every: steps between decisions.
+        decide: called with the step and the state; gives a state of the same shapes, and figures for its report.
+    """
+
+    every: int
+    decide: Callable[[int, Any], tuple[Any, dict[str, float]]]
+
+
 class Watcher:
     """What the loop tells while it runs; each method does nothing unless replaced by a function.
 
@@ -105,6 +117,7 @@ def fit(
     schedule: Schedule,
     watcher: Watcher,
     checkpoints: Checkpoints | None = None,
+    adjustment: Adjustment | None = None,
 ) -> Any:
     """Run a step until the schedule ends.
 
@@ -117,6 +130,7 @@ def fit(
         schedule: how often to do what.
         watcher: told what happens.
         checkpoints: where to save, and to go on from.
+        adjustment: what is decided between steps; of step and state alone, so that it is decided again alike.
 
     Returns:
         The last state.
@@ -134,7 +148,8 @@ def fit(
             window = advance(step, window, jax.random.fold_in(key, done))
             done += 1
             watcher.advance(done)
-            window = _keep_up(done, window, schedule, watcher)
+            window, decided = _adjusted(done, window, schedule, adjustment)
+            window = _keep_up(done, window, schedule, watcher, decided)
             stopping = bool(received) and done < schedule.steps
             if checkpoints is not None and (stopping or _due(done, schedule.checkpoint_every, schedule)):
                 checkpoints.save(done, window)
@@ -160,10 +175,20 @@ def _compiled(step: Step) -> Callable:
     return advance
 
 
-def _keep_up(done: int, window: Window, schedule: Schedule, watcher: Watcher) -> Window:
+def _adjusted(
+    done: int, window: Window, schedule: Schedule, adjustment: Adjustment | None
+) -> tuple[Window, dict[str, float]]:
+    """The window with its state adjusted, where it is time, and the figures of that."""
+    if adjustment is None or done % adjustment.every or done >= schedule.steps:
+        return window, {}
+    state, found = adjustment.decide(done, window.state)
+    return Window(state, window.sums, window.count), found
+
+
+def _keep_up(done: int, window: Window, schedule: Schedule, watcher: Watcher, decided: dict[str, float]) -> Window:
     """Inspect, report, stop where stuck, and draw, where it is time; the sums start again after their report."""
     logging, sampling = _due(done, schedule.log_every, schedule), _due(done, schedule.sample_every, schedule)
-    found = watcher.inspect(done, window.state) if sampling else {}
+    found = decided | (watcher.inspect(done, window.state) if sampling else {})
     if logging:
         count = int(window.count)
         found = {name: float(total) / count for name, total in window.sums.items()} | found

@@ -8,60 +8,15 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.dsl import Centering, Problem, Program
 from pplemd.errors import RecipeError
-from pplemd.inference import HMC, NONE, Adaptation, Chain, StepSizes, TiltedLaw, placed, posterior_law
+from pplemd.inference import StepSizes, TiltedLaw, placed, posterior_law
+from pplemd.learning.choosing import figures
+from pplemd.learning.fit_recipe import FitRecipe
 from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.loop import AbstractState
-from pplemd.learning.optimisers import AbstractOptimiser, Adam
+from pplemd.parameterization import Pilot, Placement, Situation
 
 ONE = 1.0  # stands for sigma where step sizes are adapted by sigma: a posterior has none
 MEMORY = 0.95  # decay of the running variances
-
-
-class FitRecipe(eqx.Module):
-    """How a program is fitted to its data.
-
-    Attributes:
-        steps: EM steps.
-        rows: rows of the program's plate in one step; None looks at all data together.
-        chains: chains of the latents, where all data are looked at together; else each row has one.
-        chain: the E-step, which goes on from where the last one of the same chain ended.
-        adaptation: how a kernel without a step size finds one.
-        centering: 0 for non-centered latents, 1 for centered ones, or between, for every site that may be either.
-        optimiser: of the program's networks and parameters.
-        ema: decay of the averaged program.
-        seed: seed of everything random.
-        log_every: steps between lines of metrics.jsonl.
-        sample_every: steps between pictures.
-        checkpoint_every: steps between checkpoints.
-        patience: skipped updates in a row after which the run stops.
-    """
-
-    steps: int = 2000
-    rows: int | None = None
-    chains: int = 8
-    chain: Chain = Chain(HMC(), 2, NONE)
-    adaptation: Adaptation = Adaptation(bins=1)
-    centering: float = 0.0
-    optimiser: AbstractOptimiser = Adam(learning_rate=1e-2, final=0.02)
-    ema: float = 0.99
-    seed: int = 0
-    log_every: int = 50
-    sample_every: int = 500
-    checkpoint_every: int = 500
-    patience: int = 20
-
-    def __check_init__(self):
-        if self.chain.cancel.paired or self.chain.cancel.initial or self.chain.cancel.injected:
-            raise RecipeError("a fit learns from draws of the posterior, with nothing cancelled: Chain(..., em.NONE).")
-        for name in ("steps", "chains", "log_every", "sample_every", "checkpoint_every", "patience"):
-            if getattr(self, name) < 1:
-                raise RecipeError(f"the recipe needs {name} >= 1; found {name}={getattr(self, name)}.")
-        if self.rows is not None and self.rows < 1:
-            raise RecipeError(f"the recipe needs rows >= 1, or None for all; found rows={self.rows}.")
-        if not 0 <= self.centering <= 1:
-            raise RecipeError(f"the recipe needs 0 <= centering <= 1; found centering={self.centering}.")
-        if not 0 <= self.ema < 1:
-            raise RecipeError(f"the recipe needs 0 <= ema < 1; found ema={self.ema}.")
 
 
 class FitState(AbstractState):
@@ -108,7 +63,7 @@ class FitStep(eqx.Module):
     def init(self, program: Program) -> FitState:
         """The state before the first step: chains at draws of the prior."""
         count = self.recipe.chains if self.recipe.rows is None else self._plate.size
-        centering = self.problem.centering(self.recipe.centering)
+        centering = copied(self.problem.centering(self.recipe.centering))  # loc and scale may share buffers
 
         def start(key: PRNGKeyArray, number: Array) -> dict[str, Array]:
             problem = self._of(number)
@@ -167,6 +122,78 @@ class FitStep(eqx.Module):
             return draw.position, draw.acceptance, draw.divergences
 
         return jax.vmap(one)(jax.random.split(key, rows.shape[0]), rows, positions)
+
+    def choose(self, key: PRNGKeyArray, state: FitState) -> tuple[FitState, dict[str, float]]:
+        """The state in coordinates that are chosen from draws of its chains, and the figures of the choice.
+
+        Not part of the compiled step: what it changes are arrays of the state. What is in use, at first what the recipe
+        starts with, is left where it costs clearly more.
+        """
+        choosing, problem = self.recipe.choosing, self.problem
+        if choosing is None or not any(site.free for site in problem.sites):
+            return state, {}
+        key_pilot, key_choice = jax.random.split(key)
+        state, pilot = self.pilot(key_pilot, state)
+        situation = Situation(Placement(problem, state.learner.module), pilot)
+        choice = choosing.policy.choose(key_choice, situation, state.centering)
+        lam = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), choice.lam, state.centering)
+        moved = self.moved(state, pilot, lam)
+        return eqx.tree_at(lambda s: s.centering, moved, copied(lam)), figures(choice)
+
+    @eqx.filter_jit
+    def pilot(self, key: PRNGKeyArray, state: FitState) -> tuple[FitState, Pilot]:
+        """E-steps one after the other at one program: the state after them, and their draws with scores.
+
+        Of all chains, or of some rows, whose laws are groups of their own.
+        """
+        assert self.recipe.choosing is not None
+        count, rounds = jax.tree.leaves(state.positions)[0].shape[0], self.recipe.choosing.rounds
+        key_rows, key_chain = jax.random.split(key)
+        single = self.recipe.rows is None
+        some = count if single else min(self.recipe.choosing.rows, count)
+        rows = jnp.arange(count) if single else jax.random.choice(key_rows, count, (some,), replace=False)
+        program = state.learner.module
+
+        def one(positions, round_key):
+            after = self.e_step(program, round_key, rows, positions, state)[0]
+            return after, after
+
+        def scored(number, v):
+            problem = self._of(number)
+            u = problem.place(program, v, state.centering)[0]
+            return u, posterior_law(problem, program).score(u)
+
+        begun = jax.tree.map(lambda leaf: leaf[rows], state.positions)
+        end, draws = jax.lax.scan(one, begun, jax.random.split(key_chain, rounds))
+        by_row = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), draws)
+        u, score = jax.vmap(lambda number, many: jax.vmap(lambda v: scored(number, v))(many))(rows, by_row)
+        u, score = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (u, score))
+        positions = jax.tree.map(lambda all_, new: all_.at[rows].set(new), state.positions, end)
+        pilot = Pilot(u, score) if single else Pilot(u, score, rows=jnp.repeat(rows, rounds), groups=some)
+        return eqx.tree_at(lambda s: s.positions, state, positions), pilot
+
+    @eqx.filter_jit
+    def moved(self, state: FitState, pilot: Pilot, lam: Centering) -> FitState:
+        """The state with its chains where they are, in the coordinates of lam; variances are those of a pilot."""
+        program = state.learner.module
+
+        def move(number, v):
+            problem = self._of(number)
+            return problem.displace(program, problem.place(program, v, state.centering)[0], lam)
+
+        def variances(u):
+            v = jax.vmap(lambda one: self.problem.displace(program, one, lam))(u)
+            return jax.tree.map(lambda leaf: jnp.var(leaf, axis=0) + 1e-12, v)  # of a coordinate that never moved
+
+        count = jax.tree.leaves(state.positions)[0].shape[0]
+        positions = jax.vmap(move)(jnp.arange(count), state.positions)
+        spread = None if state.variances is None else variances(pilot.u)
+        return eqx.tree_at(
+            lambda s: (s.positions, s.centering, s.variances),
+            state,
+            (positions, lam, spread),
+            is_leaf=lambda leaf: leaf is None,
+        )
 
     def loss(self, program: Program, rows: Int[Array, " chains"], positions: dict, centering: Centering) -> Array:
         """Minus the mean complete-data log-likelihood over chains, in the centering's coordinates."""

@@ -6,6 +6,7 @@ from pplemd.diffusion import AbstractSigmas, AbstractWeighting, LogNormal, Unifo
 from pplemd.errors import RecipeError
 from pplemd.inference import Adaptation, Chain, Coordinates, Langevin
 from pplemd.learning.anchor import Anchor
+from pplemd.learning.choosing import Choosing
 from pplemd.learning.optimisers import AbstractOptimiser, Adam
 
 
@@ -32,6 +33,8 @@ class Recipe(eqx.Module):
         sigmas: noise levels of the E-step, one for each chain.
         chain: the E-step: kernel, length, noise cancellation.
         adaptation: how a kernel without a step size finds one, by range of sigma.
+        choosing: how the coordinates of x_sigma are chosen from the chains' own draws, by range of sigma, where the
+            latents move and the program leaves it open (`em.generate(..., centered="auto")`); None for (eps, z).
         frozen: hold the latents fixed, so that the chain moves eps alone.
         anchor: a tie to the teacher's own map from noise to samples, against lost modes; None for none.
         weighting: v(sigma) of the M-step; uniform is w(sigma) = sigma^2 on the KL.
@@ -51,6 +54,7 @@ class Recipe(eqx.Module):
     sigmas: AbstractSigmas = LogNormal(mean=-0.8, std=1.2)
     chain: Chain = Chain(Langevin(Coordinates(noise=0.4**2, latents=0.004**2)), length=4)
     adaptation: Adaptation = Adaptation()
+    choosing: Choosing | None = Choosing(every=500, rounds=16)
     frozen: bool = False
     anchor: Anchor | None = None
     weighting: AbstractWeighting = UniformWeight()

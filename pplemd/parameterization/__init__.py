@@ -14,6 +14,9 @@ from pplemd.parameterization.fisher import isotropic_divergence as isotropic_div
 from pplemd.parameterization.interleaving import Interleave as Interleave
 from pplemd.parameterization.interleaving import Interleaved as Interleaved
 from pplemd.parameterization.interleaving import interleave as interleave
+from pplemd.parameterization.of_x import XChoice as XChoice
+from pplemd.parameterization.of_x import XDraws as XDraws
+from pplemd.parameterization.of_x import choose_x as choose_x
 from pplemd.parameterization.pilot_ess import PilotESS as PilotESS
 from pplemd.parameterization.placement import Change as Change
 from pplemd.parameterization.placement import Pilot as Pilot

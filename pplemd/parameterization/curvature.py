@@ -12,6 +12,7 @@ from pplemd.parameterization.fisher import winsorised
 from pplemd.parameterization.placement import Change, Pilot, Placement, flat
 
 
+@eqx.filter_jit
 def shares(placement: Placement, pilot: Pilot, tail: float = 0.01) -> dict[str, Float[Array, "..."]]:
     """Kappa of each element of each eligible site: the share of its conditional precision that is not the prior's.
 
@@ -26,8 +27,8 @@ def shares(placement: Placement, pilot: Pilot, tail: float = 0.01) -> dict[str, 
     standard = placement.problem.centering(0.0)
     v, score = pilot.along(placement, standard)
 
-    def prior(u: dict[str, Array], label: Array | None) -> Array:
-        of = placement if label is None else Placement(placement.problem, placement.program, label)
+    def prior(u: dict[str, Array], label: Array | None, row: Array | None) -> Array:
+        of = placement.of(label, row)
         change = Change(of, standard)
 
         def log_prior(v: dict[str, Array]) -> Array:
@@ -36,7 +37,8 @@ def shares(placement: Placement, pilot: Pilot, tail: float = 0.01) -> dict[str, 
 
         return flat(jax.grad(log_prior)(change.inverse(u)))
 
-    rest = winsorised(score - jax.vmap(prior)(pilot.u, pilot.labels), tail)
+    priors = pilot.within_groups(jax.vmap(prior)(pilot.u, pilot.labels, pilot.rows))
+    rest = winsorised(score - priors, tail)
     whole = winsorised(score, tail)
     told = jnp.maximum(jnp.mean((rest - jnp.mean(rest, axis=0, keepdims=True)) * whole, axis=0), 0.0)
     return _by_site(placement, told / (1.0 + told))

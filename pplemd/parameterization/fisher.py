@@ -104,7 +104,8 @@ def _cost(criterion: Fisher, placement: Placement, pilot: Pilot, lam: Centering)
 @eqx.filter_jit
 def _fit(criterion: Fisher, placement: Placement, pilot: Pilot) -> Centering:
     def cost(lam: Centering) -> Array:
-        return criterion.of(placement, pilot, Centering(lam.loc, lam.loc) if criterion.tied else lam)
+        tied = Centering(lam.loc, lam.loc) if criterion.tied else lam
+        return criterion.of(placement, pilot, placement.problem.honoured(tied))
 
     optimiser = falling_adam(criterion.rate, criterion.steps)
     grid = [placement.problem.centering(number) for number in GRID]
@@ -122,4 +123,4 @@ def _fit(criterion: Fisher, placement: Placement, pilot: Pilot) -> Centering:
 
     start = (first, optimiser.init(first), first, jnp.asarray(jnp.inf))
     (_, _, best, _), _ = jax.lax.scan(step, start, length=criterion.steps)
-    return Centering(best.loc, best.loc) if criterion.tied else best
+    return placement.problem.honoured(Centering(best.loc, best.loc) if criterion.tied else best)

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from pplemd.dsl import Centering
-from pplemd.errors import RecipeError
-from pplemd.inference import AbstractKernel, Info, Run, State, TiltedLaw, placed, sized, standard_normal
+from pplemd.inference import AbstractKernel, Info, LogDensity, Run, State, TiltedLaw, coupled, log_normal, placed, sized
 from pplemd.parameterization.base import AbstractCriterion, Situation
 from pplemd.parameterization.fisher import Fisher
 from pplemd.parameterization.placement import Change
@@ -69,18 +68,15 @@ class Interleave(AbstractKernel):
         kept: Any = jax.tree.map(lambda there, here: jnp.where(info.accepted, there, here), u, state.position)
         return State(kept, jnp.where(info.accepted, new.log_density - after, state.log_density)), info
 
-    def shadow(self, key: PRNGKeyArray, twin: State, info: Info, injected: float) -> State:
-        """Common random numbers: the kernel itself on the standard normal.
+    def shadow(
+        self, key: PRNGKeyArray, twin: State, info: Info, injected: float, free: LogDensity = log_normal
+    ) -> State:
+        """Common random numbers: the kernel itself without the potential.
 
         Raises:
             RecipeError: where the injected noise shall be left out.
         """
-        if not injected:
-            raise RecipeError(
-                "Interleave does not tell its noise, so its twin shares all of it: use "
-                "Cancellation(initial=..., injected=True)."
-            )
-        return self.step(key, twin, standard_normal())[0]
+        return coupled(self, key, twin, injected, free)
 
 
 def interleave(kernel: AbstractKernel, changes: tuple[Change, Change], runs: tuple[Run, Run]) -> Interleave:

@@ -38,6 +38,16 @@ class Placement(eqx.Module):
         """Names of the eligible sites."""
         return tuple(site.name for site in self.problem.sites if site.eligible)
 
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Names of the eligible sites whose lambda the program leaves to be chosen."""
+        return tuple(site.name for site in self.problem.sites if site.free)
+
+    def of(self, label: Int[Array, ""] | None = None, row: Int[Array, ""] | None = None) -> "Placement":
+        """The placement of a draw: of its class, and of its row of the program's plate."""
+        problem = self.problem if row is None else self.problem.at({self.problem.plates[0].name: row[None]})
+        return Placement(problem, self.program, self.label if label is None else label)
+
     def law(self, law: TiltedLaw, lam: Centering) -> TiltedLaw:
         """A law of base coordinates u, in the coordinates v of lam."""
         return placed(law, Change(self, lam))
@@ -72,26 +82,38 @@ class Pilot(eqx.Module):
         u: base coordinates by site.
         score: gradient of log rho at u, that of the base included.
         labels: the class of each draw, where there are classes; it goes before the placement's.
+        rows: the row of the program's plate that each draw is of, where it is traced for one row.
+        groups: of laws of their own, such as rows: as many equal parts of the draws, one after the other.
     """
 
     u: Values
     score: Values
     labels: Int[Array, " draw"] | None = None
+    rows: Int[Array, " draw"] | None = None
+    groups: int = eqx.field(static=True, default=1)
 
     def along(self, placement: Placement, lam: Centering) -> tuple[Float[Array, "draw n"], Float[Array, "draw n"]]:
         """The same draws and their scores in the coordinates of lam, flat; no law is asked.
 
-        The pull-back of v -> (u, log|det du/dv|) on (score, 1).
+        The pull-back of v -> (u, log|det du/dv|) on (score, 1). Where there are groups, both are less their means.
         """
 
-        def one(u: Values, score: Values, label: Array | None) -> tuple[Array, Array]:
-            change = Change(_labelled(placement, label), lam)
+        def one(u: Values, score: Values, label: Array | None, row: Array | None) -> tuple[Array, Array]:
+            change = Change(placement.of(label, row), lam)
             v = change.inverse(u)
             (_, log_det), pull = jax.vjp(change, v)
             (moved,) = pull((score, jnp.ones_like(log_det)))
             return flat(v), flat(moved)
 
-        return jax.vmap(one)(self.u, self.score, self.labels)
+        v, moved = jax.vmap(one)(self.u, self.score, self.labels, self.rows)
+        return self.within_groups(v), self.within_groups(moved)
+
+    def within_groups(self, x: Float[Array, "draw n"]) -> Float[Array, "draw n"]:
+        """What is left of each group's numbers when their mean is taken away; as they are where there is one group."""
+        if self.groups == 1:
+            return x
+        parts = x.reshape(self.groups, -1, x.shape[1])
+        return (parts - jnp.mean(parts, axis=1, keepdims=True)).reshape(x.shape)
 
 
 def recorded(
@@ -108,7 +130,7 @@ def recorded(
     """
 
     def one(v: Values, score: Values, label: Array | None) -> tuple[Values, Values]:
-        change = Change(_labelled(placement, label), lam)
+        change = Change(placement.of(label), lam)
 
         def back(u: Values) -> tuple[Values, Array]:
             there = change.inverse(u)
@@ -130,7 +152,3 @@ def asked(law: TiltedLaw, u: Values) -> Pilot:
 def flat(values: Values) -> Float[Array, " n"]:
     """All elements in one row, sites by name."""
     return ravel_pytree(values)[0]
-
-
-def _labelled(placement: Placement, label: Array | None) -> Placement:
-    return placement if label is None else Placement(placement.problem, placement.program, label)

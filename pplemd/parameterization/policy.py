@@ -44,6 +44,8 @@ class Choice(eqx.Module):
 class Policy(eqx.Module):
     """Start non-centered; fit; snap sites to 0 or 1 where that costs next to nothing; keep what is good enough.
 
+    Sites that say how centered they are (`centered=`) stay so.
+
     Next to nothing is `relative` of the least cost, or the criterion's slack where that is more.
 
     Attributes:
@@ -72,11 +74,11 @@ class Policy(eqx.Module):
 
         ends = [problem.centering(number) for number in (0.0, 1.0)]
         costs = [cost(end) for end in ends]
-        fitted = self.criterion.fit(key_fit, situation)
+        fitted = problem.honoured(self.criterion.fit(key_fit, situation))
         found = [*zip(costs, ends, strict=True), (cost(fitted), fitted)]
         least, best = min(found, key=lambda pair: pair[0])
         margin = max(self.relative * least, self.criterion.slack)
-        chosen, lam = self._snapped(best, least, margin, cost)
+        chosen, lam = self._snapped(situation.placement.free, best, least, margin, cost)
         kept = False
         if present is not None and (here := cost(present)) <= chosen + self.hysteresis * margin:
             kept, chosen, lam = True, here, present
@@ -94,10 +96,12 @@ class Policy(eqx.Module):
             alternate=alternate,
         )
 
-    def _snapped(self, best: Centering, least: float, margin: float, cost) -> tuple[float, Centering]:
-        """Each site in turn at 0 or at 1, the cheaper first, as long as the whole costs at most least + margin."""
+    def _snapped(
+        self, free: tuple[str, ...], best: Centering, least: float, margin: float, cost
+    ) -> tuple[float, Centering]:
+        """Each free site in turn at 0 or at 1, the cheaper first, as long as the whole costs at most least + margin."""
         lam, now = best, least
-        for name in best.loc:
+        for name in free:
             trials = []
             for number in (0.0, 1.0):
                 end = jnp.full_like(best.loc[name], number)

@@ -79,7 +79,8 @@ def _optimised(
 
     def used(found: Centering) -> Centering:
         tied = Centering(found.loc, found.loc) if criterion.tied else found
-        return jax.tree.map(lambda new, old: free * new + (1.0 - free) * old, tied, lam)
+        own = placement.problem.honoured(tied)
+        return jax.tree.map(lambda new, old: free * new + (1.0 - free) * old, own, lam)
 
     def loss(q: Normals, key: PRNGKeyArray, count: int) -> Array:
         target = placement.law(law, used(q.lam))

@@ -10,29 +10,59 @@ from typing import Any
 import jax
 
 from pplemd.dsl import load_file, select
-from pplemd.errors import RecipeError
+from pplemd.errors import ProgramError, RecipeError
+from pplemd.fits import Fit, data_digest, plan_fit
 from pplemd.learning import Taught
 from pplemd.model import Model
 from pplemd.override import as_data, override
 
 TEACHER = "teacher."  # what a change of the teacher's recipe begins with
+GIVEN = "given."  # what a value for the model file itself begins with
 
 
 @dataclasses.dataclass(frozen=True)
 class Declared:
-    """A model as it was declared, its recipe with the changes that were asked for.
+    """A model or a fit as it was declared, its recipe with the changes that were asked for.
 
     Attributes:
         path: the model file, or None where the model was declared in Python.
         name: the model's name.
-        model: the model, with the recipe that is used.
+        model: the model or the fit, with the recipe that is used.
         overrides: the changes to its recipe, as `path=value`.
     """
 
     path: Path | None
     name: str
-    model: Model
+    model: Model | Fit
     overrides: tuple[str, ...]
+
+    @property
+    def distilled_model(self) -> Model:
+        """The model, where it has a teacher to distil.
+
+        Raises:
+            ProgramError: where it is a fit.
+        """
+        if isinstance(self.model, Fit):
+            raise ProgramError(
+                f"{self.name} is an em.Fit: a program that observes data, without a teacher; expected an em.Model. "
+                f"Fit it: pplemd fit {self.path or self.name}."
+            )
+        return self.model
+
+    @property
+    def fit(self) -> Fit:
+        """The fit, where it is one.
+
+        Raises:
+            ProgramError: where it is a model that has a teacher.
+        """
+        if isinstance(self.model, Model):
+            raise ProgramError(
+                f"{self.name} is an em.Model, whose program is distilled from a teacher; expected an em.Fit, whose "
+                f"program observes data. Distil it: pplemd distill {self.path or self.name}."
+            )
+        return self.model
 
     @property
     def digest(self) -> str | None:
@@ -48,23 +78,26 @@ class Declared:
 
 
 def declare(path: Path, name: str | None = None, overrides: tuple[str, ...] = ()) -> Declared:
-    """Load a model file and pick a model of it.
+    """Load a model file and pick a model, or a fit, of it.
 
     Args:
         path: the model file; it is executed: it is code.
         name: which of its models; may be None where there is one.
-        overrides: changes to its recipe, `path=value`; to a taught teacher's, `teacher.path=value`.
+        overrides: changes to its recipe, `path=value`; to a taught teacher's, `teacher.path=value`; what the file asks
+            for by `em.given`, `given.name=value`.
 
     Raises:
         ProgramError: where the file does not load or holds no such model.
         RecipeError: where an override does not fit.
     """
-    found, model = select(load_file(path), Model, name)
-    return Declared(path.absolute(), found, changed(model, overrides), overrides)
+    given = dict(one.removeprefix(GIVEN).split("=", 1) for one in overrides if one.startswith(GIVEN) and "=" in one)
+    found, model = select(load_file(path, given), (Model, Fit), name)
+    rest = tuple(one for one in overrides if not one.startswith(GIVEN) or "=" not in one)
+    return Declared(path.absolute(), found, changed(model, rest), overrides)
 
 
-def declare_value(model: Model, overrides: tuple[str, ...] = ()) -> Declared:
-    """A model that was declared in Python, without a file.
+def declare_value(model: Model | Fit, overrides: tuple[str, ...] = ()) -> Declared:
+    """A model or a fit that was declared in Python, without a file.
 
     Raises:
         RecipeError: where an override does not fit.
@@ -72,12 +105,14 @@ def declare_value(model: Model, overrides: tuple[str, ...] = ()) -> Declared:
     return Declared(None, "model", changed(model, overrides), overrides)
 
 
-def changed(model: Model, overrides: tuple[str, ...]) -> Model:
-    """A model with some fields of its recipe, and of its teacher's, replaced.
+def changed(model: Model | Fit, overrides: tuple[str, ...]) -> Model | Fit:
+    """A model or a fit with some fields of its recipe, and of its teacher's, replaced.
 
     Raises:
         RecipeError: where an override does not fit.
     """
+    if isinstance(model, Fit):
+        return dataclasses.replace(model, recipe=override(model.recipe, overrides))
     own = [change for change in overrides if not change.startswith(TEACHER)]
     teachers = [change for change in overrides if change.startswith(TEACHER)]
     model = dataclasses.replace(model, recipe=override(model.recipe, own))
@@ -98,7 +133,7 @@ def configuration(declared: Declared) -> dict[str, Any]:
         "model": {"path": path, "sha256": declared.digest, "name": declared.name},
         "overrides": list(declared.overrides),
         "recipe": as_data(declared.model.recipe),
-        "teacher": _teacher(declared.model),
+        **_learned_from(declared.model),
         "environment": environment(),
     }
 
@@ -115,7 +150,9 @@ def environment() -> dict[str, str]:
     }
 
 
-def _teacher(model: Model) -> dict[str, Any]:
+def _learned_from(model: Model | Fit) -> dict[str, Any]:
+    if isinstance(model, Fit):
+        return {"data": data_digest(plan_fit(model))}
     if isinstance(model.teacher, Taught):
-        return {"taught": as_data(model.teacher.recipe), "data": model.teacher.data.digest()}
-    return {"ready": type(model.teacher).__name__}
+        return {"teacher": {"taught": as_data(model.teacher.recipe), "data": model.teacher.data.digest()}}
+    return {"teacher": {"ready": type(model.teacher).__name__}}

@@ -16,10 +16,11 @@ from pplemd.diagnosis.chains import NOISE
 from pplemd.diffusion import AbstractSigmas
 from pplemd.errors import RecipeError
 from pplemd.inference import ALL, NUTS, AbstractKernel, Coordinates, Run, Student, emd_law, long_chains
-from pplemd.learning import EMState, EMStep, Recipe
-from pplemd.model import Plan, plan
+from pplemd.learning import EMState, EMStep, FitRecipe, Recipe
+from pplemd.model import Plan
 from pplemd.override import as_data
-from pplemd.runs import record
+from pplemd.runs.record import Loaded
+from pplemd.runs.x_diagnosis import XRow, x_rows
 from pplemd.schooling import ready_teacher
 from pplemd.storage.folder import RunFolder, write_json
 from pplemd.teachers import AbstractTeacher
@@ -27,6 +28,7 @@ from pplemd.viewing.narration import AbstractNarrator
 
 SHARES = (1 / 8, 3 / 8, 5 / 8, 7 / 8)  # of the sigmas that training draws: the middles of four equal parts
 SAMPLED = 10_000  # sigmas that these are found from; their s.d. is below 0.005 in share
+X = 2**31 - 1  # folded into the key: no sigma has this number
 IMAGES, POINTS = 12, 500  # chains in the picture of the correction, at each sigma
 
 
@@ -50,7 +52,7 @@ class Wanted:
     draws: int = 500
     warm_up: int = 500
     label: int | None = None
-    kernel: Callable[[Recipe], AbstractKernel] = lambda recipe: NUTS()
+    kernel: Callable[[Recipe | FitRecipe], AbstractKernel] = lambda recipe: NUTS()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -76,6 +78,7 @@ class Diagnosis:
         kernel: the transition, as JSON data.
         rows: ArviZ's figures, by site and sigma.
         findings: what is wrong, the most serious first.
+        x: the coordinates of x_sigma by sigma, where the latents move and they are others than (eps, z), or chosen.
         folder: where chains.nc, diagnosis.json and the pictures lie.
     """
 
@@ -84,6 +87,7 @@ class Diagnosis:
     kernel: dict[str, Any]
     rows: list[Row]
     findings: list[Finding]
+    x: list[XRow]
     folder: Path
 
 
@@ -143,33 +147,33 @@ class Given(AbstractSigmas):
         return float(jnp.min(self.values)), float(jnp.max(self.values))
 
 
-def diagnose(folder: RunFolder, model_file: Path | None, wanted: Wanted, narrator: AbstractNarrator) -> Diagnosis:
+def diagnose(folder: RunFolder, loaded: Loaded, wanted: Wanted, narrator: AbstractNarrator) -> Diagnosis:
     """Run long chains of the newest checkpoint's E-step, judge them with ArviZ, and keep all in RUN/diagnosis/.
 
     Args:
         folder: the run.
-        model_file: another place of its model file; by default where it was.
+        loaded: what was read from it.
         wanted: what chains.
         narrator: told how it goes.
 
     Raises:
-        PplemdError: where the run cannot be read, or has no such class.
+        PplemdError: where the generator has no such class.
     """
-    declared = record.declared_again(folder, model_file, narrator.say)
-    planned = plan(declared.model)
+    planned, step, state = loaded.plan, loaded.step, loaded.state
     label = _label(planned, wanted.label)
-    step, state = record.newest_state(folder, planned, narrator.say)
-    teacher = ready_teacher(declared.model.teacher, narrator)
-    recipe, key = declared.model.recipe, jax.random.fold_in(jax.random.key(wanted.seed), 0xD1A6)
+    teacher = ready_teacher(planned.model.teacher, narrator)
+    recipe, key = planned.model.recipe, jax.random.fold_in(jax.random.key(wanted.seed), 0xD1A6)
     sigmas = wanted.sigmas or typical_sigmas(recipe.sigmas)
     kernel = wanted.kernel(recipe)
     law = _law(planned, teacher, state, label, key)
     runs = _chains(law, sigmas, kernel, wanted, key, narrator)
     rows = table(runs)
-    found = Diagnosis(step, label, as_data(kernel), rows, findings(rows), folder.path / "diagnosis")
+    em_step = EMStep(planned.problem, teacher, recipe, planned.labels)
+    length = (wanted.chains, wanted.warm_up, wanted.draws)
+    x = x_rows(em_step, state, rows, kernel, length, jax.random.fold_in(key, X), law.label)
+    found = Diagnosis(step, label, as_data(kernel), rows, findings(rows), x, folder.path / "diagnosis")
     save(found.folder / "chains.nc", runs)
     draw_pictures(found.folder, runs, rows)
-    em_step = EMStep(planned.problem, teacher, recipe, planned.labels)
     before_after(corrections(em_step, state, sigmas, key), found.folder / "correction.png")
     write_json(found.folder / "diagnosis.json", as_json(found))
     return found
@@ -272,7 +276,7 @@ def corrections(
     @eqx.filter_jit
     def both(step: EMStep, state: EMState, key: PRNGKeyArray) -> tuple[Array, Array]:
         program = state.generator.module
-        batch = step.e_step(program, state.score.module, key, jnp.ones(()), state.step_sizes)
+        batch = step.e_step(program, state.score.module, key, jnp.ones(()), state.tuning)
         generate = jax.vmap(lambda u, label: problem.generate(program, u, label))
         pull = jax.vmap(jnp.multiply)(batch.sigma, batch.draw.residual.noise)
         return generate(batch.draw.twin.latents, batch.labels), generate(

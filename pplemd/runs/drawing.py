@@ -135,7 +135,7 @@ def save_named(path: Path, x: Float[np.ndarray, "count ..."], loaded: Loaded, co
     Raises:
         DataError: where the file cannot be written.
     """
-    teacher, name = loaded.declared.model.teacher, loaded.plan.problem.output.name
+    teacher, name = loaded.plan.model.teacher, loaded.plan.problem.output.name
     values = {name: x}
     if isinstance(teacher, Posterior):
         values = {site: np.asarray(value) for site, value in teacher.constrained(jax.numpy.asarray(x)).items()}

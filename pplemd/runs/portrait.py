@@ -6,6 +6,7 @@ from PIL import Image
 
 from pplemd.distillation import Distilled
 from pplemd.evaluation import uniform_classes
+from pplemd.fitting import Fitted
 from pplemd.viewing.pictures import draw
 
 IMAGES, POINTS = 100, 5000  # samples in a grid of images, in a cloud of points
@@ -20,3 +21,13 @@ def portrait(distilled: Distilled, seed: int = SEED) -> Image.Image:
     labels = None if classes is None else uniform_classes(classes, count)
     x = distilled.sample(jax.random.key(seed), count, labels)
     return draw(np.asarray(x), shape)
+
+
+def fit_portrait(fitted: Fitted, count: int | None = None, seed: int = SEED) -> Image.Image | None:
+    """What a fitted program generates, given nothing; None where it generates nothing."""
+    if fitted.problem.generated is None:
+        return None
+    shape = fitted.problem.output.shape
+    shape = shape[1:] if fitted.by_row else shape  # one row's
+    count = count or (IMAGES if len(shape) == 3 else POINTS)
+    return draw(np.asarray(fitted.sample(jax.random.key(seed), count)).reshape(-1, *shape), shape)

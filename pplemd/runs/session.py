@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from pplemd.distillation import Distillation, Distilled, distillation, first_shapes, run
-from pplemd.errors import RecipeError
 from pplemd.evaluation import Report, draw_teacher, evaluate
+from pplemd.fitting import Fitted
 from pplemd.learning import EMState
 from pplemd.metrics import AbstractEvaluation
 from pplemd.model import Model, Plan, plan
 from pplemd.runs import record
-from pplemd.runs.declared import Declared, declare, declare_value
+from pplemd.runs.declared import Declared
+from pplemd.runs.opening import opened
 from pplemd.runs.watch import Watch, shown
 from pplemd.schooling import ready_teacher
 from pplemd.storage.checkpoints import Checkpoints
@@ -21,8 +22,6 @@ from pplemd.teachers import AbstractTeacher
 from pplemd.viewing.narration import AbstractNarrator
 from pplemd.viewing.pictures import draw, save_png
 from pplemd.viewing.progress import Terminal
-
-PARENT = Path("runs")  # of the run folders that are not named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,21 +68,21 @@ def distil(
     """
     began = time.monotonic()
     told = narrator or Terminal()
-    declared, folder = _open(model, out, (name, tuple(overrides)), resume, told)
-    planned = plan(declared.model)
+    declared, folder = opened(model, out, (name, tuple(overrides)), resume, told)
+    planned = plan(declared.distilled_model)
     first_shapes(planned)  # traces the step: a mistake in it shows now, not after the teacher's training
     if not folder.config.exists():
         record.begin(declared, folder)
     told.say(f"{declared.name}: {planned.problem.name} -> {folder.path}")
     checkpoints = Checkpoints(folder.checkpoints)
     try:
-        teacher = ready_teacher(declared.model.teacher, told)
+        teacher = ready_teacher(planned.model.teacher, told)
         work = _prepared(planned, teacher, told)
-        state = _train(work, declared.model.evaluation, folder, checkpoints, told)
+        state = _train(work, planned.model.evaluation, folder, checkpoints, told)
     finally:
         checkpoints.close()
     distilled = work.distilled(state)
-    report = _judge(distilled, teacher, declared.model.evaluation, folder, 0, told)
+    report = _judge(distilled, teacher, planned.model.evaluation, folder, 0, told)
     return Outcome(distilled, report, folder.path, work.step.recipe.steps, time.monotonic() - began)
 
 
@@ -94,54 +93,6 @@ def _prepared(planned: Plan, teacher: AbstractTeacher, told: AbstractNarrator) -
         return distillation(planned, teacher)
     with told.task(f"{anchor.count:,} pairs of noise and teacher samples", 1) as task:
         return distillation(planned, teacher, task.to)
-
-
-def _open(
-    model: Model | Path | str,
-    out: Path | str | None,
-    chosen: tuple[str | None, tuple[str, ...]],
-    resume: bool,
-    narrator: AbstractNarrator,
-) -> tuple[Declared, RunFolder]:
-    """The model and its run folder, new or found again."""
-    named = None if out is None else RunFolder(out)
-    if named is not None and resume and not named.config.exists():
-        narrator.say(f"{named.path} holds no run yet; starting one.")
-        return _declared(model, *chosen), named
-    if not resume:
-        declared = _declared(model, *chosen)
-        folder = named or record.new_folder(declared, PARENT)
-        if folder.config.exists():
-            record.begin(declared, folder)  # says that the folder is taken
-        return declared, folder
-    folder = named or record.newest_folder(_declared(model, chosen[0]), PARENT)
-    return _again(model, chosen, folder, narrator), folder
-
-
-def _declared(model: Model | Path | str, name: str | None, overrides: tuple[str, ...] = ()) -> Declared:
-    if isinstance(model, Model):
-        return declare_value(model, overrides)
-    return declare(Path(model), name, overrides)
-
-
-def _again(
-    model: Model | Path | str,
-    chosen: tuple[str | None, tuple[str, ...]],
-    folder: RunFolder,
-    narrator: AbstractNarrator,
-) -> Declared:
-    """The model of a run that is resumed: the same, with the same changes."""
-    name, overrides = chosen
-    known = record.started_from(folder)
-    if set(overrides) - set(known.overrides):
-        raise RecipeError(
-            f"a run that is resumed keeps its recipe; {folder.path} was started with "
-            f"{', '.join(known.overrides) or 'no changes'}, and {', '.join(overrides)} was asked for. "
-            "Leave --set, --steps and --seed out, or start a new run with another --out."
-        )
-    declared = _declared(model, name or (None if isinstance(model, Model) else known.name), known.overrides)
-    record.check_same(declared, folder, narrator.say)
-    return declared
 
 
 def _train(
@@ -170,39 +121,22 @@ def _judge(
     return report
 
 
-@dataclasses.dataclass(frozen=True)
-class Judged:
-    """A run that was judged.
-
-    Attributes:
-        report: the figures.
-        step: the step of the checkpoint that they are of.
-    """
-
-    report: Report
-    step: int
-
-
-def judge(folder: RunFolder, model_file: Path | None, seed: int, narrator: AbstractNarrator) -> Judged:
+def judge(loaded: record.Loaded, folder: RunFolder, seed: int, narrator: AbstractNarrator) -> Report:
     """Judge a run's newest checkpoint, and keep the figures in its evaluation.json.
 
     Args:
+        loaded: what was read from the run.
         folder: the run.
-        model_file: another place of its model file; by default where it was.
         seed: seed of the samples.
         narrator: told how it goes.
-
-    Raises:
-        PplemdError: where the run cannot be read.
     """
-    loaded = record.load(folder, model_file, narrator.say)
-    model = loaded.declared.model
+    model = loaded.plan.model
     teacher = ready_teacher(model.teacher, narrator)
-    return Judged(_judge(loaded.distilled, teacher, model.evaluation, folder, seed, narrator), loaded.step)
+    return _judge(loaded.distilled, teacher, model.evaluation, folder, seed, narrator)
 
 
-def load(run_folder: Path | str, model_file: Path | str | None = None) -> Distilled:
-    """The generator of a run's newest checkpoint: `em.load("runs/digits").sample(key, 100)`.
+def load(run_folder: Path | str, model_file: Path | str | None = None) -> Distilled | Fitted:
+    """The generator, or the fitted program, of a run's newest checkpoint: `em.load("runs/digits").sample(key, 100)`.
 
     Args:
         run_folder: the run's folder.
@@ -212,7 +146,8 @@ def load(run_folder: Path | str, model_file: Path | str | None = None) -> Distil
         PplemdError: where the run cannot be read.
     """
     given = None if model_file is None else Path(model_file)
-    return record.load(RunFolder(run_folder), given, Terminal().say).distilled
+    loaded = record.load_any(RunFolder(run_folder), given, Terminal().say)
+    return loaded.fitted if isinstance(loaded, record.LoadedFit) else loaded.distilled
 
 
 def show_teacher(declared: Declared, picture: Path, seed: int, narrator: AbstractNarrator) -> float:
@@ -230,8 +165,8 @@ def show_teacher(declared: Declared, picture: Path, seed: int, narrator: Abstrac
     Raises:
         PplemdError: where the model cannot be used, or the picture cannot be written.
     """
-    planned = plan(declared.model)
-    teacher = ready_teacher(declared.model.teacher, narrator)
+    planned = plan(declared.distilled_model)
+    teacher = ready_teacher(planned.model.teacher, narrator)
     with narrator.task("sample", 1.0) as task:
         drawn = draw_teacher(teacher, planned.labels, seed, task.to)
     save_png(picture, draw(drawn.x, teacher.shape))

@@ -81,7 +81,7 @@ def gradient_variance(work, state, count=16):
 
     @eqx.filter_jit
     def gradient(key):
-        batch = work.step.e_step(program, score, key, jnp.ones(()), state.step_sizes)
+        batch = work.step.e_step(program, score, key, jnp.ones(()), state.tuning)
         found = eqx.filter_grad(m_step_loss, has_aux=True)(
             program, work.step.problem, batch, work.step.recipe.weighting
         )

@@ -54,7 +54,7 @@ def test_a_fault_is_told_once_with_its_number(fault):
 
 def test_the_worst_case_is_told_with_the_number_of_cases():
     (finding,) = findings([row(r_hat=1.02), row(r_hat=1.5, sigma=1.0), SOUND, row(r_hat=1.3, site="eps")])
-    assert finding.found == "R-hat of z at sigma = 1 is 1.500 (3 of 4 cases of site and sigma)"
+    assert finding.found == "R-hat of z at sigma = 1 is 1.500 (3 of 4 cases)"
 
 
 def test_a_fall_along_sigma_is_told_whichever_way():
@@ -69,3 +69,10 @@ def test_the_most_serious_comes_first():
     bad = row(r_hat=1.2, ess_bulk=20.0, acceptance=0.99, still=1, e_bfmi=0.1, divergences=3)
     order = ["still", "r_hat", "ess_bulk", "divergences", "e_bfmi", "acceptance"]
     assert [finding.about for finding in findings([bad])] == order
+
+
+def test_chains_of_a_law_without_sigma_are_told_of_without_it():
+    (finding,) = findings([row(sigma=None, r_hat=1.2)])
+    assert finding.found == "R-hat of z is 1.200"
+    (finding,) = findings([row(sigma=None, divergences=13)])
+    assert finding.found == "13 of 2,000 transitions diverged"

@@ -155,3 +155,14 @@ def test_a_choice_that_fails(tmp_path: Path, text: str, name: str | None, found:
         dsl.select(module, dsl.Program, name)
     assert "ring.py: " in str(caught.value)
     assert found in str(caught.value)
+
+
+def test_a_file_is_told_what_it_asks_for(tmp_path: Path) -> None:
+    asks = 'from pplemd import dsl\nfound = dsl.given("data", "a path")\nother = dsl.given("n", "n", "3")\n'
+    file = _write(tmp_path, asks)
+    module = dsl.load_file(file, {"data": "houses.json"})
+    assert (module.found, module.other) == ("houses.json", "3")
+    assert "ring.py, line 2" in _failure(file)
+    assert "this file asks for a path. Give it: --set given.data=VALUE" in _failure(file)
+    with pytest.raises(ProgramError, match="asks for a path"):
+        dsl.given("data", "a path")  # what one file was told, no other is

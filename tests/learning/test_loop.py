@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pplemd.errors import DivergenceError
-from pplemd.learning import Interrupted, Schedule, Watcher, first_window, fit
+from pplemd.learning import Adjustment, Interrupted, Schedule, Watcher, first_window, fit
 from pplemd.learning.loop import AbstractState
 from pplemd.storage.checkpoints import Checkpoints
 
@@ -115,6 +115,41 @@ def test_what_an_inspection_finds_is_reported_at_its_step():
     assert found == {4: means, 6: seen, 8: means, 12: means | seen, 16: means | seen}
     assert all(figures["seen"] == figures["step"] == step for step, figures in diary.reports if "seen" in figures)
     assert dict(diary.reports)[8]["done"] == np.mean([4, 5, 6, 7])  # an inspection alone does not end a window
+
+
+def doubled(step, state):
+    """The walk at twice its place, and where it was."""
+    return Walk(2.0 * state.x, state.done, state.stuck), {"before": float(state.x[0])}
+
+
+def test_what_is_decided_between_steps_is_in_the_next_and_decided_again_alike(tmp_path):
+    whole, cut, traces = Diary(), Diary(interrupt_at=9), []
+
+    def counting(state, key):
+        traces.append(None)
+        return STEP(state, key)
+
+    adjustment = Adjustment(4, doubled)
+    last = fit(counting, start(), KEY, schedule(steps=12), whole.watcher(), adjustment=adjustment)
+    assert len(traces) == 2  # once for its shapes, once to compile: nothing is compiled again
+    state = start()
+    for i in range(12):
+        state = eqx.filter_jit(STEP)(state, jax.random.fold_in(KEY, i))[0]
+        state = doubled(i + 1, state)[0] if i + 1 in (4, 8) else state  # not at the end
+    np.testing.assert_allclose(last.x, state.x, rtol=1e-5)
+    assert [step for step, figures in whole.reports if "before" in figures] == [4, 8]
+    with pytest.raises(Interrupted):
+        resumed(tmp_path, cut, adjustment)
+    again = resumed(tmp_path, Diary(), adjustment)
+    np.testing.assert_array_equal(again.x, last.x)
+
+
+def resumed(folder, diary, adjustment):
+    checkpoints = Checkpoints(folder / "checkpoints")
+    try:
+        return fit(STEP, start(), KEY, schedule(steps=12), diary.watcher(), checkpoints, adjustment)
+    finally:
+        checkpoints.close()
 
 
 def test_the_step_is_compiled_once():

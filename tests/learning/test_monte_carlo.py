@@ -10,7 +10,8 @@ import pytest
 from pplemd.dsl import Program, latent, observe, plate, trace_observed
 from pplemd.errors import RecipeError
 from pplemd.inference import ALL, HMC, NONE, Chain
-from pplemd.learning import Adam, FitRecipe, FitStep
+from pplemd.learning import Adam, Choosing, FitRecipe, FitStep
+from pplemd.parameterization import Fisher, Interleaved, Placement, Policy
 
 ROWS = 300
 Y = 1.2 + np.sqrt(0.9**2 + 0.5**2) * np.random.default_rng(0).standard_normal(ROWS).astype(np.float32)
@@ -114,7 +115,89 @@ def test_rows_that_were_not_looked_at_stay():
     assert 0 < moved.sum() <= 10
 
 
+class Levels(Program):
+    """theta_j ~ N(mu, exp(log_tau)), twice; data tell much of the sharp ones, little of the vague ones."""
+
+    mu: jax.Array
+    log_tau: jax.Array
+
+    def __call__(self):
+        for name, error in (("sharp", 0.05), ("vague", 20.0)):
+            mu = latent(f"mean_{name}", dist.Normal(self.mu, 3.0))
+            theta = latent(name, dist.Normal(mu, jnp.exp(self.log_tau)).expand([10]))
+            observe(f"y_{name}", dist.Normal(theta, error), jnp.asarray(Y[:10]))
+
+
+def test_coordinates_are_chosen_from_the_chains_and_nothing_is_compiled_again():
+    program = Levels(jnp.zeros(()), jnp.zeros(()))
+    chosen = Choosing(50, 30, policy=Policy(Fisher(steps=20)))
+    recipe = FitRecipe(100, chain=Chain(HMC(None, 3), 2, NONE), choosing=chosen)
+    step = FitStep(trace_observed(program), recipe)
+    run = eqx.filter_jit(eqx.debug.assert_max_traces(step.__call__, max_traces=1))
+    state, found, moves = step.init(program), [], []
+    for number in range(100):
+        state, metrics = run(state, jax.random.fold_in(jax.random.key(5), number))
+        if number in (49, 99):
+            before = theta_of(step, state)
+            state, figures = step.choose(jax.random.key(number), state)
+            moves.append(np.abs(theta_of(step, state) - before).max())
+            found.append(figures)
+    for figures in found:
+        assert figures["lambda_sharp"] == pytest.approx(1.0, abs=0.15)
+        assert figures["lambda_vague"] == pytest.approx(0.0, abs=0.15)
+        assert figures["cost_chosen"] < 0.5 * min(figures["cost_noncentered"], figures["cost_centered"])
+        assert figures["kappa_sharp"] > 0.9
+        assert figures["kappa_vague"] < 0.2
+    assert 0.2 < float(metrics["acceptance"]) < 0.99
+    assert max(moves) > 0  # the chains went on while they were looked at
+
+
+def theta_of(step, state):
+    """The sharp thetas where the chains are, whatever their coordinates."""
+    program = state.learner.module
+
+    def one(v):
+        return step.problem.latents(program, step.problem.place(program, v, state.centering)[0])["sharp"]
+
+    return np.asarray(jax.vmap(one)(state.positions))
+
+
+def test_chains_stay_where_they_are_when_their_coordinates_change():
+    program = Levels(jnp.asarray(0.3), jnp.asarray(-0.5))
+    step = FitStep(trace_observed(program), FitRecipe(100, choosing=Choosing(50, 4)))
+    state, pilot = step.pilot(jax.random.key(0), step.init(program))
+    half = step.problem.centering(0.7)
+    moved = step.moved(state, pilot, half)
+    np.testing.assert_allclose(theta_of(step, moved), theta_of(step, state), rtol=1e-4, atol=1e-5)
+    assert np.abs(np.asarray(moved.positions["sharp"] - state.positions["sharp"])).max() > 0.1
+    back = step.moved(moved, pilot, state.centering)
+    np.testing.assert_allclose(back.positions["sharp"], state.positions["sharp"], rtol=1e-4, atol=1e-5)
+
+
+def test_rows_are_groups_of_their_own():
+    """z_i | y_i differ in mean from row to row, which tells nothing of coordinates; within each, kappa is 0.8."""
+    program = Rows(jnp.asarray(1.2), jnp.asarray(0.0))
+    chosen = Choosing(50, 40, rows=50, policy=Policy(Fisher(steps=20)))
+    recipe = FitRecipe(100, rows=ROWS, chain=Chain(HMC(0.7, 3), 2, NONE), choosing=chosen)
+    step = FitStep(trace_observed(program, rows=1), recipe)
+    state = step.init(program)
+    state, pilot = step.pilot(jax.random.key(1), state)
+    assert (pilot.groups, pilot.rows.shape, pilot.u["z"].shape) == (50, (2000,), (2000, 1))
+    v, score = pilot.along(Placement(step.problem, program), state.centering)
+    parts = np.asarray(v).reshape(50, 40)
+    np.testing.assert_allclose(parts.mean(axis=1), 0.0, atol=1e-5)
+    np.testing.assert_allclose(parts[:, 10:].var(), 1 / 5, rtol=0.2)  # 1 - kappa
+    np.testing.assert_allclose(np.mean(v * score), -1.0, atol=0.15)
+    state, found = step.choose(jax.random.key(2), state)
+    assert found["kappa_z"] == pytest.approx(0.8, abs=0.1)
+    assert state.positions["z"].shape == (ROWS, 1)
+
+
 def test_impossible_recipes_are_refused():
+    with pytest.raises(RecipeError, match="found every=0"):
+        Choosing(every=0)
+    with pytest.raises(RecipeError, match="whose chains alternate"):
+        Choosing(policy=Policy(Interleaved()))
     with pytest.raises(RecipeError, match="nothing cancelled"):
         FitRecipe(chain=Chain(HMC(), 2, ALL))
     with pytest.raises(RecipeError, match="0 <= centering <= 1; found centering=1.5"):

@@ -3,11 +3,23 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 from known_hierarchies import gaussian
 
-from pplemd.dsl import Centering
-from pplemd.parameterization import AbstractCriterion, Interleaved, Policy, Situation, described
+from pplemd.dsl import Centering, Program, latent, observe, trace_observed
+from pplemd.inference import posterior_law
+from pplemd.parameterization import (
+    AbstractCriterion,
+    Curvature,
+    Fisher,
+    Interleaved,
+    Placement,
+    Policy,
+    Situation,
+    asked,
+    described,
+)
 
 KEY = jax.random.key(0)
 
@@ -100,3 +112,26 @@ def test_words_tell_lambda_and_its_reasons(situation):
     assert kept.kept
     assert described(kept)[0].startswith("theta: lambda 0 to 1 of loc, 0.5 of scale")
     assert described(kept)[1].endswith("kept from before")
+
+
+def test_what_a_program_declares_is_not_chosen():
+    """Two sites of one law: the one that is declared stays where it is, the other is where it is best for both."""
+
+    class Two(Program):
+        tau: jax.Array
+
+        def __call__(self):
+            one = latent("one", dist.Normal(0.0, self.tau).expand([2]), centered=0.3)
+            other = latent("other", dist.Normal(0.0, self.tau).expand([2]))
+            observe("y", dist.Normal(jnp.stack([one, other]), 0.1), jnp.ones((2, 2)))
+
+    program = Two(jnp.asarray(2.0))
+    problem = trace_observed(program)
+    placement = Placement(problem, program)
+    assert (placement.sites, placement.free) == (("one", "other"), ("other",))
+    u = {name: jax.random.normal(jax.random.key(i), (100, 2)) for i, name in enumerate(placement.sites)}
+    pilot = asked(posterior_law(problem, program), u)
+    for criterion in (Fisher(steps=20), Curvature()):
+        choice = Policy(criterion).choose(KEY, Situation(placement, pilot))
+        np.testing.assert_allclose(choice.lam.loc["one"], 0.3, rtol=1e-6)
+        np.testing.assert_allclose(choice.lam.scale["one"], 0.3, rtol=1e-6)

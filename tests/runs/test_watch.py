@@ -149,7 +149,7 @@ def test_a_run_that_was_stopped_tells_the_same(whole, tmp_path):
 def watch(folder):
     model, heard = ring(), Heard()
     work = distillation(plan(model), model.teacher)
-    return Watch(work, None, RunFolder(folder), heard.say, heard.the_task), heard
+    return Watch(work, None, RunFolder(folder), heard.say, heard.the_task).watcher(), heard
 
 
 def test_an_alarm_is_written_as_long_as_it_holds_and_said_once(tmp_path):

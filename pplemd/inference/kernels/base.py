@@ -1,12 +1,15 @@
 """What a kernel is: a transition that leaves a target (nearly) invariant, and its twin."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from pplemd.inference.target import TiltedLaw
+from pplemd.inference.target import TiltedLaw, log_normal
+
+LogDensity = Callable[[PyTree], Array]
 
 
 class State(eqx.Module):
@@ -67,14 +70,17 @@ class AbstractKernel(eqx.Module):
         """One transition."""
 
     @abstractmethod
-    def shadow(self, key: PRNGKeyArray, twin: State, info: Info, injected: float) -> State:
-        """The same transition on the standard normal: same noise (times `injected`), same decision.
+    def shadow(
+        self, key: PRNGKeyArray, twin: State, info: Info, injected: float, free: LogDensity = log_normal
+    ) -> State:
+        """The same transition without a potential: same noise (times `injected`), same decision.
 
         Args:
             key: the key of the chain's transition.
             twin: state of the twin, its position of the same structure as the chain's.
             info: what the chain's transition recorded.
             injected: 1 to share the chain's noise, 0 to leave it out.
+            free: log density of the twin's law, which the chain's would be without its potential.
 
         Source: arXiv:2405.16852, section 3.3 (noise cancellation), for any kernel.
         """

@@ -10,7 +10,7 @@ from blackjax.mcmc import hmc, integrators, metrics
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from pplemd.inference.corrections import AbstractCorrection, Automatic, gauss_legendre
-from pplemd.inference.kernels.base import AbstractKernel, Info, State
+from pplemd.inference.kernels.base import AbstractKernel, Info, LogDensity, State
 from pplemd.inference.kernels.leapfrog import energised
 from pplemd.inference.kernels.step_sizes import inverse_mass
 from pplemd.inference.target import TiltedLaw, log_normal
@@ -66,14 +66,14 @@ class HMC(AbstractKernel):
             info.momentum,
         )
 
-    def shadow(self, key: PRNGKeyArray, twin: State, info: Info, injected: float) -> State:
-        """The same momenta through the same leapfrogs of the standard normal; a rejected step leaves the twin."""
+    def shadow(
+        self, key: PRNGKeyArray, twin: State, info: Info, injected: float, free: LogDensity = log_normal
+    ) -> State:
+        """The same momenta through the same leapfrogs of the free law; a rejected step leaves the twin."""
         metric = metrics.default_metric(inverse_mass(self.step_size, twin.position))
-        leapfrog = integrators.velocity_verlet(log_normal, metric.kinetic_energy)
+        leapfrog = integrators.velocity_verlet(free, metric.kinetic_energy)
         momentum = jax.tree.map(lambda p: injected * p, info.noise)
-        start: Any = integrators.IntegratorState(
-            twin.position, momentum, *jax.value_and_grad(log_normal)(twin.position)
-        )
+        start: Any = integrators.IntegratorState(twin.position, momentum, *jax.value_and_grad(free)(twin.position))
         stretch = self._stretch(key)
         end = jax.lax.fori_loop(0, self.leapfrogs, lambda _, state: leapfrog(state, stretch), start)
         position = jax.tree.map(lambda new, old: jnp.where(info.accepted, new, old), end.position, twin.position)

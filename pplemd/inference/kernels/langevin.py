@@ -5,9 +5,9 @@ import jax.numpy as jnp
 from blackjax.sgmcmc.diffusions import overdamped_langevin
 from jaxtyping import PRNGKeyArray, PyTree
 
-from pplemd.inference.kernels.base import AbstractKernel, Info, State
+from pplemd.inference.kernels.base import AbstractKernel, Info, LogDensity, State
 from pplemd.inference.kernels.step_sizes import per_leaf
-from pplemd.inference.target import TiltedLaw
+from pplemd.inference.target import TiltedLaw, log_normal
 
 
 class Langevin(AbstractKernel):
@@ -37,10 +37,12 @@ class Langevin(AbstractKernel):
         certain, never = jnp.ones((), bool), jnp.zeros((), bool)
         return State(position, state.log_density), Info(jnp.ones(()), certain, never, -state.log_density, 1, kick)
 
-    def shadow(self, key: PRNGKeyArray, twin: State, info: Info, injected: float) -> State:
-        """Nu <- (1 - gamma) nu + sqrt(2 gamma) n, the paper's book-kept noise."""
+    def shadow(
+        self, key: PRNGKeyArray, twin: State, info: Info, injected: float, free: LogDensity = log_normal
+    ) -> State:
+        """Nu <- (1 - gamma) nu + sqrt(2 gamma) n in base coordinates, the paper's book-kept noise."""
         kick = jax.tree.map(lambda noise: injected * noise, info.noise)
-        return State(self._move(twin.position, jax.tree.map(jnp.negative, twin.position), kick), twin.log_density)
+        return State(self._move(twin.position, jax.grad(free)(twin.position), kick), twin.log_density)
 
     def _kick(self, key: PRNGKeyArray, position: PyTree) -> PyTree:
         """BlackJAX's Euler step of unit length, from zero without a drift: sqrt(2) n."""

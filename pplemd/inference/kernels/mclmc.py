@@ -9,11 +9,11 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from pplemd.errors import RecipeError
 from pplemd.inference.corrections import AbstractCorrection, Automatic
-from pplemd.inference.kernels.base import AbstractKernel, Info, State
+from pplemd.inference.kernels.base import AbstractKernel, Info, LogDensity, State
 from pplemd.inference.kernels.coupled import coupled
 from pplemd.inference.kernels.leapfrog import energised
 from pplemd.inference.kernels.step_sizes import inverse_mass
-from pplemd.inference.target import TiltedLaw
+from pplemd.inference.target import TiltedLaw, log_normal
 
 
 class MCLMC(AbstractKernel):
@@ -66,6 +66,8 @@ class MCLMC(AbstractKernel):
             jnp.minimum(1.0, jnp.exp(-error)), fine, ~fine, error, self.correction.evaluations(target), None
         )
 
-    def shadow(self, key: PRNGKeyArray, twin: State, info: Info, injected: float) -> State:
+    def shadow(
+        self, key: PRNGKeyArray, twin: State, info: Info, injected: float, free: LogDensity = log_normal
+    ) -> State:
         """Common random numbers."""
-        return coupled(self, key, twin, injected)
+        return coupled(self, key, twin, injected, free)

@@ -7,11 +7,11 @@ from blackjax.mcmc import hmc, integrators, nuts
 from jaxtyping import PRNGKeyArray, PyTree
 
 from pplemd.inference.corrections import AbstractCorrection, Automatic
-from pplemd.inference.kernels.base import AbstractKernel, Info, State
+from pplemd.inference.kernels.base import AbstractKernel, Info, LogDensity, State
 from pplemd.inference.kernels.coupled import coupled
 from pplemd.inference.kernels.leapfrog import energised
 from pplemd.inference.kernels.step_sizes import inverse_mass
-from pplemd.inference.target import TiltedLaw
+from pplemd.inference.target import TiltedLaw, log_normal
 
 
 class NUTS(AbstractKernel):
@@ -58,9 +58,11 @@ class NUTS(AbstractKernel):
             None,
         )
 
-    def shadow(self, key: PRNGKeyArray, twin: State, info: Info, injected: float) -> State:
+    def shadow(
+        self, key: PRNGKeyArray, twin: State, info: Info, injected: float, free: LogDensity = log_normal
+    ) -> State:
         """Common random numbers."""
-        return coupled(self, key, twin, injected)
+        return coupled(self, key, twin, injected, free)
 
 
 def _differs(new: PyTree, old: PyTree) -> jax.Array:

@@ -10,10 +10,10 @@ from blackjax.mcmc import barker
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from pplemd.inference.corrections import AbstractCorrection, Automatic, gauss_legendre
-from pplemd.inference.kernels.base import AbstractKernel, Info, State
+from pplemd.inference.kernels.base import AbstractKernel, Info, LogDensity, State
 from pplemd.inference.kernels.coupled import coupled
 from pplemd.inference.kernels.step_sizes import inverse_mass
-from pplemd.inference.target import Point, TiltedLaw
+from pplemd.inference.target import Point, TiltedLaw, log_normal
 
 
 class OneShot(AbstractKernel):
@@ -63,9 +63,11 @@ class OneShot(AbstractKernel):
             None,
         )
 
-    def shadow(self, key: PRNGKeyArray, twin: State, info: Info, injected: float) -> State:
+    def shadow(
+        self, key: PRNGKeyArray, twin: State, info: Info, injected: float, free: LogDensity = log_normal
+    ) -> State:
         """Common random numbers."""
-        return coupled(self, key, twin, injected)
+        return coupled(self, key, twin, injected, free)
 
     def _relative(self, target: TiltedLaw, start: Point) -> Callable[[PyTree], Array]:
         def log_density(u: PyTree) -> Array:

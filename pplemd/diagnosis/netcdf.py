@@ -1,0 +1,134 @@
+"""Chains and draws as netCDF files for ArviZ; the only module that meets xarray's files.
+
+ArviZ 0.23 and 1.x share the layout; their containers differ. So groups are written as plain Datasets.
+"""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pplemd.diagnosis.chains import Chains, ordered
+from pplemd.errors import DataError
+
+
+def save_draws(path: Path, values: Mapping[str, np.ndarray], attributes: Mapping[str, Any] | None = None) -> None:
+    """Write independent draws as the posterior of one chain, in a netCDF file that `arviz.from_netcdf` opens.
+
+    Args:
+        path: the file.
+        values: name -> (draw, *shape).
+        attributes: numbers and strings to keep beside them.
+
+    Raises:
+        DataError: no draws, sets of unlike counts, or a file that cannot be written.
+    """
+    save_groups(path, {"posterior": {name: x[None] for name, x in values.items()}}, attributes)
+
+
+def save_groups(
+    path: Path, groups: Mapping[str, Mapping[str, np.ndarray]], attributes: Mapping[str, Any] | None = None
+) -> None:
+    """Write draws of chains in a netCDF file that `arviz.from_netcdf` opens, whole or not at all.
+
+    Args:
+        path: the file.
+        groups: ArviZ's group, such as "posterior", -> name -> (chain, draw, *shape).
+        attributes: numbers and strings to keep beside them.
+
+    Raises:
+        DataError: no draws, sets of unlike counts, or a file that cannot be written.
+    """
+    _write(path, {group: _dataset(values, attributes or {}) for group, values in groups.items()})
+
+
+def _dataset(values: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> Any:
+    import xarray
+
+    counts = {x.shape[:2] for x in values.values()}
+    if len(counts) != 1 or 0 in next(iter(counts)):
+        found = sorted({x.shape[1] for x in values.values()})
+        raise DataError(f"found sets of {found} draws, expected one count above 0: draw them together")
+    chains, draws = counts.pop()
+    coords: dict[str, Any] = {"chain": np.arange(chains), "draw": np.arange(draws)}
+    variables = {}
+    for given, x in values.items():
+        name = _file_name(given, ("chain", "draw"))
+        own = _own_dimensions(name, x.shape[2:])
+        coords |= {dim: np.arange(size) for dim, size in zip(own, x.shape[2:], strict=True)}
+        variables[name] = (("chain", "draw", *own), x)
+    return xarray.Dataset(variables, coords, {"inference_library": "pplemd", **attributes})
+
+
+def save(path: Path, runs: Sequence[Chains]) -> None:
+    """Write long chains in a netCDF file that `arviz.from_netcdf` opens, whole or not at all.
+
+    Group posterior holds the sites with dimensions (chain, draw, sigma, *site), group sample_stats acceptance_rate,
+    diverging and energy; both have the coordinate sigma and the attribute gradients_per_chain, by sigma. ArviZ's
+    plot_energy takes one sigma at a time: `data.sel(sigma=...)`. Chains of a law without sigma lack that dimension.
+
+    Args:
+        path: the file, chains.nc in a run folder.
+        runs: the chains, one record for each sigma.
+
+    Raises:
+        DataError: no chains, records that differ in more than their sigma, or a file that cannot be written.
+    """
+    _write(path, _groups(ordered(runs)))
+
+
+def _write(path: Path, groups: dict[str, Any]) -> None:
+    """Write groups, whole or not at all.
+
+    Raises:
+        DataError: where the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as beside:
+            whole = Path(beside) / path.name
+            for number, (name, data) in enumerate(groups.items()):
+                data.to_netcdf(whole, mode="a" if number else "w", group=name, engine="h5netcdf")
+            with whole.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(whole, path)
+    except OSError as error:
+        raise DataError(f"found {path} not writable ({error}), expected a writable folder: choose another") from error
+
+
+def _file_name(site: str, dims: tuple[str, ...]) -> str:
+    return site.replace("/", ".") + "_" * (site in dims)  # netCDF keeps the slash for groups
+
+
+def _own_dimensions(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    return tuple(f"{name}_dim_{i}" for i in range(len(shape)))  # ArviZ's names
+
+
+def _groups(runs: tuple[Chains, ...]) -> dict[str, Any]:
+    """Group name -> xarray Dataset."""
+    import xarray
+
+    coords: dict[str, Any] = {"chain": np.arange(runs[0].count), "draw": np.arange(runs[0].length)}
+    if noised := runs[0].sigma is not None:
+        coords["sigma"] = [run.sigma for run in runs]
+    dims = tuple(coords)
+
+    def along(arrays: list[np.ndarray]) -> np.ndarray:
+        return np.stack(arrays, axis=2) if noised else arrays[0]
+
+    posterior = {}
+    for site, x in runs[0].draws.items():
+        name = _file_name(site, dims)
+        own = _own_dimensions(name, x.shape[2:])
+        coords |= {dim: np.arange(size) for dim, size in zip(own, x.shape[2:], strict=True)}
+        posterior[name] = ((*dims, *own), along([run.draws[site] for run in runs]))
+    fields = {"acceptance_rate": "acceptance", "diverging": "diverging", "energy": "energy"}
+    stats = {name: (dims, along([getattr(run, field) for run in runs])) for name, field in fields.items()}
+    attributes = {"inference_library": "pplemd", "gradients_per_chain": [run.gradients for run in runs]}
+    return {
+        "posterior": xarray.Dataset(posterior, coords, attributes),
+        "sample_stats": xarray.Dataset(stats, {name: coords[name] for name in dims}, attributes),
+    }

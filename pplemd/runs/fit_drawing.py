@@ -1,0 +1,105 @@
+"""Draws of a fitted program: its latents given the data, and data given nothing."""
+
+import dataclasses
+import io
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from pplemd.diagnosis import save_groups
+from pplemd.errors import RecipeError
+from pplemd.fitting import Fitted
+from pplemd.learning import Judging
+from pplemd.posteriors import posteriors
+from pplemd.runs.drawing import check_format
+from pplemd.runs.portrait import fit_portrait
+from pplemd.storage.folder import write
+from pplemd.viewing.narration import AbstractNarrator
+from pplemd.viewing.pictures import save_png, scatter
+
+
+@dataclasses.dataclass(frozen=True)
+class PosteriorSamples:
+    """Draws of a fitted program, by chains.
+
+    Attributes:
+        posterior: latents given the data, by site, (chain, draw, *shape); with an axis of rows where rows are looked
+            at.
+        prior_predictive: data given nothing, by observation, (1, chain x draw, *shape).
+        rows: which rows of the program's plate; None for all data.
+        per_second: draws of the posterior in a second, warm-up and compilation in it.
+    """
+
+    posterior: dict[str, np.ndarray]
+    prior_predictive: dict[str, np.ndarray]
+    rows: tuple[int, ...] | None
+    per_second: float
+
+
+def draw_posterior(
+    fitted: Fitted, judging: Judging, count: int, seed: int, narrator: AbstractNarrator
+) -> PosteriorSamples:
+    """Draw latents given the data by chains, and data given nothing.
+
+    Args:
+        fitted: the program.
+        judging: which chains, how many, and their warm-up.
+        count: draws in all; rounded up to a multiple of the chains.
+        seed: seed of everything random.
+        narrator: told how it goes.
+    """
+    key_chains, key_data = jax.random.split(jax.random.key(seed))
+    of, each = posteriors(fitted, judging.rows), max(-(-count // judging.chains), 1)
+    began = time.perf_counter()
+    with narrator.task("sample", 1.0) as task:
+        drawn = of.chains(key_chains, fitted.centering, judging.kernel, (judging.chains, judging.warm_up, each))
+        values = {name: np.asarray(value) for name, value in drawn.values.items()}
+        seconds = time.perf_counter() - began
+        task.to(0.8)
+        data = {name: np.asarray(y)[None] for name, y in fitted.simulate(key_data, judging.chains * each).items()}
+        task.to(1.0)
+    rows = None if of.rows is None else tuple(int(row) for row in of.rows)
+    return PosteriorSamples(values, data, rows, judging.chains * each / seconds)
+
+
+def save_posterior(path: Path, samples: PosteriorSamples, fitted: Fitted, step: int) -> None:
+    """Write draws, whole or not at all: .nc for ArviZ, .npz of arrays, .png of what the program generates.
+
+    The .npz holds the latents by name, chains one after the other, and simulated data as prior_predictive.NAME. Of a
+    program that generates nothing the .png shows the latents.
+
+    Raises:
+        PplemdError: where the name ends otherwise, or the file cannot be written.
+    """
+    check_format(path)
+    if path.suffix == ".nc":
+        groups = {"posterior": samples.posterior, "prior_predictive": samples.prior_predictive}
+        rows = {} if samples.rows is None else {"rows": list(samples.rows)}
+        save_groups(path, groups, {"step": step, **rows})
+        return
+    flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in samples.posterior.items()}
+    if path.suffix == ".png":
+        drawn = fit_portrait(fitted)
+        if drawn is None:
+            drawn = scatter(np.concatenate([value.reshape(len(value), -1) for value in flat.values()], axis=1))
+        save_png(path, drawn)
+        return
+    buffer = io.BytesIO()
+    data = {f"prior_predictive.{name}": value[0] for name, value in samples.prior_predictive.items()}
+    np.savez(buffer, **flat, **data)  # type: ignore[arg-type]  # numpy 2.1 added one flag among the names
+    write(path, buffer.getvalue())
+
+
+def refuse_options(label: int | None, correct: bool) -> None:
+    """See that nothing was asked for that only a distilled generator has.
+
+    Raises:
+        RecipeError: where something was.
+    """
+    if label is not None or correct:
+        raise RecipeError(
+            "--label and --correct are for distilled generators; this run is a fit, whose latents are drawn by chains "
+            "of their posterior. Leave them out."
+        )

@@ -1,0 +1,109 @@
+"""One call from a declared fit to a judged run folder: Monte Carlo EM, then long chains of the posterior."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pplemd.fit_report import FitReport, judge_fit
+from pplemd.fits import Fit, plan_fit
+from pplemd.fitting import Fitted, Fitting, first_fit_shapes, fitting, run_fit
+from pplemd.learning import FitState, Judging, Watcher
+from pplemd.runs import record
+from pplemd.runs.journal import Journal
+from pplemd.runs.opening import opened
+from pplemd.runs.portrait import fit_portrait
+from pplemd.storage.checkpoints import Checkpoints
+from pplemd.storage.folder import RunFolder, write_json
+from pplemd.viewing.narration import AbstractNarrator, AbstractTask
+from pplemd.viewing.pictures import save_png
+from pplemd.viewing.progress import Terminal
+
+SHOWN = ("log_joint", "gradient_norm", "acceptance")
+FEW = 20  # numbers in all that metrics.jsonl follows by name, those of parameters of one number each
+
+
+@dataclasses.dataclass(frozen=True)
+class FitOutcome:
+    """A fit that has ended.
+
+    Attributes:
+        fitted: the fitted program: `outcome.fitted.parameters()`.
+        report: its parameters, log p(y), and the figures of its latents' chains.
+        folder: the run folder.
+        steps: EM steps.
+        seconds: wall time of this call.
+    """
+
+    fitted: Fitted
+    report: FitReport
+    folder: Path
+    steps: int
+    seconds: float
+
+
+def fit(
+    model: Fit | Path | str,
+    out: Path | str | None = None,
+    *,
+    name: str | None = None,
+    overrides: tuple[str, ...] = (),
+    resume: bool = False,
+    narrator: AbstractNarrator | None = None,
+) -> FitOutcome:
+    """Fit a program to what it observes, and judge it.
+
+    Args:
+        model: a fit, or the path of a file that declares one.
+        out: the run folder; by default a new one in runs/, or the fit's newest where the run is resumed.
+        name: which fit of the file, where it holds several.
+        overrides: changes to the recipe, `path=value`; what the file asks for, `given.name=value`.
+        resume: go on with a run that was stopped or killed, bit for bit; one that has ended is judged again.
+        narrator: told how it goes; by default the terminal. `em.Silent()` is told in vain.
+
+    Raises:
+        PplemdError: where fit, recipe or folder cannot be used; says what to do.
+        Interrupted: after SIGINT or SIGTERM, once the run is saved.
+    """
+    began = time.monotonic()
+    told = narrator or Terminal()
+    declared, folder = opened(model, out, (name, tuple(overrides)), resume, told)
+    planned = plan_fit(declared.fit)
+    first_fit_shapes(planned)  # traces the step: a mistake in it shows before there is a folder
+    if not folder.config.exists():
+        record.begin(declared, folder)
+    told.say(f"{declared.name}: {planned.problem.name} -> {folder.path}")
+    work = fitting(planned)
+    checkpoints = Checkpoints(folder.checkpoints)
+    try:
+        with told.task("fit", work.step.recipe.steps, SHOWN) as task:
+            state = run_fit(work, watcher(work, folder, told.say, task), checkpoints)
+    finally:
+        checkpoints.close()
+    fitted = work.fitted(state)
+    report = judged(fitted, work.step.recipe.judging, folder, 0, told)
+    return FitOutcome(fitted, report, folder.path, work.step.recipe.steps, time.monotonic() - began)
+
+
+def watcher(work: Fitting, folder: RunFolder, say: Callable[[str], None], task: AbstractTask) -> Watcher:
+    """What a fit tells while it runs: its figures in metrics.jsonl, parameters among them, and its samples."""
+    journal = Journal(folder, say, task)
+
+    def inspect(step: int, state: FitState) -> dict[str, float]:
+        scalars = {path: value for path, value in work.fitted(state).parameters().items() if value.size == 1}
+        return {f"parameter_{path}": float(value.item()) for path, value in list(scalars.items())[:FEW]}
+
+    def picture(step: int, state: FitState) -> None:
+        drawn = fit_portrait(work.fitted(state))
+        if drawn is not None:
+            save_png(folder.samples, drawn)
+
+    return Watcher(task.to, journal.report, picture, say, journal.begin, inspect)
+
+
+def judged(fitted: Fitted, judging: Judging, folder: RunFolder, seed: int, narrator: AbstractNarrator) -> FitReport:
+    """Judge a fitted program, and keep the figures in the run's evaluation.json."""
+    with narrator.task("judge", 1.0) as task:
+        report = judge_fit(fitted, judging, seed, task.to)
+    write_json(folder.evaluation, dataclasses.asdict(report))
+    return report

@@ -1,0 +1,54 @@
+"""A level and six rows around it, whose scale is trained; each row of a second fit has a latent. For tests."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+
+import pplemd as em
+
+y = np.asarray(
+    [float(number) for number in em.given("data", "six numbers, separated by commas").split(",")], np.float32
+)
+recipe = em.FitRecipe(
+    steps=12,
+    chains=4,
+    chain=em.Chain(em.HMC(leapfrogs=3), 1, em.NONE),
+    choosing=em.Choosing(every=5, rounds=30, policy=em.Policy(em.Fisher(steps=20))),
+    judging=em.Judging(em.HMC(leapfrogs=4), chains=2, warm_up=100, draws=200, rows=3, marginal=400),
+    log_every=4,
+    sample_every=6,
+    checkpoint_every=4,
+)
+
+
+class Levels(em.Program):
+    """theta_j ~ N(mean, exp(log_spread)), y_j ~ N(theta_j, 0.3)."""
+
+    mean: jax.Array
+    log_spread: jax.Array
+
+    def __call__(self):
+        theta = em.latent("theta", dist.Normal(self.mean, jnp.exp(self.log_spread)).expand([6]))
+        em.observe("y", dist.Normal(theta, 0.3), jnp.asarray(y))
+
+
+class Rows(em.Program):
+    """The same, each row by itself, whose latent is what the program generates."""
+
+    mean: jax.Array
+
+    def __call__(self):
+        with em.plate("rows", 6) as rows:
+            theta = em.latent("theta", dist.Normal(self.mean, 1.0), centered=True)
+            em.observe("y", dist.Normal(theta, 0.3), jnp.asarray(y)[rows])
+        return em.generate("x", theta[:, None])
+
+
+levels = em.Fit(program=lambda key: Levels(jnp.zeros(()), jnp.zeros(())), recipe=recipe)
+rows = em.Fit(
+    program=lambda key: Rows(jnp.zeros(())),
+    recipe=em.FitRecipe(
+        steps=4, rows=2, chain=recipe.chain, judging=recipe.judging, choosing=recipe.choosing, sample_every=4
+    ),
+)
