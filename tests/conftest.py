@@ -1,5 +1,6 @@
 """Settings that hold for every test: typed arrays, no silent promotion, warnings are errors (pyproject.toml)."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -26,6 +27,9 @@ import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+gc.set_threshold(200_000, 20, 100)  # traces are many small objects that live: looking for garbage takes a tenth
 
 
 MAPS = Path("/proc/self/maps")  # of Linux, whose limit for one process is 65,530 by default; past it JAX crashes
