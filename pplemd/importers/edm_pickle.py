@@ -1,0 +1,45 @@
+"""EDM's .pkl checkpoints: the network's class, its constructor's arguments and its state dict."""
+
+from pathlib import Path
+from typing import Any
+
+from pplemd.errors import ImporterError
+from pplemd.importers.checkpoint import Checkpoint
+from pplemd.importers.pickles import Module, plain, read_network, state_dict
+from pplemd.importers.views import view
+
+ARGUMENTS = (
+    "img_resolution",
+    "img_channels",
+    "label_dim",
+    "use_fp16",
+    "sigma_min",
+    "sigma_max",
+    "sigma_data",
+    "model_type",
+)
+KINDS = ("EDMPrecond",)  # of networks that are denoisers in EDM's convention
+
+
+def read_edm_pickle(path: Path) -> Checkpoint:
+    """The averaged network of an EDM checkpoint; its code is never looked at.
+
+    Raises:
+        ImporterError: where the file is damaged, hostile or of another kind; nothing of it is executed.
+    """
+    try:
+        network = read_network(view(path))
+        if network.kind not in KINDS:
+            raise ImporterError(f"its network is a {ascii(network.kind)[1:60]}; expected one of {', '.join(KINDS)}.")
+        arrays = {name: tensor.array() for name, tensor in state_dict(network).items()}
+        return Checkpoint("edm", _config(network), arrays, (path,))
+    except ImporterError as error:
+        raise ImporterError(f"{path} is no EDM checkpoint that can be read: {error}") from error
+
+
+def _config(network: Module) -> dict[str, Any]:
+    """The arguments that the network was built with."""
+    positional, named = network.state.get("_init_args", ()), network.state.get("_init_kwargs")
+    if not isinstance(positional, tuple) or not isinstance(named, dict) or len(positional) > len(ARGUMENTS):
+        raise ImporterError("its network lacks the arguments that it was built with (_init_kwargs). It is damaged.")
+    return plain({**dict(zip(ARGUMENTS, positional, strict=False)), **named})
