@@ -8,7 +8,7 @@ from pplemd.importers.checkpoint import Checkpoint
 from pplemd.importers.pickles import Module, plain, read_network, state_dict
 from pplemd.importers.views import view
 
-ARGUMENTS = (
+ARGUMENTS = (  # of the constructor, where they are given by position
     "img_resolution",
     "img_channels",
     "label_dim",
@@ -30,7 +30,7 @@ def read_edm_pickle(path: Path) -> Checkpoint:
     try:
         network = read_network(view(path))
         if network.kind not in KINDS:
-            raise ImporterError(f"its network is a {ascii(network.kind)[1:60]}; expected one of {', '.join(KINDS)}.")
+            raise ImporterError(f"its network is a {ascii(network.kind)[1:-1]}; expected one of {', '.join(KINDS)}.")
         arrays = {name: tensor.array() for name, tensor in state_dict(network).items()}
         return Checkpoint("edm", _config(network), arrays, (path,))
     except ImporterError as error:

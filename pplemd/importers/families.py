@@ -27,6 +27,6 @@ def family(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], source: 
         return "pixel_transformer"
     shown = said or config.get("_class_name") or config.get("model_type") or "nothing"
     raise ImporterError(
-        f"{source} says of its network: {ascii(str(shown))[:60]}; expected EDM's SongUNet or DhariwalUNet (model_type), "
-        f"diffusers' UNet2DModel (_class_name), or an architecture of {', '.join(NAMES)} in its config.json."
+        f"{source} says of its network: {ascii(str(shown))[:60]}; expected SongUNet or DhariwalUNet as model_type, "
+        f"UNet2DModel as _class_name, or one of {', '.join(NAMES)} as architecture in its configuration."
     )

@@ -36,7 +36,8 @@ def inside(folder: Path, name: str) -> Path | None:
             allowed.append(parent.parent.resolve() / "blobs")
     if not any(real.is_relative_to(place) for place in allowed):
         raise ImporterError(
-            f"{path} is a link to {real}, outside of the folder; expected the file itself. Copy it there if you trust it."
+            f"{path} is a link to {real}, outside of the folder; expected the file itself. Copy it there if you trust "
+            "it."
         )
     return path
 

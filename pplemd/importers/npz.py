@@ -1,6 +1,7 @@
 """Weights in an .npz file: "sd/KEY" for each array of a state dict, "config" as JSON text; nothing is unpickled."""
 
 import math
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,7 +17,10 @@ PREFIX = "sd/"  # of the weights, where a file holds other arrays too
 MAX_EXPANSION = 20  # times; weights hardly compress, so more is a zip bomb
 SPARE_BYTES = 64 * 2**20
 MAX_HEADER = 10_000  # bytes of an array's header, as numpy allows
-_ERRORS = (ValueError, EOFError, OSError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile, NotImplementedError)
+_ERRORS = (
+    ValueError, TypeError, EOFError, OSError, KeyError, RuntimeError, MemoryError, OverflowError, struct.error,
+    zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
 
 
 def read_npz(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -18,8 +18,10 @@ TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number that t
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
-    """Read a checkpoint: an EDM .pkl, a diffusers folder, safetensors or a state dict with a config.json, an .npz, or
-    the folder that `pplemd teacher import` wrote.
+    """Read a checkpoint of any kind, by what is at its path.
+
+    Kinds: an EDM .pkl; a diffusers folder; safetensors or a state dict of torch.save with a config.json beside it; an
+    .npz; the folder that `pplemd teacher import` wrote.
 
     Args:
         path: the file or folder.
@@ -48,8 +50,8 @@ def _with_config(path: Path) -> Checkpoint:
     described = next((place for place in found if place is not None), None)
     if described is None:
         raise ImporterError(
-            f"{path} holds weights alone; expected a {path.stem}.json or a config.json beside it that says what network "
-            "they are of. Put it there."
+            f"{path} holds weights alone; expected a {path.stem}.json or a config.json beside it, which says of what "
+            "network they are. Put it there."
         )
     config, arrays = json_file(described), read_weights(path)
     return Checkpoint(family(config, arrays, str(path)), config, arrays, (described, path))

@@ -36,7 +36,7 @@ def read_teacher_folder(folder: Path) -> Checkpoint:
     name, config = card.get("architecture"), card.get("config")
     if card.get("format") != FORMAT or name not in NAMES or not isinstance(config, dict):
         raise ImporterError(
-            f"{card_file} is of format {str(card.get('format'))[:20]} and architecture {str(name)[:40]}; expected format "
+            f"{card_file} is of format {str(card.get('format'))[:20]}, architecture {str(name)[:40]}; expected format "
             f"{FORMAT} and one of {', '.join(NAMES)}. Import the teacher again, with this pplemd."
         )
     return Checkpoint(str(name), config, read_safetensors(weights), (card_file, weights))

@@ -1,8 +1,8 @@
 """A pickle as data: its instructions followed by a machine that can call nothing but the names of a closed table.
 
 Python's own unpickler imports and calls whatever a pickle names. This one imports nothing: a name is looked up in a
-table of inert stand-ins, and every other name, and every instruction that old or strange pickles alone hold, is refused.
-Lengths are checked against the bytes that are there; instructions, stack, nesting and new memory are counted.
+table of inert stand-ins; every other name, and every instruction that no checkpoint needs, is refused. Lengths are
+checked against the bytes that are there; instructions, stack, nesting and new memory are counted.
 """
 
 from collections.abc import Callable, Mapping
@@ -70,7 +70,7 @@ class Machine:
 
     Args:
         cursor: where the stream begins.
-        names: what each name becomes, by module and name: a function of the budget and the pickle's arguments, or a value.
+        names: what each name becomes, by module and name: a function of budget and arguments, or a value.
         budget: what may still be spent.
         persistent: what a persistent id stands for, where the stream may have them.
     """

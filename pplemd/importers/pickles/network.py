@@ -30,7 +30,7 @@ def read_network(data: memoryview) -> Module:
         found = [value[place] for place in PLACES if isinstance(value.get(place), Module)]
         if not found:
             raise ImporterError(
-                f"it is a pickle of {_keys(value)}; expected an EDM checkpoint, a dictionary with a network under 'ema'."
+                f"it is a pickle of {_keys(value)}; expected an EDM checkpoint, a dictionary with a network as 'ema'."
             )
         return found[0]
     if not isinstance(value, Module):

@@ -8,7 +8,7 @@ import numpy as np
 
 from pplemd.errors import ImporterError
 from pplemd.importers.pickles.machine import Budget, Names
-from pplemd.importers.pickles.stand_ins import DType, Module, Ordered, Storage, Tensor, tensor
+from pplemd.importers.pickles.stand_ins import DType, Module, Ordered, Tensor, tensor
 
 NUMBER_CODES = ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "b1")
 STORAGE_TYPES = {

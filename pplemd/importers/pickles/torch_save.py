@@ -52,8 +52,8 @@ class Storages:
         storage = self.found[key]
         if len(raw) != storage.count * storage.dtype.itemsize:
             raise ImporterError(
-                f"it has {len(raw):,} bytes for a storage of {storage.count:,} numbers of {storage.dtype.itemsize} bytes."
-                " It is damaged: download it again."
+                f"it has {len(raw):,} bytes for a storage of {storage.count:,} numbers of {storage.dtype.itemsize}. It "
+                "is damaged: download it again."
             )
         storage.raw = raw
 
