@@ -12,6 +12,7 @@ ALLOWED = {  # what a part may import of the package, besides itself and the err
     "networks": set(),
     "data": set(),
     "storage": set(),
+    "importers": {"networks", "teachers", "diffusion", "storage"},
     "metrics": {"storage"},
     "viewing": {"storage"},
     "diagnosis": {"storage", "viewing"},

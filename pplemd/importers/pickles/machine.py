@@ -18,7 +18,7 @@ MAX_INSTRUCTIONS = 1_000_000  # the largest EDM checkpoint, 553 tensors, has som
 MAX_STACK = 20_000  # pickles append in batches of 1,000
 MAX_MARKS = 200  # open collections, one in another: a U-Net has about 40
 PROTOCOLS = 5  # the highest that is known
-SPARE_BYTES = 64 * 2**20  # new memory that any file may ask for
+SPARE_BYTES = 2**20  # new memory that any file may ask for
 KEY_TYPES = (str, int, float, bool, type(None))  # hashed in one step; nested tuples can take 2^depth
 
 

@@ -11,6 +11,7 @@ from pplemd.importers.pickles.tables import PERSISTENT_NAMES, expect
 from pplemd.importers.pickles.torch_save import read_torch_save
 
 PLACES = ("ema", "net", "model")  # where a checkpoint keeps its network, the averaged one first
+STARTS = b"\x80(}]c"  # of pickles: a protocol, or in the oldest a collection or an object
 MAX_DEPTH = 32  # modules inside each other; EDM's have five
 MAX_MODULES = 20_000
 
@@ -24,6 +25,8 @@ def read_network(data: memoryview) -> Module:
     Raises:
         ImporterError: where it is damaged, hostile or of another kind.
     """
+    if data[0] not in STARTS:
+        raise ImporterError(f"it is no pickle: it begins with {ascii(bytes(data[:16]))[2:-1]}. Check the path.")
     names = {**PERSISTENT_NAMES, ("torch.storage", "_load_from_bytes"): _storage}
     value = run(Machine(Cursor(data), names, Budget(len(data))))
     if isinstance(value, dict):
