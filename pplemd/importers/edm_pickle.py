@@ -5,6 +5,7 @@ from typing import Any
 
 from pplemd.errors import ImporterError
 from pplemd.importers.checkpoint import Checkpoint
+from pplemd.importers.edm_config import PRECONDITIONED
 from pplemd.importers.pickles import Module, plain, read_network, state_dict
 from pplemd.importers.views import view
 
@@ -18,7 +19,7 @@ ARGUMENTS = (  # of the constructor, where they are given by position
     "sigma_data",
     "model_type",
 )
-KINDS = ("EDMPrecond",)  # of networks that are denoisers in EDM's convention
+COMMON = 4  # of them are the first of each class; the others are EDMPrecond's
 
 
 def read_edm_pickle(path: Path) -> Checkpoint:
@@ -29,8 +30,9 @@ def read_edm_pickle(path: Path) -> Checkpoint:
     """
     try:
         network = read_network(view(path))
-        if network.kind not in KINDS:
-            raise ImporterError(f"its network is a {ascii(network.kind)[1:-1]}; expected one of {', '.join(KINDS)}.")
+        if network.kind not in PRECONDITIONED:
+            known = ", ".join(PRECONDITIONED)
+            raise ImporterError(f"its network is a {ascii(network.kind)[1:-1]}; expected one of {known}.")
         arrays = {name: tensor.array() for name, tensor in state_dict(network).items()}
         return Checkpoint("edm", _config(network), arrays, (path,))
     except ImporterError as error:
@@ -38,8 +40,11 @@ def read_edm_pickle(path: Path) -> Checkpoint:
 
 
 def _config(network: Module) -> dict[str, Any]:
-    """The arguments that the network was built with."""
+    """The arguments that the network was built with, and its class where that is not EDM's own."""
     positional, named = network.state.get("_init_args", ()), network.state.get("_init_kwargs")
-    if not isinstance(positional, tuple) or not isinstance(named, dict) or len(positional) > len(ARGUMENTS):
+    edm = network.kind == "EDMPrecond"
+    known = ARGUMENTS if edm else ARGUMENTS[:COMMON]
+    if not isinstance(positional, tuple) or not isinstance(named, dict) or len(positional) > len(known):
         raise ImporterError("its network lacks the arguments that it was built with (_init_kwargs). It is damaged.")
-    return plain({**dict(zip(ARGUMENTS, positional, strict=False)), **named})
+    kind = {} if edm else {"class_name": network.kind}
+    return plain({**kind, **dict(zip(known, positional, strict=False)), **named})

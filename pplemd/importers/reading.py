@@ -29,7 +29,15 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     Raises:
         ImporterError: where it cannot be read, or is refused; nothing of it is executed.
     """
-    path = Path(path)
+    try:
+        return _read(Path(path))
+    except ImporterError as error:
+        if str(path) in str(error):
+            raise
+        raise ImporterError(f"{path}: {error}") from error
+
+
+def _read(path: Path) -> Checkpoint:
     if path.is_dir():
         return read_teacher_folder(path) if is_teacher_folder(path) else read_folder(path)
     if path.suffix == ".safetensors":
