@@ -18,6 +18,7 @@ from pplemd.dsl import observe as observe
 from pplemd.dsl import plate as plate
 from pplemd.dsl import posterior as posterior
 from pplemd.errors import PplemdError as PplemdError
+from pplemd.importers import imported as imported
 from pplemd.inference import ALL as ALL
 from pplemd.inference import HMC as HMC
 from pplemd.inference import INITIAL as INITIAL

@@ -10,6 +10,7 @@ import numpy as np
 from pplemd.cost import operations
 from pplemd.distillation import distillation, first_shapes
 from pplemd.dsl import Site
+from pplemd.importers import Imported
 from pplemd.learning import EMState, EMStep, Taught
 from pplemd.model import Plan
 from pplemd.override import as_data
@@ -58,6 +59,8 @@ def _site(site: Site) -> dict[str, Any]:
 def _teacher(plan: Plan) -> dict[str, Any]:
     declared = plan.model.teacher
     kind = {"type": type(plan.teacher).__name__, "shape": list(plan.teacher.shape), "classes": plan.teacher.classes}
+    if isinstance(declared, Imported):
+        return {**kind, "imported": None if declared.path is None else str(declared.path)}
     if not isinstance(declared, Taught):
         return kind
     data = {"train": len(declared.data.train.x), "held_out": len(declared.data.test.x)}

@@ -21,7 +21,7 @@ FREQUENCIES, LEVELS = "model.map_noise.freqs", "u"  # the originals' names of co
 
 def edm_denoiser(
     config: Mapping[str, Any],
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, Any] | None,
     class_name: str = "EDMPrecond",
     *,
     compute: Any = None,
@@ -31,7 +31,7 @@ def edm_denoiser(
 
     Args:
         config: the arguments of its constructor, by their names there.
-        arrays: its state dict; names begin with "model.".
+        arrays: its state dict; names begin with "model.". None for the teacher of shapes alone.
         class_name: the class whose constructor it is: EDMPrecond, VPPrecond, VEPrecond or iDDPMPrecond.
         compute: type of products and features, such as jnp.bfloat16; None for the input's. Parameters stay in 32 bits.
         rematerialise: compute each block again for its gradient, instead of keeping what it computed.
@@ -43,15 +43,16 @@ def edm_denoiser(
     Source: arXiv:2206.00364, table 1 and appendix F.2.
     """
     sizes = options(config, class_name, compute, rematerialise)
-    _check_count(sizes, arrays)
+    if arrays is not None:
+        _check_count(sizes, arrays)
     network: SongUNet | DhariwalUNet
     if model_type(config, class_name) == "SongUNet":
-        kind = _with_frequencies(variant(config), sizes, arrays)
+        kind = _with_frequencies(variant(config), sizes, arrays or {})
         network = blank(lambda: SongUNet(sizes, kind, key=jax.random.key(0)))
     else:
         network = blank(lambda: DhariwalUNet(sizes, key=jax.random.key(0)))
-    constants = [*filters(network), *_frequencies(network), *_levels(config, arrays, class_name)]
-    filled = fill(network, slots(network), arrays, constants)
+    constants = [*filters(network), *_frequencies(network), *_levels(config, arrays or {}, class_name)]
+    filled = network if arrays is None else fill(network, slots(network), arrays, constants)
     return _preconditioned(filled, Arguments(config), constants, class_name)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from pplemd.errors import ImporterError
 from pplemd.importers.checkpoint import Checkpoint
 from pplemd.importers.documents import json_file
-from pplemd.importers.families import family
+from pplemd.importers.families import identified
 from pplemd.importers.weights import read_weights
 
 WEIGHTS = (  # in the order in which they are looked for: what is only numbers first
@@ -57,11 +57,10 @@ def read_folder(folder: Path) -> Checkpoint:
         )
     weights = _weights(folder, place)
     config, arrays = json_file(described), read_weights(weights)
-    name = family(config, arrays, str(folder))
-    schedule = _scheduler(folder) if name == "diffusers" else None
+    schedule = _scheduler(folder) if "_class_name" in config else None
     if schedule is None:
-        return Checkpoint(name, config, arrays, (described, weights))
-    return Checkpoint(name, {**config, "scheduler": json_file(schedule)}, arrays, (described, schedule, weights))
+        return identified(config, arrays, described, weights)
+    return identified({**config, "scheduler": json_file(schedule)}, arrays, described, schedule, weights)
 
 
 def _weights(folder: Path, place: Path) -> Path:

@@ -6,7 +6,7 @@ from pplemd.errors import ImporterError
 from pplemd.importers.checkpoint import Checkpoint
 from pplemd.importers.documents import json_file
 from pplemd.importers.edm_pickle import read_edm_pickle
-from pplemd.importers.families import family
+from pplemd.importers.families import identified
 from pplemd.importers.folders import inside, read_folder
 from pplemd.importers.npz import read_npz
 from pplemd.importers.teacher_folder import is_teacher_folder, read_teacher_folder
@@ -48,7 +48,7 @@ def _read(path: Path) -> Checkpoint:
         if any(name.endswith("data.pkl") for name in names):
             return _with_config(path)
         config, arrays = read_npz(path)
-        return Checkpoint(family(config, arrays, str(path)), config, arrays, (path,))
+        return identified(config, arrays, path)
     return _with_config(path) if bytes(data[: len(TORCH)]) == TORCH else read_edm_pickle(path)
 
 
@@ -62,4 +62,4 @@ def _with_config(path: Path) -> Checkpoint:
             "network they are. Put it there."
         )
     config, arrays = json_file(described), read_weights(path)
-    return Checkpoint(family(config, arrays, str(path)), config, arrays, (described, path))
+    return identified(config, arrays, described, path)

@@ -9,7 +9,7 @@ from typing import Any
 from pplemd.errors import ImporterError
 from pplemd.importers.checkpoint import Checkpoint
 from pplemd.importers.documents import json_file
-from pplemd.importers.families import NAMES
+from pplemd.importers.families import FAMILIES
 from pplemd.importers.folders import inside
 from pplemd.importers.safetensors import read_safetensors, write_safetensors
 from pplemd.storage.folder import unwritable, write_json
@@ -34,10 +34,10 @@ def read_teacher_folder(folder: Path) -> Checkpoint:
         raise ImporterError(f"{folder} lacks {CARD} or {WEIGHTS}. It is damaged: import the teacher again.")
     card = json_file(card_file)
     name, config = card.get("architecture"), card.get("config")
-    if card.get("format") != FORMAT or name not in NAMES or not isinstance(config, dict):
+    if card.get("format") != FORMAT or name not in FAMILIES or not isinstance(config, dict):
         raise ImporterError(
             f"{card_file} is of format {str(card.get('format'))[:20]}, architecture {str(name)[:40]}; expected format "
-            f"{FORMAT} and one of {', '.join(NAMES)}. Import the teacher again, with this pplemd."
+            f"{FORMAT} and one of {', '.join(FAMILIES)}. Import the teacher again, with this pplemd."
         )
     return Checkpoint(str(name), config, read_safetensors(weights), (card_file, weights))
 

@@ -11,6 +11,7 @@ import jax
 
 from pplemd.dsl import load_file, select
 from pplemd.errors import RecipeError
+from pplemd.importers import Imported
 from pplemd.learning import Taught
 from pplemd.model import Model
 from pplemd.override import as_data, override
@@ -47,29 +48,48 @@ class Declared:
         return f"{self.path.stem}-{self.name}"
 
 
-def declare(path: Path, name: str | None = None, overrides: tuple[str, ...] = ()) -> Declared:
+def declare(
+    path: Path, name: str | None = None, overrides: tuple[str, ...] = (), teacher: Path | None = None
+) -> Declared:
     """Load a model file and pick a model of it.
 
     Args:
         path: the model file; it is executed: it is code.
         name: which of its models; may be None where there is one.
         overrides: changes to its recipe, `path=value`; to a taught teacher's, `teacher.path=value`.
+        teacher: the checkpoint of a teacher that its user brings.
 
     Raises:
         ProgramError: where the file does not load or holds no such model.
-        RecipeError: where an override does not fit.
+        RecipeError: where an override does not fit, or the model has a teacher of its own.
     """
     found, model = select(load_file(path), Model, name)
-    return Declared(path.absolute(), found, changed(model, overrides), overrides)
+    return Declared(path.absolute(), found, changed(with_teacher(model, teacher), overrides), overrides)
 
 
-def declare_value(model: Model, overrides: tuple[str, ...] = ()) -> Declared:
+def declare_value(model: Model, overrides: tuple[str, ...] = (), teacher: Path | None = None) -> Declared:
     """A model that was declared in Python, without a file.
 
     Raises:
         RecipeError: where an override does not fit.
     """
-    return Declared(None, "model", changed(model, overrides), overrides)
+    return Declared(None, "model", changed(with_teacher(model, teacher), overrides), overrides)
+
+
+def with_teacher(model: Model, path: Path | None) -> Model:
+    """A model with the checkpoint of its teacher, where there is one.
+
+    Raises:
+        RecipeError: where the model has a teacher of its own.
+    """
+    if path is None:
+        return model
+    if not isinstance(model.teacher, Imported):
+        raise RecipeError(
+            f"--teacher {path}: this model has a teacher of its own, so it takes none. Leave --teacher out, or declare "
+            "the model's teacher as em.imported(hint)."
+        )
+    return dataclasses.replace(model, teacher=model.teacher.at(path.absolute()))
 
 
 def changed(model: Model, overrides: tuple[str, ...]) -> Model:
@@ -84,9 +104,7 @@ def changed(model: Model, overrides: tuple[str, ...]) -> Model:
     if not teachers:
         return model
     if not isinstance(model.teacher, Taught):
-        raise RecipeError(
-            f"--set {teachers[0]}: this model's teacher is ready, not taught, so it has no recipe to set."
-        )
+        raise RecipeError(f"--set {teachers[0]}: this model's teacher is not taught, so it has no recipe to set.")
     recipe = override(model.teacher.recipe, [change.removeprefix(TEACHER) for change in teachers])
     return dataclasses.replace(model, teacher=dataclasses.replace(model.teacher, recipe=recipe))
 
@@ -118,4 +136,7 @@ def environment() -> dict[str, str]:
 def _teacher(model: Model) -> dict[str, Any]:
     if isinstance(model.teacher, Taught):
         return {"taught": as_data(model.teacher.recipe), "data": model.teacher.data.digest()}
+    if isinstance(model.teacher, Imported):
+        found = model.teacher.checkpoint()
+        return {"imported": found.architecture, "sha256": found.sha256(), "path": str(model.teacher.path)}
     return {"ready": type(model.teacher).__name__}

@@ -8,6 +8,7 @@ from typing import Any
 from pplemd.distillation import Distillation, Distilled, distillation, first_shapes, run
 from pplemd.errors import RecipeError
 from pplemd.evaluation import Report, draw_teacher, evaluate
+from pplemd.importers import Imported
 from pplemd.learning import EMState
 from pplemd.metrics import AbstractEvaluation
 from pplemd.model import Model, Plan, plan
@@ -52,6 +53,7 @@ def distil(
     overrides: tuple[str, ...] = (),
     resume: bool = False,
     narrator: AbstractNarrator | None = None,
+    teacher: Path | str | None = None,
 ) -> Outcome:
     """Distil a model into a one-step generator, and judge it.
 
@@ -62,6 +64,7 @@ def distil(
         overrides: changes to the recipe, `path=value`.
         resume: go on with a run that was stopped or killed, bit for bit; one that has ended is judged again.
         narrator: told how it goes; by default the terminal. `em.Silent()` is told in vain.
+        teacher: the checkpoint of a teacher that is declared by `em.imported`; a run that is resumed knows its own.
 
     Raises:
         PplemdError: where model, recipe or folder cannot be used; says what to do.
@@ -69,7 +72,10 @@ def distil(
     """
     began = time.monotonic()
     told = narrator or Terminal()
-    declared, folder = _open(model, out, (name, tuple(overrides)), resume, told)
+    chosen = Chosen(name, tuple(overrides), None if teacher is None else Path(teacher))
+    declared, folder = _open(model, out, chosen, resume, told)
+    if isinstance(declared.model.teacher, Imported):
+        declared.model.teacher.checkpoint()  # says where to get one before anything is traced
     planned = plan(declared.model)
     first_shapes(planned)  # traces the step: a mistake in it shows now, not after the teacher's training
     if not folder.config.exists():
@@ -77,13 +83,13 @@ def distil(
     told.say(f"{declared.name}: {planned.problem.name} -> {folder.path}")
     checkpoints = Checkpoints(folder.checkpoints)
     try:
-        teacher = ready_teacher(declared.model.teacher, told)
-        work = _prepared(planned, teacher, told)
+        ready = ready_teacher(declared.model.teacher, told)
+        work = _prepared(planned, ready, told)
         state = _train(work, declared.model.evaluation, folder, checkpoints, told)
     finally:
         checkpoints.close()
     distilled = work.distilled(state)
-    report = _judge(distilled, teacher, declared.model.evaluation, folder, 0, told)
+    report = _judge(distilled, ready, declared.model.evaluation, folder, 0, told)
     return Outcome(distilled, report, folder.path, work.step.recipe.steps, time.monotonic() - began)
 
 
@@ -96,10 +102,25 @@ def _prepared(planned: Plan, teacher: AbstractTeacher, told: AbstractNarrator) -
         return distillation(planned, teacher, task.to)
 
 
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """What was asked for besides the model file.
+
+    Attributes:
+        name: which model of the file.
+        overrides: changes to the recipe.
+        teacher: the checkpoint of its teacher.
+    """
+
+    name: str | None
+    overrides: tuple[str, ...] = ()
+    teacher: Path | None = None
+
+
 def _open(
     model: Model | Path | str,
     out: Path | str | None,
-    chosen: tuple[str | None, tuple[str, ...]],
+    chosen: Chosen,
     resume: bool,
     narrator: AbstractNarrator,
 ) -> tuple[Declared, RunFolder]:
@@ -107,40 +128,43 @@ def _open(
     named = None if out is None else RunFolder(out)
     if named is not None and resume and not named.config.exists():
         narrator.say(f"{named.path} holds no run yet; starting one.")
-        return _declared(model, *chosen), named
+        return _declared(model, chosen), named
     if not resume:
-        declared = _declared(model, *chosen)
+        declared = _declared(model, chosen)
         folder = named or record.new_folder(declared, PARENT)
         if folder.config.exists():
             record.begin(declared, folder)  # says that the folder is taken
         return declared, folder
-    folder = named or record.newest_folder(_declared(model, chosen[0]), PARENT)
+    folder = named or record.newest_folder(_declared(model, Chosen(chosen.name)), PARENT)
     return _again(model, chosen, folder, narrator), folder
 
 
-def _declared(model: Model | Path | str, name: str | None, overrides: tuple[str, ...] = ()) -> Declared:
+def _declared(model: Model | Path | str, chosen: Chosen) -> Declared:
     if isinstance(model, Model):
-        return declare_value(model, overrides)
-    return declare(Path(model), name, overrides)
+        return declare_value(model, chosen.overrides, chosen.teacher)
+    return declare(Path(model), chosen.name, chosen.overrides, chosen.teacher)
 
 
 def _again(
     model: Model | Path | str,
-    chosen: tuple[str | None, tuple[str, ...]],
+    chosen: Chosen,
     folder: RunFolder,
     narrator: AbstractNarrator,
 ) -> Declared:
     """The model of a run that is resumed: the same, with the same changes."""
-    name, overrides = chosen
-    known = record.started_from(folder)
+    known, overrides = record.started_from(folder), chosen.overrides
     if set(overrides) - set(known.overrides):
         raise RecipeError(
             f"a run that is resumed keeps its recipe; {folder.path} was started with "
             f"{', '.join(known.overrides) or 'no changes'}, and {', '.join(overrides)} was asked for. "
             "Leave --set, --steps and --seed out, or start a new run with another --out."
         )
-    declared = _declared(model, name or (None if isinstance(model, Model) else known.name), known.overrides)
+    name = chosen.name or (None if isinstance(model, Model) else known.name)
+    declared = _declared(model, Chosen(name, known.overrides, chosen.teacher or known.teacher))
+    record.check_teacher(declared, folder, known.teacher_sha256)
     record.check_same(declared, folder, narrator.say)
+    if chosen.teacher is not None:
+        record.moved_teacher(declared, folder)
     return declared
 
 
