@@ -18,6 +18,7 @@ def distill(
     overrides: options.Overrides = None,
     steps: Annotated[int | None, typer.Option(help="EM steps, the same as --set steps=N.", show_default=False)] = None,
     seed: options.Seed = None,
+    teacher: options.Teacher = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed.")] = False,
     json: options.AsJson = False,
     device: options.Device = None,
@@ -35,6 +36,8 @@ def distill(
         pplemd distill models/ring.py --steps 500 --set chain.length=8 --out runs/short
 
         pplemd distill models/digits.py --out runs/digits --resume
+
+        pplemd distill models/imagenet64.py --teacher edm-imagenet-64x64-cond-adm.pkl
     """
     options.prepare(device, debug)
     from pplemd.runs.session import distil
@@ -42,7 +45,7 @@ def distill(
     changes = list(overrides or [])
     changes += [f"{name}={value}" for name, value in (("steps", steps), ("seed", seed)) if value is not None]
     with stops.saved("Go on with the same command and --resume."):
-        outcome = distil(model, out, name=program, overrides=tuple(changes), resume=resume)
+        outcome = distil(model, out, name=program, overrides=tuple(changes), resume=resume, teacher=teacher)
     run, seconds, figures = str(outcome.folder), round(outcome.seconds, 1), dataclasses.asdict(outcome.report)
     if json:
         show.as_json({"run": run, "steps": outcome.steps, **figures, "seconds": seconds})

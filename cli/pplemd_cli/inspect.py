@@ -12,6 +12,7 @@ def inspect(
     model: options.ModelFile,
     program: options.ProgramName = None,
     overrides: options.Overrides = None,
+    teacher: options.Teacher = None,
     json: options.AsJson = False,
     device: options.Device = None,
     debug: options.Debug = False,
@@ -32,7 +33,7 @@ def inspect(
     from pplemd.runs.declared import declare
     from pplemd.viewing.progress import Terminal
 
-    declared = declare(model, program, tuple(overrides or ()))
+    declared = declare(model, program, tuple(overrides or ()), teacher)
     with Terminal().task("compile", 1.0) as task:
         found = {"model": declared.name, **describe(plan(declared.model))}
         task.to(1.0)
@@ -126,6 +127,8 @@ def _teacher(teacher: dict[str, Any]) -> str:
     labels = "" if teacher["classes"] is None else f", {teacher['classes']} classes"
     taught = teacher.get("taught_on")
     data = "" if taught is None else f", taught on {taught['train']:,} samples ({taught['held_out']:,} held out)"
+    brought = teacher.get("imported")
+    data = data or ("" if brought is None else f", from {brought}")
     return f"{teacher['type']} of shape {_shape(teacher['shape'])}{labels}{data}"
 
 

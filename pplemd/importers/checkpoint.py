@@ -19,12 +19,14 @@ class Checkpoint:
         arrays: its weights by their own names; views of the file where that is possible, so that shapes are known
             before numbers are read.
         files: the files that were read; the first names the checkpoint where it is alone.
+        facts: what else its teacher.json says, where it has one: source and sha256 of what was imported.
     """
 
     architecture: str
     config: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]
     files: tuple[Path, ...]
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def parameters(self) -> int:

@@ -1,7 +1,8 @@
 """The families of networks that checkpoints are of: how each is known, built, and what convention it has."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pplemd.importers.checkpoint import Checkpoint
 from pplemd.importers.edm import edm_denoiser
 from pplemd.teachers import AbstractDenoiser
 
+SHOWN = 5  # of the things that do not fit
 SMALL = 4096  # numbers: constants, such as filters and noise levels, which a network's shape may depend on
 
 
@@ -87,7 +89,13 @@ def build(checkpoint: Checkpoint) -> AbstractDenoiser:
         ImporterError: where its arrays are not those of the network that its configuration describes.
         RecipeError: where no network can be built of that configuration.
     """
-    return FAMILIES[checkpoint.architecture].build(checkpoint.config, checkpoint.arrays)
+    with _in_one_line(checkpoint):
+        return FAMILIES[checkpoint.architecture].build(checkpoint.config, checkpoint.arrays)
+
+
+def convention(checkpoint: Checkpoint) -> str:
+    """In what terms the original speaks of noise and of images, in a line."""
+    return FAMILIES[checkpoint.architecture].convention(checkpoint.config)
 
 
 def shapes(checkpoint: Checkpoint) -> AbstractDenoiser:
@@ -101,7 +109,8 @@ def shapes(checkpoint: Checkpoint) -> AbstractDenoiser:
         name: array if array.size <= SMALL else jax.ShapeDtypeStruct(array.shape, array.dtype)
         for name, array in checkpoint.arrays.items()
     }
-    return _outline(FAMILIES[checkpoint.architecture].build(checkpoint.config, arrays))
+    with _in_one_line(checkpoint):
+        return _outline(FAMILIES[checkpoint.architecture].build(checkpoint.config, arrays))
 
 
 def outline(architecture: str, config: Mapping[str, Any]) -> AbstractDenoiser:
@@ -114,6 +123,20 @@ def outline(architecture: str, config: Mapping[str, Any]) -> AbstractDenoiser:
     if architecture not in FAMILIES:
         raise ImporterError(f"found the architecture {architecture!r}; expected one of {', '.join(FAMILIES)}.")
     return _outline(FAMILIES[architecture].build(config, None))
+
+
+@contextlib.contextmanager
+def _in_one_line(checkpoint: Checkpoint) -> Iterator[None]:
+    """In a `with` block, a list of what does not fit becomes a line with its first items, and the file is named."""
+    try:
+        yield
+    except ImporterError as error:
+        lines = str(error).splitlines()
+        items = [line.strip() for line in lines if line.startswith("  ")]
+        shown = [*items[:SHOWN], *([f"{len(items) - SHOWN} more"] if len(items) > SHOWN else [])]
+        words = [line.strip() for line in lines if not line.startswith("  ")]
+        whole = " ".join([*words[:1], *(["; ".join(shown) + "."] if shown else []), *words[1:]])
+        raise ImporterError(f"{checkpoint.files[-1]}: {whole}") from error
 
 
 def _outline(teacher: AbstractDenoiser) -> AbstractDenoiser:

@@ -39,7 +39,8 @@ def read_teacher_folder(folder: Path) -> Checkpoint:
             f"{card_file} is of format {str(card.get('format'))[:20]}, architecture {str(name)[:40]}; expected format "
             f"{FORMAT} and one of {', '.join(FAMILIES)}. Import the teacher again, with this pplemd."
         )
-    return Checkpoint(str(name), config, read_safetensors(weights), (card_file, weights))
+    facts = {fact: card[fact] for fact in ("source", "sha256") if isinstance(card.get(fact), str)}
+    return Checkpoint(str(name), config, read_safetensors(weights), (card_file, weights), facts)
 
 
 def write_teacher_folder(folder: Path, checkpoint: Checkpoint, facts: Mapping[str, Any]) -> None:

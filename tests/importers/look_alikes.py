@@ -208,3 +208,41 @@ def edm(protocol: int = 4, **changed: Any) -> dict[str, Any]:
         "augment_pipe": None,
         "dataset_kwargs": {"path": "a", "xflip": False},
     }
+
+
+TINY = {
+    "img_resolution": 4, "img_channels": 1, "label_dim": 3, "model_type": "SongUNet", "model_channels": 8,
+    "channel_mult": [1], "num_blocks": 1, "attn_resolutions": [], "dropout": 0.1,
+}  # fmt: skip
+
+
+def tiny_weights(config: dict[str, Any] | None = None) -> dict[str, np.ndarray]:
+    """Random weights of a SongUNet, by EDM's names."""
+    from pplemd.importers import blank
+    from pplemd.importers.edm import edm_denoiser
+    from pplemd.importers.edm_names import slots
+
+    rng = np.random.default_rng(1)
+    network = blank(lambda: edm_denoiser(TINY if config is None else config, None).network)
+    shapes = {slot.key: slot.layout.original(slot.leaf.shape) for slot in slots(network)}
+    return {
+        name: (0.3 * rng.standard_normal(shape) + ("norm" in name and name.endswith("weight"))).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def checkpoint(config: dict[str, Any], arrays: dict[str, np.ndarray], protocol: int = 4) -> bytes:
+    """An EDM checkpoint of given weights: modules inside modules, as their names say."""
+
+    def module(prefix: str, name: str) -> Called:
+        inner = [key.removeprefix(prefix).split(".") for key in arrays if key.startswith(prefix)]
+        leaves = {parts_[0]: parameter(arrays[prefix + parts_[0]]) for parts_ in inner if len(parts_) == 1}
+        names = dict.fromkeys(parts_[0] for parts_ in inner if len(parts_) > 1)
+        children = {child: module(f"{prefix}{child}.", child) for child in names}
+        if name in ("enc", "dec"):
+            return module_dict(protocol, children)
+        extra = {"_init_args": (), "_init_kwargs": config} if not prefix else {}
+        kind = name or "EDMPrecond"
+        return network(kind, _parameters=OrderedDict(leaves), _modules=OrderedDict(children), **extra)
+
+    return pickled({"ema": module("", ""), "augment_pipe": None}, protocol)
