@@ -1,5 +1,6 @@
 """What a plan says of itself, before anything runs: sites, teacher, networks, memory, cost."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -7,23 +8,30 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from pplemd.cost import operations
+from pplemd.cost import operations_of_parts, peak_bytes, traced
 from pplemd.distillation import distillation, first_shapes
 from pplemd.dsl import Site
 from pplemd.importers import Imported
-from pplemd.learning import EMState, EMStep, Taught
+from pplemd.learning import PARTS, EMState, EMStep, Taught
 from pplemd.model import Plan
 from pplemd.override import as_data
+from pplemd.teachers import AbstractTeacher
 
 # of LLVM alone, and of no effect on buffers: the step is compiled to be looked at
 COMPILER_OPTIONS: Any = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
-def describe(plan: Plan) -> dict[str, Any]:
+def describe(plan: Plan, compiled: bool = True) -> dict[str, Any]:
     """A plan as plain data.
 
-    Keys: program, sites, output, classes, teacher, networks (parameters of each), recipe, memory (bytes held, and bytes
-    of one step's temporaries) and cost (floating-point operations of one step, and how often each network is asked).
+    Keys: program, sites, output, classes, teacher, networks (parameters of each), recipe, memory (bytes held, of what,
+    and bytes of one step's temporaries) and cost (floating-point operations of one step, by part, and how often each
+    network is asked).
+
+    Args:
+        plan: the plan.
+        compiled: whether to compile the step, for the compiler's own account of its temporaries; else they are
+            estimated from its trace.
     """
     output = plan.problem.output
     return {
@@ -39,7 +47,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "teacher": _teacher(plan),
         "networks": _networks(plan),
         "recipe": as_data(plan.model.recipe),
-        **_footprint(plan),
+        **_footprint(plan, compiled),
     }
 
 
@@ -85,24 +93,72 @@ def _is_array(leaf: Any) -> bool:
     return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
 
 
-def _footprint(plan: Plan) -> dict[str, Any]:
-    """Bytes of one EM step, from the compiler's own account of it, and operations, counted on its trace."""
+def _footprint(plan: Plan, compiled: bool) -> dict[str, Any]:
+    """Bytes of one EM step, from the compiler's own account of it or from its trace, and operations of the trace."""
     recipe, state = plan.model.recipe, first_shapes(plan).state
     step = eqx.filter_eval_shape(lambda teacher: distillation(plan, teacher).step, plan.teacher)
     call, arguments = _call(step, state)
-    analysis = jax.jit(call).lower(*arguments).compile(COMPILER_OPTIONS).memory_analysis()
+    trace = traced(call, *arguments)
+    parts = operations_of_parts(trace, PARTS)
+    temporary = _temporary(call, arguments) if compiled else peak_bytes(trace)
     return {
         "memory": {
             "held_bytes": _bytes(state) + _bytes(step),
-            "temporary_bytes": getattr(analysis, "temp_size_in_bytes", None),
+            "of": _held(state, plan.teacher),
+            "temporary_bytes": temporary,
         },
         "cost": {
-            "flops_per_step": operations(call, *arguments),
+            "flops_per_step": sum(parts.values()),
+            "parts": parts,
             "chains": recipe.batch,
             "kernel_steps_per_chain": recipe.chain.length,
             "score_updates": recipe.score_updates,
         },
     }
+
+
+def _temporary(call: Callable, arguments: tuple[Any, Any]) -> int | None:
+    """What the compiler says that a step needs besides what is held."""
+    analysis = jax.jit(call).lower(*arguments).compile(COMPILER_OPTIONS).memory_analysis()
+    return getattr(analysis, "temp_size_in_bytes", None)
+
+
+def _held(state: EMState, teacher: AbstractTeacher) -> dict[str, int]:
+    """Bytes of what is held, by what it is."""
+    learners = (state.generator, state.score)
+    return {
+        "networks": sum(_bytes(learner.module) for learner in learners),
+        "average": _bytes(state.average),
+        "optimisers": sum(_bytes(learner) - _bytes(learner.module) for learner in learners),
+        "teacher": _bytes(teacher),
+    }
+
+
+def device_room(memory: dict[str, Any], batch: int) -> dict[str, Any]:
+    """Whether a step fits the memory of the first device, and with what batch.
+
+    Keys: name, bytes (None where the device does not say), fits, largest_batch (if temporaries grow with the batch).
+
+    Args:
+        memory: what a plan says of its memory.
+        batch: its number of chains.
+    """
+    device = jax.devices()[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else _machine_bytes()
+    name = f"{device.platform}: {device.device_kind}"
+    if limit is None:
+        return {"name": name, "bytes": None, "fits": None, "largest_batch": None}
+    room = limit - memory["held_bytes"]
+    largest = max(0, int(room * batch // max(memory["temporary_bytes"], 1)))
+    return {"name": name, "bytes": limit, "fits": largest >= batch, "largest_batch": largest}
+
+
+def _machine_bytes() -> int | None:
+    """Memory of this machine, where the system says it."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None
 
 
 def _call(step: EMStep, state: EMState) -> tuple[Callable, tuple[Any, Any]]:

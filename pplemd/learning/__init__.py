@@ -3,6 +3,7 @@
 from pplemd.learning.alarms import Alarm as Alarm
 from pplemd.learning.alarms import alarms as alarms
 from pplemd.learning.anchor import Anchor as Anchor
+from pplemd.learning.em_step import PARTS as PARTS
 from pplemd.learning.em_step import EMState as EMState
 from pplemd.learning.em_step import EMStep as EMStep
 from pplemd.learning.health import HealthCheck as HealthCheck
