@@ -87,7 +87,8 @@ class DiscreteVP(AbstractCoefficients):
 def cosine_levels(steps: int = 1000, floor: float = 0.001, offset: float = 0.008) -> tuple[float, ...]:
     """Noise levels of the cosine schedule, falling to 0: `steps + 1` of them.
 
-    `u_{j-1}^2 + 1 = (u_j^2 + 1) / max(a_{j-1} / a_j, floor)`, `a_j = sin^2(pi j / (2 steps (1 + offset)))`, `u_steps = 0`.
+    `u_{j-1}^2 + 1 = (u_j^2 + 1) / max(a_{j-1} / a_j, floor)`, u_steps = 0, with
+    `a_j = sin^2(pi j / (2 steps (1 + offset)))`.
 
     Args:
         steps: number of steps.

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from pplemd.diffusion import ContinuousVP, DiscreteVP, PlainVE, cosine_levels
+from pplemd.diffusion import AbstractCoefficients, ContinuousVP, DiscreteVP, PlainVE, cosine_levels
 from pplemd.errors import ImporterError
 from pplemd.importers.edm_config import Arguments, model_type, options, variant
 from pplemd.importers.edm_names import filters, slots
@@ -42,40 +42,51 @@ def edm_denoiser(
 
     Source: arXiv:2206.00364, table 1 and appendix F.2.
     """
-    sizes = options(config, class_name, compute, rematerialise)
-    if arrays is not None:
-        _check_count(sizes, arrays)
+    sizes, given = options(config, class_name, compute, rematerialise), Arguments(config)
     network: SongUNet | DhariwalUNet
     if model_type(config, class_name) == "SongUNet":
         kind = _with_frequencies(variant(config), sizes, arrays or {})
+        _check_volume(sizes, kind.noise_multiplier, arrays)
         network = blank(lambda: SongUNet(sizes, kind, key=jax.random.key(0)))
     else:
+        _check_volume(sizes, 1, arrays)
         network = blank(lambda: DhariwalUNet(sizes, key=jax.random.key(0)))
-    constants = [*filters(network), *_frequencies(network), *_levels(config, arrays or {}, class_name)]
+    constants = [*filters(network), *_frequencies(network)]
+    levels = _levels(given, arrays or {}) if class_name == "iDDPMPrecond" else None
+    if levels is not None:
+        constants.append(Constant(LEVELS, levels))
     filled = network if arrays is None else fill(network, slots(network), arrays, constants)
-    return _preconditioned(filled, Arguments(config), constants, class_name)
-
-
-def _preconditioned(
-    network: SongUNet | DhariwalUNet, given: Arguments, constants: list[Constant], class_name: str
-) -> AbstractDenoiser:
     if class_name == "EDMPrecond":
-        return Denoiser(network, given.number("sigma_data", 0.5))
+        return Denoiser(filled, given.number("sigma_data", 0.5))
+    return Preconditioned(filled, _coefficients(given, levels, class_name))
+
+
+def _coefficients(given: Arguments, levels: np.ndarray | None, class_name: str) -> AbstractCoefficients:
+    if levels is not None:
+        return DiscreteVP(tuple(levels.tolist()))
     if class_name == "VEPrecond":
-        return Preconditioned(network, PlainVE())
-    if class_name == "VPPrecond":
-        slope, low = given.number("beta_d", 19.9), given.number("beta_min", 0.1)
-        return Preconditioned(network, ContinuousVP(slope, low, given.whole("M", 1000)))
-    return Preconditioned(network, DiscreteVP(tuple(constants[-1].value.tolist())))
+        return PlainVE()
+    return ContinuousVP(given.number("beta_d", 19.9), given.number("beta_min", 0.1), given.whole("M", 1000))
 
 
-def _check_count(sizes: UNetOptions, arrays: Mapping[str, np.ndarray]) -> None:
-    """Refuse a configuration of far more blocks than there are arrays, before they are built."""
-    blocks = sizes.blocks * max(1, len(sizes.multipliers))
-    if blocks > len(arrays):
+def _check_volume(sizes: UNetOptions, noise_multiplier: int, arrays: Mapping[str, Any] | None) -> None:
+    """Refuse a configuration of far more than the arrays hold, before it is built."""
+    if arrays is None:
+        return
+    widest, held = sizes.channels * max((1, *sizes.multipliers)), sum(np.size(array) for array in arrays.values())
+    noise = sizes.channels * noise_multiplier
+    said = max(
+        9 * widest**2,  # a 3 x 3 convolution
+        sizes.width * max(sizes.width, noise),
+        noise * max(sizes.classes or 0, sizes.augment or 0),
+        9 * sizes.channels * max(sizes.shape[2:]),
+    )
+    blocks = sizes.blocks * len(sizes.multipliers)
+    if said > held or blocks > len(arrays):
         raise ImporterError(
-            f"the configuration says {sizes.blocks} blocks at each of {len(sizes.multipliers)} levels, and there are "
-            f"{len(arrays)} arrays; expected several for each block. Check that both are of one checkpoint."
+            f"the configuration says {blocks} blocks or more, and an array of {said:,} numbers; the checkpoint has "
+            f"{len(arrays)} arrays, and {held:,} numbers in all. Check that configuration and arrays are of one "
+            "checkpoint."
         )
 
 
@@ -95,11 +106,13 @@ def _frequencies(network: SongUNet | DhariwalUNet) -> Iterator[Constant]:
         yield Constant(FREQUENCIES, rates / (2 * math.pi), required=True)
 
 
-def _levels(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], class_name: str) -> Iterator[Constant]:
-    """The noise levels of an iDDPM network: the checkpoint's, or what they should have been."""
-    if class_name == "iDDPMPrecond":
-        given = Arguments(config)
-        levels = cosine_levels(given.whole("M", 1000), given.number("C_1", 0.001), given.number("C_2", 0.008))
-        found = np.asarray(arrays.get(LEVELS, levels))
-        # the originals computed theirs in single precision, where the small ones lose digits: take those
-        yield Constant(LEVELS, found if found.shape == (len(levels),) else np.asarray(levels))
+def _levels(given: Arguments, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The noise levels of an iDDPM network: the checkpoint's, or what they should have been.
+
+    The originals computed theirs in single precision, where the small ones lose digits: the checkpoint's are better.
+    """
+    steps = given.whole("M", 1000)
+    found = np.asarray(arrays.get(LEVELS, ()))
+    if found.shape == (steps + 1,):
+        return found
+    return np.asarray(cosine_levels(steps, given.number("C_1", 0.001), given.number("C_2", 0.008)))

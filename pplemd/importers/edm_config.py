@@ -24,7 +24,7 @@ OUTER = {  # arguments of the class of the checkpoint's network; those of no eff
 EVERY = {"img_resolution", "img_channels", "label_dim", "use_fp16", "model_type", "augment_dim", "model_channels"}
 EVERY |= {"channel_mult", "channel_mult_emb", "num_blocks", "attn_resolutions", "dropout", "label_dropout"}
 SONG = {"embedding_type", "channel_mult_noise", "encoder_type", "decoder_type", "resample_filter"}
-DEFAULTS = {  # of the original's constructors
+DEFAULTS: dict[str, dict[str, Any]] = {  # of the original's constructors
     "SongUNet": {"model_channels": 128, "channel_mult": (1, 2, 2, 2), "num_blocks": 4, "attn_resolutions": (16,)},
     "DhariwalUNet": {
         "model_channels": 192,
@@ -152,7 +152,7 @@ def variant(config: Mapping[str, Any]) -> SongVariant:
         noise_multiplier=given.whole("channel_mult_noise", 1),
         encoder=Side(given.one_of("encoder_type", "standard", ("standard", "skip", "residual"))),
         decoder=Side(given.one_of("decoder_type", "standard", ("standard", "skip"))),
-        taps=given.numbers("resample_filter", (1, 1)),
+        taps=given.numbers("resample_filter", (1.0, 1.0)),
     )
 
 

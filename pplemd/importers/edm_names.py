@@ -20,8 +20,8 @@ def slots(network: SongUNet | DhariwalUNet) -> Iterator[Slot]:
     yield from _layer(encoder.first, f"model.enc.{sizes[0]}_conv")
     for size, level in zip(sizes, encoder.levels, strict=True):
         yield from _encoder_level(level, f"model.enc.{size}")
-    for size, level in zip(reversed(sizes), decoder.levels, strict=True):
-        yield from _decoder_level(level, f"model.dec.{size}", isinstance(network, SongUNet))
+    for size, out in zip(reversed(sizes), decoder.levels, strict=True):
+        yield from _decoder_level(out, f"model.dec.{size}", isinstance(network, SongUNet))
 
 
 def filters(network: SongUNet | DhariwalUNet) -> Iterator[Constant]:

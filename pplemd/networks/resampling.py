@@ -1,12 +1,14 @@
 """Images halved and doubled by a separable filter, without parameters."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pplemd.errors import RecipeError
 
-Taps = tuple[float, ...]  # weights of the filter along one axis, even in number, of any sum but 0
+Taps = tuple[int | float, ...]  # weights of the filter along one axis, even in number, of any sum but 0
 
 
 def check_taps(owner: str, taps: Taps) -> None:
@@ -63,10 +65,11 @@ def upsampled(x: Float[Array, "h w c"], taps: Taps = (1, 1)) -> Float[Array, "2*
 
 def _decimated(x: Array, axis: int, taps: Taps) -> Array:
     count = (x.shape[axis] - len(taps)) // 2 + 1
-    return sum(
+    terms = [
         tap / sum(taps) * jax.lax.slice_in_dim(x, start, start + 2 * count - 1, 2, axis)
         for start, tap in enumerate(taps)
-    )
+    ]
+    return functools.reduce(jnp.add, terms)
 
 
 def _doubled(x: Array, axis: int, taps: Taps) -> Array:
@@ -82,6 +85,6 @@ def _doubled(x: Array, axis: int, taps: Taps) -> Array:
                 terms.append(
                     2 * tap / sum(taps) * jax.lax.slice_in_dim(wide, reach + shift, reach + shift + size, 1, axis)
                 )
-        phases.append(sum(terms))
+        phases.append(functools.reduce(jnp.add, terms))
     stacked = jnp.stack(phases, axis + 1)
     return stacked.reshape([2 * size if at == axis else side for at, side in enumerate(x.shape)])

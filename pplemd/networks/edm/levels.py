@@ -140,7 +140,7 @@ class Decoder(eqx.Module):
     def __init__(self, options: UNetOptions, style: BlockStyle, side: Side, *, key: Key[Array, ""]) -> None:
         skips, hidden = _skips(options), options.levels[-1][0]
         self.style = style
-        levels = []
+        levels: list[DecoderLevel] = []
         for (out, attend), key_level in zip(
             reversed(options.levels), jax.random.split(key, len(options.levels)), strict=True
         ):
