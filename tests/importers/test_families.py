@@ -4,7 +4,6 @@ import json
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from look_alikes import TINY, checkpoint, state_dict_zip, tiny_weights
@@ -13,6 +12,7 @@ from pplemd.errors import ImporterError, TeacherError
 from pplemd.importers import build, imported, read_checkpoint, shapes, write_teacher_folder
 from pplemd.importers.families import outline
 from pplemd.importers.safetensors import write_safetensors
+from pplemd.teachers import Denoiser
 
 ARRAYS = tiny_weights()
 
@@ -68,10 +68,10 @@ def test_digests_tell_files_apart(files):
 @pytest.mark.parametrize(
     ("change", "phrase"),
     [
-        (lambda a: a | {"model.out_conv.bias": np.full(1, np.nan, np.float32)}, "not finite: 1 of 1 values"),
+        (lambda a: a | {"model.map_layer0.bias": np.full(32, np.nan, np.float32)}, "not finite: 32 of 32 values"),
         (lambda a: {key: value for key, value in list(a.items())[9:]}, "missing: "),
         (lambda a: {f"other.{key}": value for key, value in a.items()}, "more."),
-        (lambda a: a | {"model.out_conv.bias": np.zeros(2, np.float32)}, "found (2,), expected (1,)"),
+        (lambda a: a | {"model.map_layer0.bias": np.zeros(2, np.float32)}, "found (2,), expected (32,)"),
     ],
 )
 def test_weights_that_do_not_fit(tmp_path, change, phrase):
@@ -88,17 +88,12 @@ def test_weights_that_do_not_fit(tmp_path, change, phrase):
 
 
 def test_a_declared_teacher(files, teacher):
-    scaled = imported(
-        "from its publisher.", lambda t: eqx.tree_at(lambda d: d.network, t, t.network), architecture="edm"
-    )
+    scaled = imported("from its publisher.", lambda t: Denoiser(t.network, 0.25), architecture="edm")
     with pytest.raises(TeacherError, match=r"you bring: from its publisher\. Give its path: --teacher PATH"):
         scaled.shapes()
     there = scaled.at(files / "edm.pkl")
-    assert eqx.tree_equal(there.ready(), teacher)
-    assert there.shapes().shape == (4, 4, 1)
-    x = jnp.ones((4, 4, 1))
-    denoised = there.ready().denoise(x, jnp.asarray(0.5), jnp.asarray(1))
-    assert denoised.shape == x.shape
+    assert eqx.tree_equal(there.ready(), Denoiser(teacher.network, 0.25))
+    assert (there.shapes().shape, there.shapes().sigma_data) == ((4, 4, 1), 0.25)
     other = imported("from its publisher.", architecture="diffusers").at(files / "edm.pkl")
     with pytest.raises(TeacherError, match="of the family edm; this model expects diffusers"):
         other.shapes()
