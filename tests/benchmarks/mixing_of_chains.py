@@ -1,15 +1,15 @@
-"""How HMC mixes in a deep linear-Gaussian chain, its layers given or as functions of auxiliary noise, over noise levels.
+"""How HMC mixes in a deep linear-Gaussian chain, its layers given or as functions of auxiliary noise, by noise level.
 
 Run by hand: `python tests/benchmarks/mixing_of_chains.py [--picture docs/mixing.png] [--json]`.
 
 z_1 ~ N(0, 1), z_t ~ N(z_(t-1), s), x_t ~ N(z_t, r) with r = 1: LAYERS layers of WIDTH independent numbers, data drawn
 from the model. HMC of 8 leapfrogs whose step size adapts to acceptance 0.65, with the z themselves as coordinates
 (centered), with the noise of each layer (auxiliary, non-centered), and with what the default policy chooses after two
-pilots. Least effective sample size of a latent, per 1,000 gradients, mean and standard deviation over seeds. The curvature
-rule says that centered is better where s > r.
+pilots. Least effective sample size of a latent, per 1,000 gradients, mean and standard deviation over seeds. The
+curvature rule says that centered is better where s > r.
 
-Source: arXiv:1306.0733, section 4 (HMC mixes faster in the auxiliary form); arXiv:1402.0480, section 4 (and slower where
-the noise is large).
+Source: arXiv:1306.0733, section 4 (HMC mixes faster in the auxiliary form); arXiv:1402.0480, section 4 (and slower
+where the noise is large).
 """
 
 import argparse
