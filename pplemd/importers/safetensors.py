@@ -78,8 +78,11 @@ def _first(entry: Any, path: Path) -> tuple[int, int]:
 
 def _entry(name: str, entry: dict[str, Any], path: Path) -> tuple[np.dtype, tuple[int, ...], tuple[int, int]]:
     dtype, shape = entry.get("dtype"), entry.get("shape")
-    plain = isinstance(shape, list) and all(type(size) is int and 0 <= size < 2**48 for size in shape)
-    if not isinstance(dtype, str) or dtype not in DTYPES or not plain or len(shape) > MAX_DIMENSIONS:
+    if (
+        not (isinstance(dtype, str) and dtype in DTYPES)
+        or not (isinstance(shape, list) and len(shape) <= MAX_DIMENSIONS)
+        or not all(type(size) is int and 0 <= size < 2**48 for size in shape)
+    ):
         raise ImporterError(
             f"{path}: the array {ascii(name)[:80]} is of type {ascii(str(dtype))[:20]} and shape {str(shape)[:60]}; "
             f"expected one of {', '.join(DTYPES)}, and at most {MAX_DIMENSIONS} sizes."

@@ -83,7 +83,7 @@ def zip_entries(data: memoryview) -> list[zipfile.ZipInfo]:
         ImporterError: where it is damaged, or holds too many.
     """
     try:
-        with zipfile.ZipFile(ViewFile(data)) as archive:  # type: ignore[arg-type]
+        with zipfile.ZipFile(ViewFile(data)) as archive:
             found = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, OverflowError) as error:
         raise ImporterError(f"its zip is damaged ({error}). Download it again.") from error

@@ -41,7 +41,7 @@ def run(machine: Machine) -> Any:
 
 
 def _unknown(code: int, position: int) -> str:
-    known = pickletools.code2op.get(chr(code))
+    known = next((one for one in pickletools.opcodes if one.code == chr(code)), None)
     if known is None:
         return f"byte {position:,} is no pickle instruction ({code:#04x}). It is damaged, or no pickle."
     return (
