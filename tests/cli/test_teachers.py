@@ -27,7 +27,7 @@ tiny = em.Model(
     program=lambda teacher, key: Tiny(em.networks.MLP((4, 4, 1), teacher.shape, 8, 1, classes=3, key=key)),
     score_network=lambda key: em.Denoiser(em.networks.TimedMLP((4, 4, 1), 8, 1, classes=3, key=key), 1.0),
     teacher=em.imported(hint="EDM's checkpoints, from their publisher", architecture="edm", config=CONFIG),
-    recipe=em.Recipe(steps=2, batch=2, log_every=2, sample_every=2, chain=em.Chain(em.Langevin(0.01), length=1), score_updates=1),
+    recipe=em.Recipe(steps=2, batch=2, log_every=2, chain=em.Chain(em.Langevin(0.01), length=1), score_updates=1),
     evaluation=em.metrics.SampleEvaluation(np.random.default_rng(0).standard_normal((40, 16)), count=20),
 )
 """.replace("CONFIG", repr(TINY))
