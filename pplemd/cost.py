@@ -1,11 +1,24 @@
-"""Floating-point operations of a function, counted on its trace: nothing is compiled or run."""
+"""Floating-point operations and memory of a function, counted on its trace: nothing is compiled or run."""
 
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+OTHER = "other"  # the part of what lies in no named one
+
+
+def traced(function: Callable, *shapes: Any) -> Jaxpr:
+    """The trace of a function, to be counted.
+
+    Args:
+        function: any function that JAX can trace.
+        shapes: its arguments: pytrees of arrays or of their shapes.
+    """
+    return jax.make_jaxpr(function)(*shapes).jaxpr
 
 
 def operations(function: Callable, *shapes: Any) -> float:
@@ -18,7 +31,57 @@ def operations(function: Callable, *shapes: Any) -> float:
         function: any function that JAX can trace.
         shapes: its arguments: pytrees of arrays or of their shapes.
     """
-    return _count(jax.make_jaxpr(function)(*shapes).jaxpr)
+    return _count(traced(function, *shapes))
+
+
+def operations_of_parts(trace: Jaxpr, parts: tuple[str, ...]) -> dict[str, float]:
+    """Operations by part, as `jax.named_scope` names parts at the top of a trace; the rest is `other`.
+
+    Args:
+        trace: the trace.
+        parts: names of parts.
+    """
+    found = dict.fromkeys((*parts, OTHER), 0.0)
+    for equation in trace.eqns:
+        stack = str(equation.source_info.name_stack)
+        found[next((part for part in parts if part in stack), OTHER)] += _equation(equation)
+    return found
+
+
+def peak_bytes(trace: Jaxpr) -> int:
+    """Most bytes of results that are alive at once, arguments left out, if each operation ran in order on its own.
+
+    A compiler fuses operations, so that it needs less, and pads and overlaps them, so that it needs more.
+
+    Args:
+        trace: the trace.
+    """
+    last = {variable: place for place, equation in enumerate(trace.eqns) for variable in _variables(equation.invars)}
+    last |= dict.fromkeys(_variables(trace.outvars), len(trace.eqns))
+    own: dict[Any, int] = {}
+    peak = alive = 0
+    for place, equation in enumerate(trace.eqns):
+        made = {variable: _bytes(variable) for variable in equation.outvars}
+        inside = max(map(peak_bytes, _inner(equation.params)), default=0)
+        results = sum(made.values())
+        stacked = equation.primitive.name in ("scan", "while")
+        peak = max(peak, alive + (results + inside if stacked else max(results, inside)))
+        own |= made
+        alive += results
+        for variable in {*_variables(equation.invars), *equation.outvars}:
+            if last.get(variable, place) <= place:
+                alive -= own.pop(variable, 0)
+    return peak
+
+
+def _variables(items: Any) -> list[Any]:
+    return [item for item in items if not isinstance(item, Literal)]
+
+
+def _bytes(variable: Any) -> int:
+    shape, dtype = getattr(variable.aval, "shape", ()), getattr(variable.aval, "dtype", None)
+    numeric = dtype is not None and not jax.dtypes.issubdtype(dtype, jax.dtypes.extended)
+    return math.prod(shape) * (np.dtype(dtype).itemsize if numeric else 4)
 
 
 def _count(jaxpr: Jaxpr) -> float:

@@ -1,5 +1,6 @@
 """What a plan says of itself, before anything runs: sites, teacher, networks, memory, cost."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -7,27 +8,40 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from pplemd.cost import operations
+from pplemd.cost import operations_of_parts, peak_bytes, traced
 from pplemd.distillation import distillation, first_shapes
 from pplemd.dsl import Site
 from pplemd.fits import FitPlan
 from pplemd.fitting import first_fit_shapes, fitting
-from pplemd.learning import EMStep, FitStep, Taught
+from pplemd.importers import Imported
+from pplemd.learning import FIT_PARTS, PARTS, EMState, EMStep, FitState, FitStep, Taught
 from pplemd.model import Plan
 from pplemd.override import as_data
+from pplemd.teachers import AbstractTeacher
 
 # of LLVM alone, and of no effect on buffers: the step is compiled to be looked at
 COMPILER_OPTIONS: Any = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
-def describe(plan: Plan) -> dict[str, Any]:
+def describe(plan: Plan, compiled: bool = True) -> dict[str, Any]:
     """A plan as plain data.
 
-    Keys: program, sites, output, classes, teacher, networks (parameters of each), recipe, memory (bytes held, and bytes
-    of one step's temporaries) and cost (floating-point operations of one step, and how often each network is asked).
+    Keys: program, sites, output, classes, teacher, networks (parameters of each), recipe, memory (bytes held, of what,
+    and bytes of one step's temporaries) and cost (floating-point operations of one step, by part, and how often each
+    network is asked).
+
+    Args:
+        plan: the plan.
+        compiled: whether to compile the step, for the compiler's own account of its temporaries; else they are
+            estimated from its trace.
     """
     output, recipe = plan.problem.output, plan.model.recipe
-    step = eqx.filter_eval_shape(lambda teacher: distillation(plan, teacher).step, plan.teacher)
+    step, state = (
+        eqx.filter_eval_shape(lambda teacher: distillation(plan, teacher).step, plan.teacher),
+        first_shapes(plan).state,
+    )
+    memory, operations = _footprint(step, state, PARTS, compiled)
+    memory["of"] = _held(state, plan.teacher)
     cost = {
         "chains": recipe.batch,
         "kernel_steps_per_chain": recipe.chain.length,
@@ -47,7 +61,8 @@ def describe(plan: Plan) -> dict[str, Any]:
         "teacher": _teacher(plan),
         "networks": _networks(plan),
         "recipe": as_data(plan.model.recipe),
-        **_footprint(step, first_shapes(plan).state, cost),
+        "memory": memory,
+        "cost": {**operations, **cost},
     }
 
 
@@ -78,6 +93,7 @@ def describe_fit(plan: FitPlan) -> dict[str, Any]:
     chains = plates[problem.plates[0].name] if recipe.rows is not None and problem.plates else recipe.chains
     cost = {"chains": min(recipe.rows or chains, chains), "kernel_steps_per_chain": recipe.chain.length}
     step, state = eqx.filter_eval_shape(lambda: fitting(plan).step), first_fit_shapes(plan).state
+    memory, operations = _footprint(step, state, FIT_PARTS, compiled=True)
     return {
         "program": problem.name,
         "sites": [_site(site) for site in problem.sites],
@@ -95,13 +111,16 @@ def describe_fit(plan: FitPlan) -> dict[str, Any]:
         "output": None if output is None else {"name": output.name, "shape": list(output.shape)},
         "networks": {name: count for name, count in _fields(problem.name, plan.program).items() if count},
         "recipe": as_data(recipe),
-        **_footprint(step, state, cost),
+        "memory": {**memory, "of": _held_by_fit(state)},
+        "cost": {**operations, **cost},
     }
 
 
 def _teacher(plan: Plan) -> dict[str, Any]:
     declared = plan.model.teacher
     kind = {"type": type(plan.teacher).__name__, "shape": list(plan.teacher.shape), "classes": plan.teacher.classes}
+    if isinstance(declared, Imported):
+        return {**kind, "imported": None if declared.path is None else str(declared.path)}
     if not isinstance(declared, Taught):
         return kind
     data = {"train": len(declared.data.train.x), "held_out": len(declared.data.test.x)}
@@ -131,17 +150,70 @@ def _is_array(leaf: Any) -> bool:
     return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
 
 
-def _footprint(step: EMStep | FitStep, state: Any, cost: dict[str, int]) -> dict[str, Any]:
-    """Bytes of one EM step, from the compiler's own account of it, and operations, counted on its trace."""
+def _footprint(
+    step: EMStep | FitStep, state: Any, parts: tuple[str, ...], compiled: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Bytes of one EM step, from the compiler's own account of it or from its trace, and operations of the trace."""
     call, arguments = _call(step, state)
+    trace = traced(call, *arguments)
+    counted = operations_of_parts(trace, parts)
+    temporary = _temporary(call, arguments) if compiled else peak_bytes(trace)
+    memory = {"held_bytes": _bytes(state) + _bytes(step), "temporary_bytes": temporary}
+    return memory, {"flops_per_step": sum(counted.values()), "parts": counted}
+
+
+def _temporary(call: Callable, arguments: tuple[Any, Any]) -> int | None:
+    """What the compiler says that a step needs besides what is held."""
     analysis = jax.jit(call).lower(*arguments).compile(COMPILER_OPTIONS).memory_analysis()
+    return getattr(analysis, "temp_size_in_bytes", None)
+
+
+def _held(state: EMState, teacher: AbstractTeacher) -> dict[str, int]:
+    """Bytes of what is held, by what it is."""
+    learners = (state.generator, state.score)
     return {
-        "memory": {
-            "held_bytes": _bytes(state) + _bytes(step),
-            "temporary_bytes": getattr(analysis, "temp_size_in_bytes", None),
-        },
-        "cost": {"flops_per_step": operations(call, *arguments), **cost},
+        "networks": sum(_bytes(learner.module) for learner in learners),
+        "average": _bytes(state.average),
+        "optimisers": sum(_bytes(learner) - _bytes(learner.module) for learner in learners),
+        "teacher": _bytes(teacher),
     }
+
+
+def _held_by_fit(state: FitState) -> dict[str, int]:
+    """Bytes of what a fit holds, by what it is."""
+    return {
+        "program": _bytes(state.learner.module),
+        "average": _bytes(state.average),
+        "optimiser": _bytes(state.learner) - _bytes(state.learner.module),
+        "chains": _bytes(state.positions),
+    }
+
+
+def device_room(memory: dict[str, Any], batch: int) -> dict[str, Any]:
+    """Whether a step fits the memory of the first device, and with what batch.
+
+    Keys: name, bytes (None where the device does not say), fits, largest_batch (if temporaries grow with the batch).
+
+    Args:
+        memory: what a plan says of its memory.
+        batch: its number of chains.
+    """
+    device = jax.devices()[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else _machine_bytes()
+    name = f"{device.platform}: {device.device_kind}"
+    if limit is None:
+        return {"name": name, "bytes": None, "fits": None, "largest_batch": None}
+    room = limit - memory["held_bytes"]
+    largest = max(0, int(room * batch // max(memory["temporary_bytes"], 1)))
+    return {"name": name, "bytes": limit, "fits": largest >= batch, "largest_batch": largest}
+
+
+def _machine_bytes() -> int | None:
+    """Memory of this machine, where the system says it."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None
 
 
 def _call(step: EMStep | FitStep, state: Any) -> tuple[Callable, tuple[Any, Any]]:

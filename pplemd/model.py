@@ -9,6 +9,7 @@ from jaxtyping import PRNGKeyArray
 
 from pplemd.dsl import Problem, Program, explained, trace
 from pplemd.errors import ProgramError, RecipeError, TeacherError
+from pplemd.importers import Imported
 from pplemd.learning import Labels, Recipe, Taught, uniform_labels
 from pplemd.metrics import AbstractEvaluation
 from pplemd.override import check_fields
@@ -21,7 +22,8 @@ class Model:
 
     Attributes:
         program: builds the student program, `(teacher, key) -> Program`.
-        teacher: the prior: a ready teacher, or one to be taught on data (`em.teach`).
+        teacher: the prior: a ready teacher, one to be taught on data (`em.teach`), or one that its user brings
+            (`em.imported`).
         recipe: how to distil.
         labels: the class prior; by default every class of the teacher is equally likely.
         score_network: builds the student's score network from a key; by default a copy of the teacher's denoiser.
@@ -29,7 +31,7 @@ class Model:
     """
 
     program: Callable[[AbstractTeacher, PRNGKeyArray], Program]
-    teacher: AbstractTeacher | Taught
+    teacher: AbstractTeacher | Taught | Imported
     recipe: Recipe = Recipe()
     labels: Labels | None = None
     score_network: Callable[[PRNGKeyArray], AbstractDenoiser] | None = None
@@ -41,10 +43,10 @@ class Model:
                 f"the model's `program` is {_found(self.program)}; expected a function that builds one, "
                 "`program=lambda teacher, key: Digits(net=em.one_step(teacher, sigma=2.5))`."
             )
-        if not isinstance(self.teacher, AbstractTeacher | Taught):
+        if not isinstance(self.teacher, AbstractTeacher | Taught | Imported):
             raise TeacherError(
                 f"the model's `teacher` is {_found(self.teacher)}; expected a teacher, such as "
-                "em.GaussianMixture(...), em.teachers.ScoreFunction(...) or em.teach(network, data)."
+                "em.GaussianMixture(...), em.teachers.ScoreFunction(...), em.teach(network, data) or em.imported(hint)."
             )
         if self.score_network is not None and not callable(self.score_network):
             raise TeacherError(
@@ -74,7 +76,7 @@ class Plan:
 
     Attributes:
         model: what was declared.
-        teacher: the teacher; of shapes alone where it is still to be taught.
+        teacher: the teacher; of shapes alone where it is still to be taught, or read from a checkpoint.
         program: the program, of shapes alone.
         score_network: the student's score network, of shapes alone.
         problem: the traced program.
@@ -100,7 +102,7 @@ def plan(model: Model) -> Plan:
     check_fields(model.recipe, "recipe")
     declared = model.teacher
     with explained():
-        teacher = eqx.filter_eval_shape(declared.build) if isinstance(declared, Taught) else declared
+        teacher = _of_shapes(declared)
         check(teacher)
         key = jax.random.key(0)
         program = eqx.filter_eval_shape(build_program, model, teacher, key)
@@ -108,6 +110,12 @@ def plan(model: Model) -> Plan:
     with explained():
         score_network = eqx.filter_eval_shape(build_score_network, model, teacher, key)
     return Plan(model, teacher, program, score_network, problem, _labels(model, problem))
+
+
+def _of_shapes(declared: AbstractTeacher | Taught | Imported) -> AbstractTeacher:
+    if isinstance(declared, Taught):
+        return eqx.filter_eval_shape(declared.build)
+    return declared.shapes() if isinstance(declared, Imported) else declared
 
 
 def build_program(model: Model, teacher: AbstractTeacher, key: PRNGKeyArray) -> Program:

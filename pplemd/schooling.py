@@ -1,4 +1,4 @@
-"""Getting a teacher ready: as it is, from the cache, or taught now; a training that was stopped goes on."""
+"""Getting a teacher ready: as it is, from a checkpoint or the cache, or taught now; a stopped training goes on."""
 
 import hashlib
 import json
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pplemd.errors import CheckpointError
+from pplemd.importers import Imported
 from pplemd.learning import Schedule, Taught, Watcher, fit, teach_step
 from pplemd.override import as_data
 from pplemd.storage.cache import cache_dir, cached_arrays
@@ -31,20 +32,23 @@ def taught_digest(taught: Taught) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def ready_teacher(teacher: AbstractTeacher | Taught, narrator: AbstractNarrator) -> AbstractTeacher:
-    """A teacher that can be asked: as it is, from the cache, or taught now and cached.
+def ready_teacher(teacher: AbstractTeacher | Taught | Imported, narrator: AbstractNarrator) -> AbstractTeacher:
+    """A teacher that can be asked: as it is, from its checkpoint, from the cache, or taught now and cached.
 
     A training that is stopped or killed goes on from its last checkpoint, bit for bit; its checkpoints lie in the cache
     until it ends.
 
     Args:
-        teacher: a teacher, or one that is declared by `em.teach`.
+        teacher: a teacher, or one that is declared by `em.teach` or `em.imported`.
         narrator: told how the training goes.
 
     Raises:
         Interrupted: after SIGINT or SIGTERM, once the training is saved.
         DivergenceError: where its updates stop being finite.
+        ImporterError: where its checkpoint is refused.
     """
+    if isinstance(teacher, Imported):
+        return teacher.ready()
     if not isinstance(teacher, Taught):
         return teacher
     digest = taught_digest(teacher)

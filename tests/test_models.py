@@ -61,8 +61,8 @@ def test_each_file_fits(path, fresh_cache):
     given = ("given.data=houses.json",) if "em.given(" in path.read_text() else ()
     name = "noncentered" if "noncentered" in path.read_text() else None
     fit = declare(path, name, ("steps=2", "chains=3", "choosing=none", *given)).fit
-    judging = em.Judging(em.HMC(0.01, 1), chains=2, warm_up=20, draws=8, rows=2, marginal=4)
-    recipe = dataclasses.replace(fit.recipe, judging=judging, chain=em.Chain(em.HMC(0.1, 1), 1, em.NONE))
+    judging = em.Judging(em.Langevin(0.01), chains=2, warm_up=20, draws=8, rows=2, marginal=4)
+    recipe = dataclasses.replace(fit.recipe, judging=judging, chain=em.Chain(em.Langevin(0.01), 1, em.NONE))
     outcome = em.fit(dataclasses.replace(fit, recipe=recipe), "run", narrator=em.Silent())
     assert outcome.steps == 2
     assert np.isfinite(outcome.report.log_marginal["value"])

@@ -9,6 +9,17 @@ import typer
 
 ModelFile = Annotated[Path, typer.Argument(help="The model file: Python code, which is executed.", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="A run folder, as printed by distill.", show_default=False)]
+TeacherPath = Annotated[
+    Path, typer.Argument(help="A teacher's folder, or a checkpoint as its publisher gives it.", show_default=False)
+]
+Teacher = Annotated[
+    Path | None,
+    typer.Option(
+        "--teacher",
+        help="The teacher's checkpoint, where the model's user brings it; a run that is resumed knows its own.",
+        show_default=False,
+    ),
+]
 ProgramName = Annotated[
     str | None, typer.Option("--program", help="Which model of the file, where it holds several.", show_default=False)
 ]

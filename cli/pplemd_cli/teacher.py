@@ -6,13 +6,19 @@ from typing import Annotated
 import typer
 
 from pplemd_cli import options, show, stops
+from pplemd_cli.teacher_import import import_
+from pplemd_cli.teacher_sample import sample
+from pplemd_cli.teacher_show import show as show_checkpoint
 
-teacher = typer.Typer(help="Train and look at a model's teacher.", no_args_is_help=True)
+teacher = typer.Typer(help="Train a model's teacher; import, show and sample one of another library.")
+teacher.command("import")(import_)
+teacher.command("show")(show_checkpoint)
+teacher.command()(sample)
 
 
-@teacher.callback(epilog="Example:  pplemd teacher train models/digits.py")
+@teacher.callback(no_args_is_help=True, epilog="Example:  pplemd teacher show edm-cifar10-32x32-uncond-vp.pkl")
 def group() -> None:
-    """Train and look at a model's teacher."""
+    """Train a model's teacher; import, show and sample one of another library."""
 
 
 @teacher.command()

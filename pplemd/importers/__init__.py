@@ -1,6 +1,10 @@
 """Checkpoints of other libraries: their configuration and their arrays become pplemd's networks and teachers."""
 
+from pplemd.importers.checkpoint import Checkpoint as Checkpoint
 from pplemd.importers.edm import edm_denoiser as edm_denoiser
+from pplemd.importers.families import build as build
+from pplemd.importers.families import convention as convention
+from pplemd.importers.families import shapes as shapes
 from pplemd.importers.filling import CONV as CONV
 from pplemd.importers.filling import LINEAR as LINEAR
 from pplemd.importers.filling import POINTWISE as POINTWISE
@@ -11,3 +15,7 @@ from pplemd.importers.filling import Slot as Slot
 from pplemd.importers.filling import blank as blank
 from pplemd.importers.filling import fill as fill
 from pplemd.importers.filling import interleaved as interleaved
+from pplemd.importers.imported import Imported as Imported
+from pplemd.importers.imported import imported as imported
+from pplemd.importers.reading import read_checkpoint as read_checkpoint
+from pplemd.importers.teacher_folder import write_teacher_folder as write_teacher_folder

@@ -21,7 +21,7 @@ FREQUENCIES, LEVELS = "model.map_noise.freqs", "u"  # the originals' names of co
 
 def edm_denoiser(
     config: Mapping[str, Any],
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, Any] | None,
     class_name: str = "EDMPrecond",
     *,
     compute: Any = None,
@@ -31,7 +31,7 @@ def edm_denoiser(
 
     Args:
         config: the arguments of its constructor, by their names there.
-        arrays: its state dict; names begin with "model.".
+        arrays: its state dict; names begin with "model.". None for the teacher of shapes alone.
         class_name: the class whose constructor it is: EDMPrecond, VPPrecond, VEPrecond or iDDPMPrecond.
         compute: type of products and features, such as jnp.bfloat16; None for the input's. Parameters stay in 32 bits.
         rematerialise: compute each block again for its gradient, instead of keeping what it computed.
@@ -45,17 +45,17 @@ def edm_denoiser(
     sizes, given = options(config, class_name, compute, rematerialise), Arguments(config)
     network: SongUNet | DhariwalUNet
     if model_type(config, class_name) == "SongUNet":
-        kind = _with_frequencies(variant(config), sizes, arrays)
+        kind = _with_frequencies(variant(config), sizes, arrays or {})
         _check_volume(sizes, kind.noise_multiplier, arrays)
         network = blank(lambda: SongUNet(sizes, kind, key=jax.random.key(0)))
     else:
         _check_volume(sizes, 1, arrays)
         network = blank(lambda: DhariwalUNet(sizes, key=jax.random.key(0)))
     constants = [*filters(network), *_frequencies(network)]
-    levels = _levels(given, arrays) if class_name == "iDDPMPrecond" else None
+    levels = _levels(given, arrays or {}) if class_name == "iDDPMPrecond" else None
     if levels is not None:
         constants.append(Constant(LEVELS, levels))
-    filled = fill(network, slots(network), arrays, constants)
+    filled = network if arrays is None else fill(network, slots(network), arrays, constants)
     if class_name == "EDMPrecond":
         return Denoiser(filled, given.number("sigma_data", 0.5))
     return Preconditioned(filled, _coefficients(given, levels, class_name))
@@ -69,8 +69,10 @@ def _coefficients(given: Arguments, levels: np.ndarray | None, class_name: str) 
     return ContinuousVP(given.number("beta_d", 19.9), given.number("beta_min", 0.1), given.whole("M", 1000))
 
 
-def _check_volume(sizes: UNetOptions, noise_multiplier: int, arrays: Mapping[str, np.ndarray]) -> None:
+def _check_volume(sizes: UNetOptions, noise_multiplier: int, arrays: Mapping[str, Any] | None) -> None:
     """Refuse a configuration of far more than the arrays hold, before it is built."""
+    if arrays is None:
+        return
     widest, held = sizes.channels * max((1, *sizes.multipliers)), sum(np.size(array) for array in arrays.values())
     noise = sizes.channels * noise_multiplier
     said = max(

@@ -17,6 +17,7 @@ from pplemd.errors import ImporterError
 
 ModuleT = TypeVar("ModuleT", bound=eqx.Module)
 Shape = tuple[int, ...]
+Arrays = Mapping[str, Any]  # numpy arrays, or jax.ShapeDtypeStruct where only shapes are wanted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +102,7 @@ def blank(build: Callable[[], ModuleT]) -> ModuleT:
 def fill(
     template: ModuleT,
     slots: Iterable[Slot],
-    arrays: Mapping[str, np.ndarray],
+    arrays: Arrays,
     constants: Iterable[Constant] = (),
     ignored: Callable[[str], bool] | None = None,
 ) -> ModuleT:
@@ -110,7 +111,8 @@ def fill(
     Args:
         template: the network, from `blank`.
         slots: one for each of its arrays.
-        arrays: the original's arrays by name; any floating-point type, converted to the network's.
+        arrays: the original's arrays by name; any floating-point type, converted to the network's. One that is a
+            `jax.ShapeDtypeStruct` leaves its place blank.
         constants: arrays of the original whose values are known and only checked.
         ignored: whether a left-over name of the original is of no concern; by default none is.
 
@@ -140,24 +142,27 @@ def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.ShapeDtypeStruct)
 
 
-def _filled(leaf: jax.ShapeDtypeStruct, slot: Slot, arrays: Mapping[str, np.ndarray]) -> jax.Array:
+def _filled(leaf: jax.ShapeDtypeStruct, slot: Slot, arrays: Arrays) -> jax.Array | jax.ShapeDtypeStruct:
+    if _is_array(arrays[slot.key]):
+        return leaf
     return jnp.array(np.ascontiguousarray(slot.layout.convert(np.asarray(arrays[slot.key]))), leaf.dtype)
 
 
-def _misfit(key: str, arrays: Mapping[str, np.ndarray], expected: Shape) -> list[str]:
+def _misfit(key: str, arrays: Arrays, expected: Shape) -> list[str]:
     if key not in arrays:
         return []
-    array = np.asarray(arrays[key])
+    found = arrays[key]
+    array = found if _is_array(found) else np.asarray(found)
     if array.shape != expected:
         return [f"shape of {key}: found {array.shape}, expected {expected}"]
     if not jnp.issubdtype(array.dtype, jnp.floating):  # of JAX: it knows bfloat16
         return [f"type of {key}: found {array.dtype}, expected floating point"]
-    bad = int(array.size - np.isfinite(array).sum())
+    bad = 0 if _is_array(array) else int(array.size - np.isfinite(array).sum())
     return [f"not finite: {bad} of {array.size} values of {key}"] if bad else []
 
 
-def _unequal(constant: Constant, arrays: Mapping[str, np.ndarray]) -> list[str]:
-    if constant.key not in arrays:
+def _unequal(constant: Constant, arrays: Arrays) -> list[str]:
+    if constant.key not in arrays or _is_array(arrays[constant.key]):
         return []
     found, expected = np.asarray(arrays[constant.key], np.float64), np.asarray(constant.value, np.float64)
     if np.allclose(found, expected, rtol=1e-3, atol=1e-6):  # half precision rounds by 5e-4

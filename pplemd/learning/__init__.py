@@ -6,6 +6,7 @@ from pplemd.learning.anchor import Anchor as Anchor
 from pplemd.learning.choosing import Choosing as Choosing
 from pplemd.learning.choosing import choice_key as choice_key
 from pplemd.learning.choosing import figures as figures
+from pplemd.learning.em_step import PARTS as PARTS
 from pplemd.learning.em_step import EMState as EMState
 from pplemd.learning.em_step import EMStep as EMStep
 from pplemd.learning.fit_recipe import FitRecipe as FitRecipe
@@ -21,6 +22,7 @@ from pplemd.learning.loop import Watcher as Watcher
 from pplemd.learning.loop import Window as Window
 from pplemd.learning.loop import first_window as first_window
 from pplemd.learning.loop import fit as fit
+from pplemd.learning.monte_carlo import FIT_PARTS as FIT_PARTS
 from pplemd.learning.monte_carlo import FitState as FitState
 from pplemd.learning.monte_carlo import FitStep as FitStep
 from pplemd.learning.optimisers import AbstractOptimiser as AbstractOptimiser

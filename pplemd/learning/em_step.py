@@ -21,6 +21,7 @@ from pplemd.learning.score_matching import noised_loss
 from pplemd.teachers import AbstractDenoiser, AbstractTeacher
 
 ANCHOR = 2**31 - 1  # folded into a step's key, beyond the keys of its split
+PARTS = ("score update", "E-step", "generator update")  # of a step, named in its trace
 
 
 class EMState(AbstractState):
@@ -86,10 +87,13 @@ class EMStep(eqx.Module):
         key_score, key_e_step = jax.random.split(key)
         progress = state.step / self.recipe.steps
         program = state.generator.module
-        score, score_loss = self._update_score(state.score, program, key_score, progress)
-        batch = self.e_step(program, score.module, key_e_step, progress, state.tuning)
-        gradient, loss, tie = self._gradient(program, batch, jax.random.fold_in(key, ANCHOR))
-        generator = descend(state.generator, gradient, self._generator_optimiser)
+        with jax.named_scope(PARTS[0]):
+            score, score_loss = self._update_score(state.score, program, key_score, progress)
+        with jax.named_scope(PARTS[1]):
+            batch = self.e_step(program, score.module, key_e_step, progress, state.tuning)
+        with jax.named_scope(PARTS[2]):
+            gradient, loss, tie = self._gradient(program, batch, jax.random.fold_in(key, ANCHOR))
+            generator = descend(state.generator, gradient, self._generator_optimiser)
         metrics = {
             "score_loss": score_loss,
             "pull": loss,

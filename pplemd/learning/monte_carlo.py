@@ -16,6 +16,7 @@ from pplemd.learning.loop import AbstractState
 from pplemd.parameterization import Pilot, Placement, Situation
 
 ONE = 1.0  # stands for sigma where step sizes are adapted by sigma: a posterior has none
+FIT_PARTS = ("E-step", "M-step")  # of a step, named in its trace
 MEMORY = 0.95  # decay of the running variances
 
 
@@ -87,9 +88,11 @@ class FitStep(eqx.Module):
         rows = self._rows(key_rows, state)
         program = state.learner.module
         before = jax.tree.map(lambda leaf: leaf[rows], state.positions)
-        after, acceptance, divergences = self.e_step(program, key_chain, rows, before, state)
-        loss, gradient = eqx.filter_value_and_grad(self.loss)(program, rows, after, state.centering)
-        fitted = descend(state.learner, gradient, self._optimiser)
+        with jax.named_scope(FIT_PARTS[0]):
+            after, acceptance, divergences = self.e_step(program, key_chain, rows, before, state)
+        with jax.named_scope(FIT_PARTS[1]):
+            loss, gradient = eqx.filter_value_and_grad(self.loss)(program, rows, after, state.centering)
+            fitted = descend(state.learner, gradient, self._optimiser)
         metrics = {
             "log_joint": -loss,
             "gradient_norm": optax.tree.norm(gradient),

@@ -12,6 +12,7 @@ import jax
 from pplemd.dsl import load_file, select
 from pplemd.errors import ProgramError, RecipeError
 from pplemd.fits import Fit, data_digest, plan_fit
+from pplemd.importers import Imported
 from pplemd.learning import Taught
 from pplemd.model import Model
 from pplemd.override import as_data, override
@@ -65,6 +66,12 @@ class Declared:
         return self.model
 
     @property
+    def imported(self) -> Imported | None:
+        """Its teacher, where it is one that the user brings."""
+        teacher = self.model.teacher if isinstance(self.model, Model) else None
+        return teacher if isinstance(teacher, Imported) else None
+
+    @property
     def digest(self) -> str | None:
         """SHA-256 of the file."""
         return None if self.path is None else hashlib.sha256(self.path.read_bytes()).hexdigest()
@@ -77,7 +84,9 @@ class Declared:
         return f"{self.path.stem}-{self.name}"
 
 
-def declare(path: Path, name: str | None = None, overrides: tuple[str, ...] = ()) -> Declared:
+def declare(
+    path: Path, name: str | None = None, overrides: tuple[str, ...] = (), teacher: Path | None = None
+) -> Declared:
     """Load a model file and pick a model, or a fit, of it.
 
     Args:
@@ -85,24 +94,43 @@ def declare(path: Path, name: str | None = None, overrides: tuple[str, ...] = ()
         name: which of its models; may be None where there is one.
         overrides: changes to its recipe, `path=value`; to a taught teacher's, `teacher.path=value`; what the file asks
             for by `em.given`, `given.name=value`.
+        teacher: the checkpoint of a teacher that its user brings.
 
     Raises:
         ProgramError: where the file does not load or holds no such model.
-        RecipeError: where an override does not fit.
+        RecipeError: where an override does not fit, or the model has a teacher of its own.
     """
     given = dict(one.removeprefix(GIVEN).split("=", 1) for one in overrides if one.startswith(GIVEN) and "=" in one)
     found, model = select(load_file(path, given), (Model, Fit), name)
     rest = tuple(one for one in overrides if not one.startswith(GIVEN) or "=" not in one)
-    return Declared(path.absolute(), found, changed(model, rest), overrides)
+    return Declared(path.absolute(), found, changed(with_teacher(model, teacher), rest), overrides)
 
 
-def declare_value(model: Model | Fit, overrides: tuple[str, ...] = ()) -> Declared:
+def declare_value(model: Model | Fit, overrides: tuple[str, ...] = (), teacher: Path | None = None) -> Declared:
     """A model or a fit that was declared in Python, without a file.
 
     Raises:
         RecipeError: where an override does not fit.
     """
-    return Declared(None, "model", changed(model, overrides), overrides)
+    return Declared(None, "model", changed(with_teacher(model, teacher), overrides), overrides)
+
+
+def with_teacher(model: Model | Fit, path: Path | None) -> Model | Fit:
+    """A model with the checkpoint of its teacher, where there is one.
+
+    Raises:
+        RecipeError: where the model has a teacher of its own, or is a fit.
+    """
+    if path is None:
+        return model
+    if isinstance(model, Fit):
+        raise RecipeError(f"--teacher {path}: an em.Fit learns from data and has no teacher. Leave --teacher out.")
+    if not isinstance(model.teacher, Imported):
+        raise RecipeError(
+            f"--teacher {path}: this model has a teacher of its own, so it takes none. Leave --teacher out, or declare "
+            "the model's teacher as em.imported(hint)."
+        )
+    return dataclasses.replace(model, teacher=model.teacher.at(path.absolute()))
 
 
 def changed(model: Model | Fit, overrides: tuple[str, ...]) -> Model | Fit:
@@ -119,9 +147,7 @@ def changed(model: Model | Fit, overrides: tuple[str, ...]) -> Model | Fit:
     if not teachers:
         return model
     if not isinstance(model.teacher, Taught):
-        raise RecipeError(
-            f"--set {teachers[0]}: this model's teacher is ready, not taught, so it has no recipe to set."
-        )
+        raise RecipeError(f"--set {teachers[0]}: this model's teacher is not taught, so it has no recipe to set.")
     recipe = override(model.teacher.recipe, [change.removeprefix(TEACHER) for change in teachers])
     return dataclasses.replace(model, teacher=dataclasses.replace(model.teacher, recipe=recipe))
 
@@ -155,4 +181,8 @@ def _learned_from(model: Model | Fit) -> dict[str, Any]:
         return {"data": data_digest(plan_fit(model))}
     if isinstance(model.teacher, Taught):
         return {"teacher": {"taught": as_data(model.teacher.recipe), "data": model.teacher.data.digest()}}
+    if isinstance(model.teacher, Imported):
+        found = model.teacher.checkpoint()
+        place = str(model.teacher.path)
+        return {"teacher": {"imported": found.architecture, "sha256": found.sha256(), "path": place}}
     return {"teacher": {"ready": type(model.teacher).__name__}}

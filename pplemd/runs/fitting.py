@@ -11,7 +11,7 @@ from pplemd.fitting import Fitted, Fitting, first_fit_shapes, fitting, run_fit
 from pplemd.learning import FitState, Judging, Watcher
 from pplemd.runs import record
 from pplemd.runs.journal import Journal
-from pplemd.runs.opening import opened
+from pplemd.runs.opening import Chosen, opened
 from pplemd.runs.portrait import fit_portrait
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder, write_json
@@ -67,7 +67,7 @@ def fit(
     """
     began = time.monotonic()
     told = narrator or Terminal()
-    declared, folder = opened(model, out, (name, tuple(overrides)), resume, told)
+    declared, folder = opened(model, out, Chosen(name, tuple(overrides)), resume, told)
     planned = plan_fit(declared.fit)
     first_fit_shapes(planned)  # traces the step: a mistake in it shows before there is a folder
     if not folder.config.exists():

@@ -1,5 +1,6 @@
 """The start of a run: a model with its changes, and its folder, new or found again."""
 
+import dataclasses
 from pathlib import Path
 
 from pplemd.errors import RecipeError
@@ -13,10 +14,25 @@ from pplemd.viewing.narration import AbstractNarrator
 PARENT = Path("runs")  # of the run folders that are not named
 
 
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """What was asked for besides the model file.
+
+    Attributes:
+        name: which value of the file, where it holds several.
+        overrides: changes to its recipe.
+        teacher: the checkpoint of its teacher, where its user brings it.
+    """
+
+    name: str | None
+    overrides: tuple[str, ...] = ()
+    teacher: Path | None = None
+
+
 def opened(
     model: Model | Fit | Path | str,
     out: Path | str | None,
-    chosen: tuple[str | None, tuple[str, ...]],
+    chosen: Chosen,
     resume: bool,
     narrator: AbstractNarrator,
 ) -> tuple[Declared, RunFolder]:
@@ -25,7 +41,7 @@ def opened(
     Args:
         model: a model or a fit, or the path of a file that declares one.
         out: the run folder; by default a new one, or the newest where the run is resumed.
-        chosen: which value of the file, where it holds several, and the changes to its recipe.
+        chosen: what else was asked for.
         resume: whether to go on.
         narrator: told where there is nothing to go on with.
 
@@ -35,39 +51,42 @@ def opened(
     named = None if out is None else RunFolder(out)
     if named is not None and resume and not named.config.exists():
         narrator.say(f"{named.path} holds no run yet; starting one.")
-        return _declared(model, *chosen), named
+        return _declared(model, chosen), named
     if not resume:
-        declared = _declared(model, *chosen)
+        declared = _declared(model, chosen)
         folder = named or record.new_folder(declared, PARENT)
         if folder.config.exists():
             record.begin(declared, folder)  # says that the folder is taken
         return declared, folder
-    asked = tuple(one for one in chosen[1] if one.startswith(GIVEN))
-    folder = named or record.newest_folder(_declared(model, chosen[0], asked), PARENT)
+    asked = tuple(one for one in chosen.overrides if one.startswith(GIVEN))
+    folder = named or record.newest_folder(_declared(model, Chosen(chosen.name, asked)), PARENT)
     return _again(model, chosen, folder, narrator), folder
 
 
-def _declared(model: Model | Fit | Path | str, name: str | None, overrides: tuple[str, ...] = ()) -> Declared:
+def _declared(model: Model | Fit | Path | str, chosen: Chosen) -> Declared:
     if isinstance(model, Model | Fit):
-        return declare_value(model, overrides)
-    return declare(Path(model), name, overrides)
+        return declare_value(model, chosen.overrides, chosen.teacher)
+    return declare(Path(model), chosen.name, chosen.overrides, chosen.teacher)
 
 
 def _again(
     model: Model | Fit | Path | str,
-    chosen: tuple[str | None, tuple[str, ...]],
+    chosen: Chosen,
     folder: RunFolder,
     narrator: AbstractNarrator,
 ) -> Declared:
     """The model of a run that is resumed: the same, with the same changes."""
-    name, overrides = chosen
-    known = record.started_from(folder)
+    known, overrides = record.started_from(folder), chosen.overrides
     if set(overrides) - set(known.overrides):
         raise RecipeError(
             f"a run that is resumed keeps its recipe; {folder.path} was started with "
             f"{', '.join(known.overrides) or 'no changes'}, and {', '.join(overrides)} was asked for. "
             "Leave --set, --steps and --seed out, or start a new run with another --out."
         )
-    declared = _declared(model, name or (None if isinstance(model, Model | Fit) else known.name), known.overrides)
+    name = chosen.name or (None if isinstance(model, Model | Fit) else known.name)
+    declared = _declared(model, Chosen(name, known.overrides, chosen.teacher or known.teacher))
+    record.check_teacher(declared, folder, known.teacher_sha256)
     record.check_same(declared, folder, narrator.say)
+    if chosen.teacher is not None:
+        record.moved_teacher(declared, folder)
     return declared

@@ -79,12 +79,16 @@ class Origin:
         sha256: the file's digest.
         name: the model's name.
         overrides: the changes to its recipe.
+        teacher: the checkpoint of its teacher, or None where the model has a teacher of its own.
+        teacher_sha256: the checkpoint's digest.
     """
 
     path: Path | None
     sha256: str | None
     name: str
     overrides: tuple[str, ...]
+    teacher: Path | None
+    teacher_sha256: str | None
 
 
 def started_from(folder: RunFolder) -> Origin:
@@ -97,8 +101,10 @@ def started_from(folder: RunFolder) -> Origin:
     try:
         known, overrides = config["model"], tuple(str(change) for change in config["overrides"])
         path = None if known["path"] is None else Path(known["path"])
-        return Origin(path, known["sha256"], str(known["name"]), overrides)
-    except (KeyError, TypeError) as error:
+        brought = config.get("teacher", {})
+        teacher = Path(brought["path"]) if "imported" in brought else None
+        return Origin(path, known["sha256"], str(known["name"]), overrides, teacher, brought.get("sha256"))
+    except (AttributeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder.config} lacks {error}; it was not written by pplemd distill.") from error
 
 
@@ -111,7 +117,7 @@ def declared_again(folder: RunFolder, model_file: Path | None, say: Say) -> Decl
         say: told where the file has changed since.
 
     Raises:
-        CheckpointError: where the file is gone.
+        CheckpointError: where the file is gone, or the teacher's checkpoint is gone or another.
     """
     known = started_from(folder)
     path = model_file or known.path
@@ -123,10 +129,44 @@ def declared_again(folder: RunFolder, model_file: Path | None, say: Say) -> Decl
         raise CheckpointError(
             f"the run {folder.path} was made from {path}, which is gone. Give its new place with --model FILE."
         )
-    declared = declare(path, known.name, known.overrides)
+    declared = declare(path, known.name, known.overrides, known.teacher)
+    check_teacher(declared, folder, known.teacher_sha256)
     if known.sha256 not in (None, declared.digest):
         say(f"note: {path} has changed since the run {folder.path} was started.")
     return declared
+
+
+def check_teacher(declared: Declared, folder: RunFolder, sha256: str | None) -> None:
+    """See that the checkpoint of a run's teacher, where it has one, is still there and the same.
+
+    Raises:
+        CheckpointError: where it is not.
+    """
+    teacher = declared.imported
+    if teacher is None:
+        return
+    if teacher.path is None or not teacher.path.exists():
+        raise CheckpointError(
+            f"the run {folder.path} has the teacher {teacher.path}, which is gone. Put it back, or say where it is: "
+            f"pplemd distill {declared.path} --out {folder.path} --resume --teacher PATH."
+        )
+    if teacher.checkpoint().sha256() != sha256:
+        raise CheckpointError(
+            f"the run {folder.path} was started with another teacher than {teacher.path} is now (SHA-256 {sha256}). "
+            "Restore it, or start a new run with another --out."
+        )
+
+
+def moved_teacher(declared: Declared, folder: RunFolder) -> None:
+    """Write down where the teacher of a run is now, after it was seen to be the same.
+
+    Raises:
+        CheckpointError: where config.json cannot be written.
+    """
+    if declared.imported is not None:
+        config = folder.read_config()
+        place = {**config["teacher"], "path": str(declared.imported.path)}
+        write_json(folder.config, {**config, "teacher": place})
 
 
 def check_same(declared: Declared, folder: RunFolder, say: Say) -> None:
@@ -147,7 +187,7 @@ def check_same(declared: Declared, folder: RunFolder, say: Say) -> None:
             "run. Restore the file, or start a new run with another --out."
         )
     for part in ("recipe", "teacher", "data"):
-        if then.get(part) != now.get(part):
+        if _unplaced(then.get(part)) != _unplaced(now.get(part)):
             raise CheckpointError(
                 f"the {part} has changed since the run {folder.path} was started, so going on would not be the same "
                 "run. Restore what the model is made of, or start a new run with another --out."
@@ -155,6 +195,11 @@ def check_same(declared: Declared, folder: RunFolder, say: Say) -> None:
     differing = [name for name, value in now["environment"].items() if then.get("environment", {}).get(name) != value]
     if differing:
         say(f"note: this run was started with another {' and '.join(differing)}; its last digits may differ.")
+
+
+def _unplaced(part: Any) -> Any:
+    """What a run is started from, without the place of its teacher, which may be moved."""
+    return {name: value for name, value in part.items() if name != "path"} if isinstance(part, dict) else part
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pplemd.metrics import AbstractEvaluation
 from pplemd.model import Model, Plan, plan
 from pplemd.runs import record
 from pplemd.runs.declared import Declared
-from pplemd.runs.opening import opened
+from pplemd.runs.opening import Chosen, opened
 from pplemd.runs.watch import Watch, shown
 from pplemd.schooling import ready_teacher
 from pplemd.storage.checkpoints import Checkpoints
@@ -51,6 +51,7 @@ def distil(
     overrides: tuple[str, ...] = (),
     resume: bool = False,
     narrator: AbstractNarrator | None = None,
+    teacher: Path | str | None = None,
 ) -> Outcome:
     """Distil a model into a one-step generator, and judge it.
 
@@ -61,6 +62,7 @@ def distil(
         overrides: changes to the recipe, `path=value`.
         resume: go on with a run that was stopped or killed, bit for bit; one that has ended is judged again.
         narrator: told how it goes; by default the terminal. `em.Silent()` is told in vain.
+        teacher: the checkpoint of a teacher that is declared by `em.imported`; a run that is resumed knows its own.
 
     Raises:
         PplemdError: where model, recipe or folder cannot be used; says what to do.
@@ -68,7 +70,10 @@ def distil(
     """
     began = time.monotonic()
     told = narrator or Terminal()
-    declared, folder = opened(model, out, (name, tuple(overrides)), resume, told)
+    chosen = Chosen(name, tuple(overrides), None if teacher is None else Path(teacher))
+    declared, folder = opened(model, out, chosen, resume, told)
+    if declared.imported is not None:
+        declared.imported.checkpoint()  # says where to get one before anything is traced
     planned = plan(declared.distilled_model)
     first_shapes(planned)  # traces the step: a mistake in it shows now, not after the teacher's training
     if not folder.config.exists():
@@ -76,13 +81,13 @@ def distil(
     told.say(f"{declared.name}: {planned.problem.name} -> {folder.path}")
     checkpoints = Checkpoints(folder.checkpoints)
     try:
-        teacher = ready_teacher(planned.model.teacher, told)
-        work = _prepared(planned, teacher, told)
+        ready = ready_teacher(planned.model.teacher, told)
+        work = _prepared(planned, ready, told)
         state = _train(work, planned.model.evaluation, folder, checkpoints, told)
     finally:
         checkpoints.close()
     distilled = work.distilled(state)
-    report = _judge(distilled, teacher, planned.model.evaluation, folder, 0, told)
+    report = _judge(distilled, ready, planned.model.evaluation, folder, 0, told)
     return Outcome(distilled, report, folder.path, work.step.recipe.steps, time.monotonic() - began)
 
 

@@ -1,4 +1,4 @@
-"""How HMC mixes in a deep linear-Gaussian chain, its layers given or of auxiliary noise, over noise levels.
+"""How HMC mixes in a deep linear-Gaussian chain, its layers given or as functions of auxiliary noise, by noise level.
 
 Run by hand: `python tests/benchmarks/mixing_of_chains.py [--picture docs/mixing.png] [--json]`.
 

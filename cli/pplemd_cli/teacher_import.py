@@ -1,0 +1,32 @@
+"""pplemd teacher import: keep a checkpoint of another library as a teacher folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pplemd_cli import options, show
+
+
+def import_(
+    checkpoint: options.TeacherPath,
+    out: Annotated[Path, typer.Option(help="The teacher's folder, which must not exist yet.", show_default=False)],
+    json: options.AsJson = False,
+    debug: options.Debug = False,
+) -> None:
+    """Read a checkpoint of another library, executing nothing, and keep it as a folder.
+
+    Reads EDM's .pkl, diffusers folders, safetensors or torch.save state dicts with a config.json beside them, and .npz
+    files. Writes OUT/teacher.json and OUT/weights.safetensors, both or neither. Whatever else a file asks for is
+    refused and named.
+
+    For example:
+
+        pplemd teacher import edm-imagenet-64x64-cond-adm.pkl --out teachers/imagenet64
+    """
+    options.prepare(None, debug)
+    from pplemd.runs.brought import import_teacher
+
+    facts = import_teacher(checkpoint, out)
+    line = f"{out}: {facts['architecture']}, {facts['parameters']:,} parameters. See it by pplemd teacher sample {out}"
+    show.either(json, {"out": str(out), **facts}, line)

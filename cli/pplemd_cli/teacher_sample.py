@@ -1,0 +1,37 @@
+"""pplemd teacher sample: see that a checkpoint draws what it should."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pplemd_cli import options
+from pplemd_cli import show as printing
+
+
+def sample(
+    checkpoint: options.TeacherPath,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=1024, help="How many samples.")] = 16,
+    label: Annotated[
+        int | None, typer.Option(help="One class for all; by default one after the other.", show_default=False)
+    ] = None,
+    steps: Annotated[int, typer.Option(min=2, max=10_000, help="Noise levels of Heun's method.")] = 18,
+    seed: options.Seed = None,
+    out: Annotated[Path, typer.Option(help="The picture.")] = Path("teacher.png"),
+    json: options.AsJson = False,
+    device: options.Device = None,
+    debug: options.Debug = False,
+) -> None:
+    """Draw a grid of a checkpoint's samples by Heun's method (EDM's sampler), to see that it was read right.
+
+    For example:
+
+        pplemd teacher sample teachers/imagenet64 -n 9 --label 207
+    """
+    options.prepare(device, debug)
+    from pplemd.runs.brought import Grid, draw_grid
+    from pplemd.viewing.progress import Terminal
+
+    seconds = draw_grid(checkpoint, out, Grid(count, label, steps, seed or 0), Terminal())
+    facts = {"picture": str(out), "count": count, "steps": steps, "seconds": round(seconds, 2)}
+    printing.either(json, facts, f"{out} shows {count:,} samples of {steps} steps; {seconds:.1f} s with compilation.")

@@ -1,0 +1,145 @@
+"""The families of networks that checkpoints are of: how each is known, built, and what convention it has."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from pplemd.errors import ImporterError
+from pplemd.importers.checkpoint import Checkpoint
+from pplemd.importers.edm import edm_denoiser
+from pplemd.teachers import AbstractDenoiser
+
+SHOWN = 5  # of the things that do not fit
+SMALL = 4096  # numbers: constants, such as filters and noise levels, which a network's shape may depend on
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One family.
+
+    Attributes:
+        build: makes the teacher from a configuration and arrays, or its shapes where there are no arrays.
+        convention: in what terms the original speaks of noise, given its configuration.
+    """
+
+    build: Callable[[Mapping[str, Any], Mapping[str, Any] | None], AbstractDenoiser]
+    convention: Callable[[Mapping[str, Any]], str]
+
+
+def _edm(config: Mapping[str, Any], arrays: Mapping[str, Any] | None) -> AbstractDenoiser:
+    arguments = {name: value for name, value in config.items() if name != "class_name"}
+    return edm_denoiser(arguments, arrays, config.get("class_name", "EDMPrecond"))
+
+
+def _edm_convention(config: Mapping[str, Any]) -> str:
+    name = config.get("class_name", "EDMPrecond")
+    deviation = f", sigma_data {config.get('sigma_data', 0.5)}" if name == "EDMPrecond" else ""
+    return f"{name}: x_sigma = x + sigma eps, images in [-1, 1]{deviation}"
+
+
+FAMILIES = {"edm": Family(_edm, _edm_convention)}
+
+
+def family(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], source: str) -> str:
+    """The family by what the configuration says, and else by the weights' names.
+
+    Raises:
+        ImporterError: where it is none that is known.
+    """
+    said = config.get("architecture")
+    if isinstance(said, str) and said in FAMILIES:
+        return said
+    if config.get("_class_name") == "UNet2DModel":
+        return "diffusers"
+    if config.get("model_type") in ("SongUNet", "DhariwalUNet"):
+        return "edm"
+    if {"pos_embed", "patch_embed.weight"} <= set(arrays):
+        return "pixel_transformer"
+    shown = said or config.get("_class_name") or config.get("model_type") or "nothing"
+    raise ImporterError(
+        f"{source} says of its network: {ascii(str(shown))[:60]}; expected SongUNet or DhariwalUNet as model_type, "
+        f"UNet2DModel as _class_name, or one of {', '.join(FAMILIES)} as architecture in its configuration."
+    )
+
+
+def identified(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], *files: Path) -> Checkpoint:
+    """A checkpoint of the family that it is of.
+
+    Args:
+        config: the configuration that was found.
+        arrays: the weights.
+        files: what was read, the weights last.
+
+    Raises:
+        ImporterError: where it is of none that is known.
+    """
+    known = {name: value for name, value in config.items() if name != "architecture"}
+    return Checkpoint(family(config, arrays, str(files[-1])), known, arrays, files)
+
+
+def build(checkpoint: Checkpoint) -> AbstractDenoiser:
+    """The teacher that a checkpoint holds.
+
+    Raises:
+        ImporterError: where its arrays are not those of the network that its configuration describes.
+        RecipeError: where no network can be built of that configuration.
+    """
+    with _in_one_line(checkpoint):
+        return FAMILIES[checkpoint.architecture].build(checkpoint.config, checkpoint.arrays)
+
+
+def convention(checkpoint: Checkpoint) -> str:
+    """In what terms the original speaks of noise and of images, in a line."""
+    return FAMILIES[checkpoint.architecture].convention(checkpoint.config)
+
+
+def shapes(checkpoint: Checkpoint) -> AbstractDenoiser:
+    """The same teacher, of shapes alone: no weights are read.
+
+    Raises:
+        ImporterError: as for `build`; that its numbers are finite is seen by `build` alone.
+        RecipeError: as for `build`.
+    """
+    arrays = {
+        name: array if array.size <= SMALL else jax.ShapeDtypeStruct(array.shape, array.dtype)
+        for name, array in checkpoint.arrays.items()
+    }
+    with _in_one_line(checkpoint):
+        return _outline(FAMILIES[checkpoint.architecture].build(checkpoint.config, arrays))
+
+
+def outline(architecture: str, config: Mapping[str, Any]) -> AbstractDenoiser:
+    """The teacher that a configuration describes, of shapes alone.
+
+    Raises:
+        ImporterError: where the family is unknown, or the configuration not one of it.
+        RecipeError: where no network can be built of it.
+    """
+    if architecture not in FAMILIES:
+        raise ImporterError(f"found the architecture {architecture!r}; expected one of {', '.join(FAMILIES)}.")
+    return _outline(FAMILIES[architecture].build(config, None))
+
+
+@contextlib.contextmanager
+def _in_one_line(checkpoint: Checkpoint) -> Iterator[None]:
+    """In a `with` block, a list of what does not fit becomes a line with its first items, and the file is named."""
+    try:
+        yield
+    except ImporterError as error:
+        lines = str(error).splitlines()
+        items = [line.strip() for line in lines if line.startswith("  ")]
+        shown = [*items[:SHOWN], *([f"{len(items) - SHOWN} more"] if len(items) > SHOWN else [])]
+        words = [line.strip() for line in lines if not line.startswith("  ")]
+        whole = " ".join([*words[:1], *(["; ".join(shown) + "."] if shown else []), *words[1:]])
+        raise ImporterError(f"{checkpoint.files[-1]}: {whole}") from error
+
+
+def _outline(teacher: AbstractDenoiser) -> AbstractDenoiser:
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if isinstance(leaf, jax.Array) else leaf, teacher
+    )

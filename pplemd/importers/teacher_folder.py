@@ -1,0 +1,69 @@
+"""pplemd's own folder of an imported teacher: teacher.json and weights.safetensors."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pplemd.errors import ImporterError
+from pplemd.importers.checkpoint import Checkpoint
+from pplemd.importers.documents import json_file
+from pplemd.importers.families import FAMILIES
+from pplemd.importers.folders import inside
+from pplemd.importers.safetensors import read_safetensors, write_safetensors
+from pplemd.storage.folder import unwritable, write_json
+
+CARD, WEIGHTS = "teacher.json", "weights.safetensors"
+FORMAT = 1  # raised when a reader of today could not read what is written
+
+
+def is_teacher_folder(folder: Path) -> bool:
+    """Whether a folder looks like one that was written here."""
+    return (folder / CARD).exists()
+
+
+def read_teacher_folder(folder: Path) -> Checkpoint:
+    """The teacher of a folder that `pplemd teacher import` wrote.
+
+    Raises:
+        ImporterError: where a file of it is missing or damaged.
+    """
+    card_file, weights = inside(folder, CARD), inside(folder, WEIGHTS)
+    if card_file is None or weights is None:
+        raise ImporterError(f"{folder} lacks {CARD} or {WEIGHTS}. It is damaged: import the teacher again.")
+    card = json_file(card_file)
+    name, config = card.get("architecture"), card.get("config")
+    if card.get("format") != FORMAT or name not in FAMILIES or not isinstance(config, dict):
+        raise ImporterError(
+            f"{card_file} is of format {str(card.get('format'))[:20]}, architecture {str(name)[:40]}; expected format "
+            f"{FORMAT} and one of {', '.join(FAMILIES)}. Import the teacher again, with this pplemd."
+        )
+    facts = {fact: card[fact] for fact in ("source", "sha256") if isinstance(card.get(fact), str)}
+    return Checkpoint(str(name), config, read_safetensors(weights), (card_file, weights), facts)
+
+
+def write_teacher_folder(folder: Path, checkpoint: Checkpoint, facts: Mapping[str, Any]) -> None:
+    """Write a checkpoint as a teacher folder, whole or not at all.
+
+    Args:
+        folder: a folder that does not exist yet.
+        checkpoint: what was read.
+        facts: what else teacher.json says of it.
+
+    Raises:
+        ImporterError: where the folder exists, or cannot be written.
+    """
+    if folder.exists():
+        raise ImporterError(f"{folder} exists; expected nothing yet. Choose another by --out, or remove it.")
+    neighbour = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    card = {"format": FORMAT, "architecture": checkpoint.architecture, "config": dict(checkpoint.config), **facts}
+    try:
+        neighbour.mkdir(parents=True)
+        write_safetensors(neighbour / WEIGHTS, checkpoint.arrays)
+        write_json(neighbour / CARD, card)
+        os.rename(neighbour, folder)
+    except OSError as error:
+        raise ImporterError(unwritable(folder, error)) from error
+    finally:
+        shutil.rmtree(neighbour, ignore_errors=True)

@@ -1,0 +1,411 @@
+"""Hostile and broken files: each is refused with one message that names what was found; nothing of it runs."""
+
+import io
+import json
+import pickle
+import struct
+import tracemalloc
+import zipfile
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+from look_alikes import (
+    LOAD,
+    MODULE_DICT,
+    PARAMETER,
+    PERSISTENT,
+    REBUILD,
+    Called,
+    Kept,
+    Name,
+    edm,
+    kind_of,
+    legacy,
+    network,
+    pickled,
+    saved,
+    state_dict_zip,
+    tensor,
+    weights,
+    zipped,
+)
+
+from pplemd.errors import ImporterError
+from pplemd.importers import read_checkpoint
+from pplemd.importers.pickles import machine
+from pplemd.importers.safetensors import write_safetensors
+
+CANARY = "pplemd_hostile_canary"
+TOUCH = f"import pathlib; pathlib.Path('{CANARY}').touch()"
+MEMORY = 32 * 2**20  # bytes that reading a file of a few kB may take at its peak
+A = np.arange(4, dtype=np.float32)
+OPTIONS = {"model_type": "SongUNet"}
+
+
+def holding(value) -> bytes:
+    """A checkpoint with one hostile value."""
+    return pickled({"loss_fn": network("EDMLoss"), "augment_pipe": value})
+
+
+def with_tensor(value) -> bytes:
+    return pickled({"ema": network("EDMPrecond", _parameters={"weight": value}, _init_kwargs=OPTIONS)})
+
+
+def with_options(value) -> bytes:
+    return pickled(edm(_init_kwargs=value))
+
+
+def calls(module: str, name: str, *arguments) -> bytes:
+    return holding(Called(Name(module, name), arguments))
+
+
+def op(code: bytes, protocol: int = 2) -> bytes:
+    """A stream of raw instructions."""
+    return pickle.PROTO + bytes([protocol]) + code + b"."
+
+
+def endless() -> list:
+    """A list that holds itself."""
+    value: list = []
+    value.append(value)
+    return value
+
+
+def laughs(depth: int) -> list:
+    """A list of two references to a list of two references..."""
+    value: list = [1, 1]
+    for _ in range(depth):
+        value = [value, value]
+    return value
+
+
+def nested(depth: int) -> bytes:
+    return b"(" * depth + b"t" * depth
+
+
+def many_of_one() -> bytes:
+    """A thousand tensors that share one storage of a megabyte."""
+    storage = Called(LOAD, (legacy(np.zeros(2**18, np.float32)),))
+    tensors = {str(number): tensor(storage, (2**18,)) for number in range(1000)}
+    return pickled({"ema": network("EDMPrecond", _init_kwargs=OPTIONS, _parameters=tensors)})
+
+
+def own_module() -> bytes:
+    """A network with a ModuleDict that is a part of itself, by the memo."""
+    inner = b"ctorch.nn.modules.container\nModuleDict\n)Rq\x50}"
+    inner += b"X\x08\x00\x00\x00_modulesq\x51}X\x01\x00\x00\x00aq\x52h\x50ssb"
+    meta = pickled({"type": "class", "class_name": "EDMPrecond"}, 2)[2:-1]
+    state = b"}X\x0c\x00\x00\x00_init_kwargs}s" + b"h\x51}h\x52" + b"h\x50ss"
+    net = (
+        b"ctorch_utils.persistence\n_reconstruct_persistent_obj\n"
+        + meta
+        + b"X\x05\x00\x00\x00state"
+        + state
+        + b"s\x85R"
+    )
+    return op(b"}X\x05\x00\x00\x00first" + inner + b"sX\x03\x00\x00\x00ema" + net + b"s")
+
+
+# what is in the pickle, and a phrase of the message
+PICKLES = {
+    "os.system": (calls("os", "system", f"touch {CANARY}"), "os.system"),
+    "posix.system": (calls("posix", "system", f"touch {CANARY}"), "posix.system"),
+    "builtins.eval": (calls("builtins", "eval", f"open('{CANARY}', 'w')"), "builtins.eval"),
+    "builtins.exec": (calls("builtins", "exec", TOUCH), "builtins.exec"),
+    "__builtin__.eval of protocol 0": (pickled(Called(Name("__builtin__", "eval"), (TOUCH,)), 0), "__builtin__.eval"),
+    "getattr": (calls("builtins", "getattr", Name("collections", "OrderedDict"), "__init__"), "builtins.getattr"),
+    "subprocess": (calls("subprocess", "Popen", ["touch", CANARY]), "subprocess.Popen"),
+    "import_module": (calls("importlib", "import_module", "os"), "importlib.import_module"),
+    "a dotted name": (calls("collections", "OrderedDict.fromkeys", ["a"]), "collections.OrderedDict.fromkeys"),
+    "torch.load": (calls("torch.serialization", "load", "a"), "torch.serialization.load"),
+    "numpy arrays of objects": (calls("numpy.core.multiarray", "_reconstruct", 0, (0,), b"b"), "_reconstruct"),
+    "a pickle in numpy's loader": (calls("numpy", "load", "x.npy", None, True), "numpy.load"),
+    "nested reduce": (
+        holding(Called(Called(Name("builtins", "getattr"), (Name("os", "path"), "x")), ("a",))),
+        "builtins.getattr",
+    ),
+    "reduce of a result": (holding(Called(Called(Name("collections", "OrderedDict"), ()), ())), "calls a Ordered"),
+    "reduce of text": (op(b"U"[:0] + pickle.SHORT_BINUNICODE + b"\x02os)R", 4), "calls a str"),
+    "arguments that are no tuple": (op(b"ccollections\nOrderedDict\n]R"), "calls a function with a list"),
+    "stack global of numbers": (op(b"K\x01K\x02\x93", 4), "asks for int.int"),
+    "build of a list": (op(b"]}b"), "a state of type dict to a list"),
+    "build of a number": (op(b"K\x01}b"), "a state of type dict to a int"),
+    "build of a name": (op(b"ccollections\nOrderedDict\n}b"), "a state of type dict to a function"),
+    "build with slots": (holding(Called(MODULE_DICT, (), ({}, {"__class__": 1}))), "a state of type tuple to a Module"),
+    "build with strange names": (holding(Called(MODULE_DICT, (), {1: 2})), "a state of type dict to a Module"),
+    "another class": (calls("torch.nn.modules.linear", "Linear"), "torch.nn.modules.linear.Linear"),
+    "a module with arguments": (calls("torch.nn.modules.container", "ModuleDict", {}), "calls ModuleDict with dict"),
+    "a network without a state": (
+        pickled({"ema": Called(PERSISTENT, ({"type": "class"},))}),
+        "class or state is missing",
+    ),
+    "a network of text": (pickled({"ema": Called(PERSISTENT, ("x",))}), "_reconstruct_persistent_obj with str"),
+    "a parameter of a list": (
+        with_tensor(Called(PARAMETER, ([], True, OrderedDict()))),
+        "_rebuild_parameter with list",
+    ),
+    "copyreg of another class": (
+        op(b"ccopy_reg\n_reconstructor\n(ccollections\nOrderedDict\nc__builtin__\nobject\nNtR"),
+        "copyreg._reconstructor",
+    ),
+    "INST": (op(b"(S'x'\nios\nsystem\n", 0), "instruction STRING"),
+    "INST alone": (op(b"(ios\nsystem\n", 0), "instruction INST"),
+    "OBJ": (op(b"(cos\nsystem\no"), "os.system"),
+    "OBJ of a stand-in": (op(b"(ccollections\nOrderedDict\no"), "instruction OBJ"),
+    "EXT1": (op(b"\x82\x01"), "instruction EXT1"),
+    "EXT4": (op(b"\x84\x01\x00\x00\x00"), "instruction EXT4"),
+    "NEWOBJ_EX": (op(b"ccollections\nOrderedDict\n)}\x92", 4), "instruction NEWOBJ_EX"),
+    "NEXT_BUFFER": (op(b"\x97", 5), "instruction NEXT_BUFFER"),
+    "PERSID": (op(b"Pname\n", 0), "instruction PERSID"),
+    "a persistent id": (op(b"NQ"), "persistent id outside a torch"),
+    "memo of nothing": (op(b"h\x07"), "asks for value 7"),
+    "memo far away": (op(b"Nr\xff\xff\xff\xff0j\xfe\xff\xff\xff"), "instruction POP"),
+    "memo of an empty stack": (op(b"q\x00"), "from an empty pickle stack"),
+    "a mark that never was": (op(b"t"), "never opened"),
+    "below the mark": (op(b"N(R"), "from an empty pickle stack"),
+    "left over": (op(b"NN"), "values left over"),
+    "a key without a value": (op(b"}(K\x01u"), "a key without a value"),
+    "a key of nested tuples": (op(b"})" + b"q\x00h\x00\x86" * 60 + b"Ns"), "a tuple for a key"),
+    "a list as a key": (op(b"}]Ns"), "a list for a key"),
+    "append to a dictionary": (op(b"}Na"), "fills a dict as if it were a list"),
+    "items for a list": (op(b"](NNu"), "fills a list as if it were a dict"),
+    "nested deeply": (op(nested(5000)), "collections inside each other"),
+    "a huge integer": (op(b"\x8b\xff\xff\xff\x7f"), "integer of 2,147,483,647 bytes"),
+    "a huge number as text": (op(b"L" + b"9" * 5000 + b"L\n", 0), "a line of more than 64 bytes"),
+    "a huge frame": (op(b"\x95" + b"\xff" * 8, 4), "ends in the middle"),
+    "huge bytes": (op(b"\x8e\xff\xff\xff\xff\xff\x00\x00\x00", 4), "ends in the middle"),
+    "huge text": (op(b"\x8d\xff\xff\xff\xff\x00\x00\x00\x00", 4), "ends in the middle"),
+    "text that is none": (op(b"X\x02\x00\x00\x00\xff\xff"), "no Unicode"),
+    "a protocol to come": (op(b"N", 9), "protocol 9"),
+    "a name without end": (op(b"c" + b"a" * 5000), "a line of more than 256 bytes"),
+    "text again and again": (
+        op(
+            b"c_codecs\nencode\nq\x00X\x00\x00\x10\x00"
+            + b"a" * 2**20
+            + b"q\x01X\x06\x00\x00\x00latin1q\x02"
+            + b"h\x00h\x01h\x02\x86R" * 200
+        ),
+        "unpacks to far more",
+    ),
+    "another encoding": (calls("_codecs", "encode", "x", "unicode_escape"), "expected latin1"),
+    "a numpy object": (holding(Called(Name("numpy", "dtype"), ("O8", False, True))), "numpy type 'O8'"),
+    "a short number": (
+        holding(
+            Called(
+                Name("numpy.core.multiarray", "scalar"), (Called(Name("numpy", "dtype"), ("f8", False, True)), b"abc")
+            )
+        ),
+        "a number of 3 bytes",
+    ),
+    "a huge claim": (with_tensor(saved(A, shape=(10**9, 10**9))), "reaches number"),
+    "a claim of all storages": (with_tensor(saved(A, legacy(A, count=2**62, length=2**62))), "ends in the middle"),
+    "zero strides": (with_tensor(saved(A, shape=(10**12,), steps=(0,))), "overlap in memory"),
+    "overlapping entries": (with_tensor(saved(A, shape=(2, 2), steps=(1, 1))), "overlap in memory"),
+    "negative strides": (with_tensor(saved(A, shape=(4,), steps=(-1,), offset=3)), "strides that are not negative"),
+    "a negative offset": (with_tensor(saved(A, shape=(2,), offset=-1)), "no negative offset"),
+    "negative sizes": (with_tensor(saved(A, shape=(-2, -2))), "expected a storage, positive sizes"),
+    "beyond the storage": (with_tensor(saved(A, shape=(4,), offset=1)), "reaches number 4 of a storage of 4"),
+    "true for a size": (with_tensor(saved(A, shape=(True,))), "positive sizes"),
+    "many dimensions": (with_tensor(saved(A, shape=(1,) * 40)), "at most 8"),
+    "a tensor of text": (with_tensor(tensor("abc", (1,))), "a tensor of a str"),
+    "a tensor without arguments": (with_tensor(Called(REBUILD, ())), "_rebuild_tensor_v2 with nothing"),
+    "tensors of far more": (
+        many_of_one(),
+        "claim far more bytes",
+    ),
+    "a storage of objects": (with_tensor(saved(A, legacy(A, kind=Name("torch", "Storage")))), "torch.Storage"),
+    "code in a storage": (with_tensor(saved(A, legacy(A, kind=Name("os", "system")))), "os.system"),
+    "a short storage": (with_tensor(saved(A, legacy(A, raw=b"abcd"))), "ends in the middle"),
+    "a storage of another length": (with_tensor(saved(A, legacy(A, length=3))), "another length"),
+    "a storage of big-endian numbers": (
+        with_tensor(saved(A, legacy(A, system={"little_endian": False}))),
+        "big-endian",
+    ),
+    "a stream of another kind": (with_tensor(saved(A, pickled(3, 2))), "magic number"),
+    "a stream in a stream": (with_tensor(saved(A, legacy(A, kind=Called(LOAD, (legacy(A),))))), "_load_from_bytes"),
+    "a state dict for a storage": (with_tensor(saved(A, state_dict_zip({"a": A}))), "expected a tensor's storage"),
+    "a zip bomb in a stream": (
+        with_tensor(
+            saved(
+                A, zipped(Kept(("storage", kind_of(A), "0", "cpu", 2**22)), {"0": bytes(2**24)}, zipfile.ZIP_DEFLATED)
+            )
+        ),
+        "zip bombs",
+    ),
+    "a zip in another byte order": (
+        with_tensor(saved(A, zipped(Kept(("storage", kind_of(A), "0", "cpu", 4)), {"0": A.tobytes()}, order=b"big"))),
+        "big-endian",
+    ),
+    "options that hold themselves": (with_options({"channel_mult": endless()}), "far larger than any"),
+    "options that laugh": (with_options({"channel_mult": laughs(40)}), "far larger than any"),
+    "options with a tensor": (with_options({"channel_mult": saved(A)}), "holds a Tensor"),
+    "no options": (with_options(None), "lacks the arguments"),
+    "no network": (pickled({"ema": 3}), "expected an EDM checkpoint"),
+    "a list": (pickled([1, 2, 3]), "a pickle of a list"),
+    "a parameter that is text": (with_tensor("weights"), "is a str; expected a tensor"),
+    "a module that is text": (pickled(edm(_modules={"model": "x"})), "is a str; expected a module"),
+    "parts of no dictionary": (pickled(edm(_parameters=[1])), "_parameters is no dictionary"),
+    "a network inside itself": (own_module(), "in each other without end"),
+    "not a pickle": (b"\x89PNG\r\n\x1a\n" + bytes(100), "is no pickle"),
+    "text": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is no pickle"),
+    "zeros": (bytes(10_000), "is no pickle"),
+    "empty": (b"", "is empty"),
+}
+
+
+@pytest.fixture
+def quiet(tmp_path, monkeypatch):
+    """A working folder in which nothing may appear, and a bound on memory."""
+    monkeypatch.chdir(tmp_path)
+    tracemalloc.start()
+    yield tmp_path
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert not (tmp_path / CANARY).exists()
+    assert peak < MEMORY, f"{peak / 2**20:.0f} MiB"
+
+
+def refused(path) -> str:
+    with pytest.raises(ImporterError) as caught:
+        read_checkpoint(path)
+    message = str(caught.value)
+    assert path.name in message or path.parent.name in message
+    assert "\n" not in message
+    assert len(message) < 800
+    return message
+
+
+@pytest.mark.parametrize("kind", PICKLES)
+def test_hostile_pickle(quiet, kind):
+    content, phrase = PICKLES[kind]
+    path = quiet / "edm.pkl"
+    path.write_bytes(content)
+    assert phrase in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("limit", "code", "phrase"),
+    [
+        ("MAX_INSTRUCTIONS", b"N" + b"q\x00" * 300, "more than 200 pickle instructions"),
+        ("MAX_STACK", b"N" * 300, "more than 200 values on the pickle's stack"),
+    ],
+)
+def test_streams_without_end(quiet, monkeypatch, limit, code, phrase):
+    monkeypatch.setattr(machine, limit, 200)
+    (quiet / "edm.pkl").write_bytes(op(code))
+    assert phrase in refused(quiet / "edm.pkl")
+
+
+@pytest.mark.parametrize("tenth", range(1, 10))
+@pytest.mark.parametrize("format", ["edm.pkl", "model.bin", "model.safetensors", "weights.npz"])
+def test_truncated_at_every_tenth(quiet, whole, format, tenth):
+    content = whole[format]
+    (quiet / format).write_bytes(content[: len(content) * tenth // 10])
+    (quiet / "config.json").write_text(json.dumps(OPTIONS))
+    refused(quiet / format)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Sound files, which are read as a check."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "config.json").write_text(json.dumps(OPTIONS))
+    write_safetensors(folder / "model.safetensors", weights())
+    np.savez(
+        folder / "weights.npz", config=json.dumps(OPTIONS), **{f"sd/{key}": value for key, value in weights().items()}
+    )
+    (folder / "model.bin").write_bytes(state_dict_zip(weights()))
+    (folder / "edm.pkl").write_bytes(pickled(edm()))
+    for path in folder.iterdir():
+        if path.suffix != ".json":
+            found = read_checkpoint(path)
+            assert found.architecture == "edm"
+            for name, array in weights().items():
+                np.testing.assert_array_equal(found.arrays[name], array)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def header(content: object, rest: bytes = bytes(16), size: int | None = None) -> bytes:
+    """A safetensors file."""
+    text = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return struct.pack("<Q", len(text) if size is None else size) + text + rest
+
+
+def entry(**changed: object) -> dict[str, object]:
+    return {"dtype": "F32", "shape": [4], "data_offsets": [0, 16], **changed}
+
+
+SAFETENSORS = {
+    "a huge header": (header({}, size=2**60), "its header would have"),
+    "no header": (b"\0" * 4, "no safetensors file"),
+    "a header that is no JSON": (header(b"{not json}"), "no sound JSON"),
+    "a JSON bomb": (header(b'{"a":' * 50_000), "no sound JSON (it is nested too deeply"),
+    "a name twice": (header(b'{"a": {"dtype": "U8"}, "a": {}}'), "a name is there twice"),
+    "an unknown type": (header({"a": entry(dtype="O8")}), "expected one of F64"),
+    "negative sizes": (header({"a": entry(shape=[-2, -2])}), "expected one of F64"),
+    "a size that is no number": (header({"a": entry(shape=["4"])}), "expected one of F64"),
+    "many dimensions": (header({"a": entry(shape=[1] * 40)}), "at most 8 sizes"),
+    "more than the file": (header({"a": entry(shape=[2**30], data_offsets=[0, 2**32])}), "claims bytes 0 to"),
+    "another number of bytes": (header({"a": entry(shape=[5])}), "claims bytes 0 to 16 of 16"),
+    "overlapping arrays": (header({"a": entry(), "b": entry(data_offsets=[8, 24])}, bytes(24)), "one array after the"),
+    "a hole": (header({"a": entry(data_offsets=[4, 20])}, bytes(20)), "one array after the other"),
+    "bytes left over": (header({"a": entry()}, bytes(17)), "end at byte 16 of 17"),
+    "no offsets": (header({"a": {"dtype": "F32", "shape": []}}), "no two positions"),
+    "an array of text": (header({"a": "b"}), "no two positions"),
+}
+
+
+@pytest.mark.parametrize("kind", SAFETENSORS)
+def test_hostile_safetensors(quiet, kind):
+    content, phrase = SAFETENSORS[kind]
+    (quiet / "model.safetensors").write_bytes(content)
+    (quiet / "config.json").write_text(json.dumps(OPTIONS))
+    assert phrase in refused(quiet / "model.safetensors")
+
+
+def npz(**arrays: object) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def claiming(shape: tuple, dtype: str = "<f4") -> bytes:
+    """An .npz whose array claims another size than it has."""
+    head, file = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": dtype, "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("sd/a.npy", head.getvalue() + bytes(16))
+    return file.getvalue()
+
+
+class Harm:
+    def __reduce__(self):
+        return exec, (TOUCH,)
+
+
+NPZ = {
+    "pickled objects": (lambda: npz(**{"sd/a": np.array([Harm()], dtype=object)}), "no plain array"),
+    "a pickled config": (lambda: npz(config=np.array(Harm(), dtype=object)), "no plain array"),
+    "a config of numbers": (lambda: npz(config=np.ones(3)), "expected JSON text"),
+    "a zip bomb": (lambda: npz(**{"sd/a": np.zeros(2**25, np.float32)}), "zip bombs"),
+    "a huge claim": (lambda: claiming((2**40,)), "no plain array"),
+    "a negative claim": (lambda: claiming((-2, -2)), "no plain array"),
+    "no arrays": (lambda: b"PK\x03\x04" + bytes(100), "its zip is damaged"),
+}
+
+
+@pytest.mark.parametrize("kind", NPZ)
+def test_hostile_npz(quiet, kind):
+    make, phrase = NPZ[kind]
+    tracemalloc.stop()  # the making of a zip bomb is no concern
+    (quiet / "weights.npz").write_bytes(make())
+    tracemalloc.start()
+    assert phrase in refused(quiet / "weights.npz")
+
+
+def test_the_canary_sings(tmp_path, monkeypatch):
+    """Python's own unpickler does what these files ask for: the test above would see it."""
+    monkeypatch.chdir(tmp_path)
+    pickle.loads(PICKLES["__builtin__.eval of protocol 0"][0].replace(b"eval", b"exec"))
+    assert (tmp_path / CANARY).exists()
