@@ -2,6 +2,7 @@
 
 from pplemd.diffusion.convert import FlowClean as FlowClean
 from pplemd.diffusion.convert import FlowVelocity as FlowVelocity
+from pplemd.diffusion.convert import Rescaled as Rescaled
 from pplemd.diffusion.convert import VPClean as VPClean
 from pplemd.diffusion.convert import VPEps as VPEps
 from pplemd.diffusion.convert import VPSchedule as VPSchedule
