@@ -25,5 +25,9 @@ class CheckpointError(PplemdError):
     """A run folder or a checkpoint that is missing, damaged or of another program."""
 
 
+class ImporterError(PplemdError):
+    """A checkpoint of another library that is refused: unreadable, or not what it says it is."""
+
+
 class DivergenceError(PplemdError):
     """A run whose updates stopped being finite."""

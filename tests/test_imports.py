@@ -16,6 +16,7 @@ ALLOWED = {  # what a part may import of the package, besides itself and the err
     "viewing": {"storage"},
     "diagnosis": {"storage", "viewing"},
     "teachers": {"diffusion", "networks"},
+    "importers": {"diffusion", "networks", "teachers"},
     "dsl": {"teachers"},
     "inference": {"dsl", "teachers", "diffusion"},
     "parameterization": {"inference", "dsl"},

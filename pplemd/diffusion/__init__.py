@@ -1,5 +1,10 @@
 """Noise levels, conventions, preconditioning, weightings and reverse samplers."""
 
+from pplemd.diffusion.coefficients import AbstractCoefficients as AbstractCoefficients
+from pplemd.diffusion.coefficients import ContinuousVP as ContinuousVP
+from pplemd.diffusion.coefficients import DiscreteVP as DiscreteVP
+from pplemd.diffusion.coefficients import PlainVE as PlainVE
+from pplemd.diffusion.coefficients import cosine_levels as cosine_levels
 from pplemd.diffusion.convert import FlowClean as FlowClean
 from pplemd.diffusion.convert import FlowVelocity as FlowVelocity
 from pplemd.diffusion.convert import Rescaled as Rescaled

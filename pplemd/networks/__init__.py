@@ -2,6 +2,15 @@
 
 from pplemd.networks.base import AbstractNetwork as AbstractNetwork
 from pplemd.networks.coupling import CouplingFlow as CouplingFlow
+from pplemd.networks.edm import DDPMPP as DDPMPP
+from pplemd.networks.edm import NCSNPP as NCSNPP
+from pplemd.networks.edm import DhariwalUNet as DhariwalUNet
+from pplemd.networks.edm import FourierNoise as FourierNoise
+from pplemd.networks.edm import PositionalNoise as PositionalNoise
+from pplemd.networks.edm import Side as Side
+from pplemd.networks.edm import SongUNet as SongUNet
+from pplemd.networks.edm import SongVariant as SongVariant
+from pplemd.networks.edm import UNetOptions as UNetOptions
 from pplemd.networks.mlp import MLP as MLP
 from pplemd.networks.pixel_transformer import PixelTransformer as PixelTransformer
 from pplemd.networks.residual_mlp import ResidualMLP as ResidualMLP

@@ -17,6 +17,8 @@ class SelfAttention(eqx.Module):
 
     Args:
         channels: channels of the image.
+        heads: number of heads, a divisor of the channels; None for the rule above.
+        floor: of the variance, in the norm.
         key: random key.
 
     Source: arXiv:1706.03762, section 3.2.
@@ -27,12 +29,12 @@ class SelfAttention(eqx.Module):
     project_out: Linear
     heads: int = eqx.field(static=True)
 
-    def __init__(self, channels: int, *, key: Key[Array, ""]) -> None:
+    def __init__(self, channels: int, heads: int | None = None, floor: float = 1e-5, *, key: Key[Array, ""]) -> None:
         key_in, key_out = jax.random.split(key)
-        self.norm = GroupNorm(channels)
+        self.norm = GroupNorm(channels, floor)
         self.project_in = Linear(channels, 3 * channels, key=key_in)
         self.project_out = zeroed(Linear(channels, channels, key=key_out))
-        self.heads = channels // HEAD if channels % HEAD == 0 else 1
+        self.heads = heads or (channels // HEAD if channels % HEAD == 0 else 1)
 
     def __call__(self, x: Float[Array, "h w channels"]) -> Float[Array, "h w channels"]:
         """Attend over one image."""

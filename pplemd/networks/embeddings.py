@@ -5,6 +5,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from pplemd.errors import RecipeError
@@ -74,7 +75,29 @@ class ClassEmbedding(eqx.Module):
         """Return the class's vector; zeros for None and for an index outside the classes, such as -1."""
         if label is None:
             return jnp.zeros_like(self.table[0])
-        return jax.nn.one_hot(label, self.table.shape[0], dtype=self.table.dtype) @ self.table
+        return one_hot(label, self.table.shape[0], self.table.dtype) @ self.table
+
+
+def one_hot(label: Label, classes: int, dtype: DTypeLike = jnp.float32) -> Float[Array, " {classes}"]:
+    """Return 1 at the label and 0 elsewhere; zeros for None and for an index outside the classes, such as -1."""
+    return jnp.zeros(classes, dtype) if label is None else jax.nn.one_hot(label, classes, dtype=dtype)
+
+
+def refuse_label(label: Label, owner: str) -> None:
+    """Raise RecipeError if a label is given; for a network without classes.
+
+    Args:
+        label: class index, None for no label.
+        owner: name of the network's class.
+
+    Raises:
+        RecipeError: a label.
+    """
+    if label is not None:
+        raise RecipeError(
+            f"{owner} got a label but was built without classes; expected label=None. "
+            "Build it with classes=<number of labels>, or drop the label."
+        )
 
 
 def class_vector(embedding: ClassEmbedding | None, label: Label, owner: str) -> Float[Array, " width"] | None:
@@ -93,11 +116,7 @@ def class_vector(embedding: ClassEmbedding | None, label: Label, owner: str) -> 
     """
     if embedding is not None:
         return embedding(label)
-    if label is not None:
-        raise RecipeError(
-            f"{owner} got a label but was built without classes; expected label=None. "
-            "Build it with classes=<number of labels>, or drop the label."
-        )
+    refuse_label(label, owner)
     return None
 
 

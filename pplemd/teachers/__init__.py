@@ -17,6 +17,7 @@ from pplemd.teachers.noised import Unnoised as Unnoised
 from pplemd.teachers.one_step import OneStep as OneStep
 from pplemd.teachers.one_step import one_step as one_step
 from pplemd.teachers.posterior import Posterior as Posterior
+from pplemd.teachers.preconditioned import Preconditioned as Preconditioned
 from pplemd.teachers.sampling import HeunSampler as HeunSampler
 from pplemd.teachers.sampling import check as check
 from pplemd.teachers.sampling import denoise as denoise

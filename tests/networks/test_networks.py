@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from pplemd.errors import RecipeError
-from pplemd.networks import AbstractNetwork, ResidualMLP, TimedMLP, UNet
+from pplemd.networks import AbstractNetwork, DhariwalUNet, ResidualMLP, TimedMLP, UNet, UNetOptions
 
 KEY = jax.random.key(0)
 Build = Callable[[int | None], AbstractNetwork]
@@ -22,6 +22,9 @@ TABLE: dict[str, Build] = {
     "timed mlp, vector": lambda classes: TimedMLP((3,), 16, 2, classes=classes, key=KEY),
     "timed mlp, image": lambda classes: TimedMLP((4, 2, 2), 16, 1, classes=classes, key=KEY),
     "u-net": lambda classes: UNet((2, 4, 3), channels=8, blocks=1, attention=(2,), classes=classes, key=KEY),
+    "adm u-net": lambda classes: DhariwalUNet(
+        UNetOptions((2, 4, 3), 8, (1,), blocks=1, attention=(2,), classes=classes), key=KEY
+    ),
 }
 everything = pytest.mark.parametrize("name", TABLE)
 CLASSES = 3

@@ -1,0 +1,13 @@
+"""Checkpoints of other libraries: their configuration and their arrays become pplemd's networks and teachers."""
+
+from pplemd.importers.edm import edm_denoiser as edm_denoiser
+from pplemd.importers.filling import CONV as CONV
+from pplemd.importers.filling import LINEAR as LINEAR
+from pplemd.importers.filling import POINTWISE as POINTWISE
+from pplemd.importers.filling import SAME as SAME
+from pplemd.importers.filling import Constant as Constant
+from pplemd.importers.filling import Layout as Layout
+from pplemd.importers.filling import Slot as Slot
+from pplemd.importers.filling import blank as blank
+from pplemd.importers.filling import fill as fill
+from pplemd.importers.filling import interleaved as interleaved

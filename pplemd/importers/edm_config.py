@@ -1,0 +1,178 @@
+"""What the constructor's arguments of an EDM checkpoint say, checked one by one."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+
+from pplemd.errors import ImporterError
+from pplemd.networks import FourierNoise, PositionalNoise, Side, SongVariant, UNetOptions
+
+PRECONDITIONED = {  # class of the checkpoint's network -> class of the network inside it, where it does not say
+    "EDMPrecond": "DhariwalUNet",
+    "iDDPMPrecond": "DhariwalUNet",
+    "VPPrecond": "SongUNet",
+    "VEPrecond": "SongUNet",
+}
+OUTER = {  # arguments of the class of the checkpoint's network; those of no effect on what it computes are not read
+    "EDMPrecond": {"sigma_min", "sigma_max", "sigma_data"},
+    "iDDPMPrecond": {"C_1", "C_2", "M"},
+    "VPPrecond": {"beta_d", "beta_min", "M", "epsilon_t"},
+    "VEPrecond": {"sigma_min", "sigma_max"},
+}
+EVERY = {"img_resolution", "img_channels", "label_dim", "use_fp16", "model_type", "augment_dim", "model_channels"}
+EVERY |= {"channel_mult", "channel_mult_emb", "num_blocks", "attn_resolutions", "dropout", "label_dropout"}
+SONG = {"embedding_type", "channel_mult_noise", "encoder_type", "decoder_type", "resample_filter"}
+DEFAULTS: dict[str, dict[str, Any]] = {  # of the original's constructors
+    "SongUNet": {"model_channels": 128, "channel_mult": (1, 2, 2, 2), "num_blocks": 4, "attn_resolutions": (16,)},
+    "DhariwalUNet": {
+        "model_channels": 192,
+        "channel_mult": (1, 2, 3, 4),
+        "num_blocks": 3,
+        "attn_resolutions": (32, 16, 8),
+    },
+}
+LARGEST = 2**20  # of any size in a configuration: far above any network, far below what overflows
+
+
+class Arguments(eqx.Module):
+    """A constructor's arguments, read by name and kind.
+
+    Attributes:
+        given: the arguments.
+    """
+
+    given: Mapping[str, Any]
+
+    def whole(self, name: str, default: int | None = None) -> int:
+        """An integer of 0 or more."""
+        found = self.given.get(name, default)
+        if not _is_whole(found):
+            raise _wrong(name, found, f"an integer from 0 to {LARGEST}")
+        return int(found)
+
+    def wholes(self, name: str, default: Sequence[int]) -> tuple[int, ...]:
+        """A list of integers of 0 or more."""
+        found = self.given.get(name, default)
+        if not _is_list(found) or not all(_is_whole(item) for item in found):
+            raise _wrong(name, found, f"a list of integers from 0 to {LARGEST}")
+        return tuple(int(item) for item in found)
+
+    def number(self, name: str, default: float) -> float:
+        """A finite number."""
+        found = self.given.get(name, default)
+        if not _is_number(found):
+            raise _wrong(name, found, "a finite number")
+        return float(found)
+
+    def numbers(self, name: str, default: Sequence[float]) -> tuple[float, ...]:
+        """A list of finite numbers."""
+        found = self.given.get(name, default)
+        if not _is_list(found) or not all(_is_number(item) for item in found):
+            raise _wrong(name, found, "a list of finite numbers")
+        return tuple(float(item) for item in found)
+
+    def one_of(self, name: str, default: str, names: Sequence[str]) -> str:
+        """One of some names."""
+        found = self.given.get(name, default)
+        if found not in names:
+            raise _wrong(name, found, f"one of {', '.join(names)}")
+        return str(found)
+
+
+def model_type(config: Mapping[str, Any], class_name: str) -> str:
+    """Return the class of the network inside a checkpoint's, and check that every argument is one that is known.
+
+    Args:
+        config: the constructor's arguments.
+        class_name: the class whose constructor it is.
+
+    Raises:
+        ImporterError: a class that is not EDM's, or arguments that its constructor does not have.
+    """
+    if class_name not in PRECONDITIONED:
+        raise ImporterError(
+            f"the checkpoint's network is a {class_name!r}; expected one of {', '.join(PRECONDITIONED)}. "
+            "Wrap a network of another kind in em.teachers.DenoiserFunction."
+        )
+    found = Arguments(config).one_of("model_type", PRECONDITIONED[class_name], list(DEFAULTS))
+    known = EVERY | OUTER[class_name] | (SONG if found == "SongUNet" else set())
+    unknown = sorted(str(name) for name in set(config) - known)
+    if unknown:
+        raise ImporterError(
+            f"the configuration of {class_name} with a {found} has arguments that it does not take: "
+            f"{', '.join(unknown)}; expected some of {', '.join(sorted(known))}. "
+            "Check that it is of an EDM checkpoint; leave out what does not change the network."
+        )
+    return found
+
+
+def options(config: Mapping[str, Any], class_name: str, compute: Any, rematerialise: bool) -> UNetOptions:
+    """Return the sizes of the network inside a checkpoint's.
+
+    Args:
+        config: the constructor's arguments.
+        class_name: the class whose constructor it is.
+        compute: type of products and features, None for the input's.
+        rematerialise: whether blocks are computed again for their gradients.
+
+    Raises:
+        ImporterError: an argument of the wrong kind.
+    """
+    given, usual = Arguments(config), DEFAULTS[model_type(config, class_name)]
+    size, image = given.whole("img_resolution"), given.whole("img_channels", 3)
+    return UNetOptions(
+        shape=(size, size, image),
+        channels=given.whole("model_channels", usual["model_channels"]),
+        multipliers=given.wholes("channel_mult", usual["channel_mult"]),
+        embedding_multiplier=given.whole("channel_mult_emb", 4),
+        blocks=given.whole("num_blocks", usual["num_blocks"]),
+        attention=given.wholes("attn_resolutions", usual["attn_resolutions"]),
+        classes=given.whole("label_dim", 0) or None,
+        augment=given.whole("augment_dim", 0) or None,
+        dropout=given.number("dropout", 0.1),
+        label_dropout=given.number("label_dropout", 0.0),
+        out_channels=2 * image if class_name == "iDDPMPrecond" else None,
+        compute=compute,
+        rematerialise=rematerialise,
+    )
+
+
+def variant(config: Mapping[str, Any]) -> SongVariant:
+    """Return which member of the SongUNet family a checkpoint holds.
+
+    Raises:
+        ImporterError: an argument of the wrong kind.
+    """
+    given = Arguments(config)
+    noise = given.one_of("embedding_type", "positional", ("positional", "fourier"))
+    return SongVariant(
+        noise=PositionalNoise() if noise == "positional" else FourierNoise(),
+        noise_multiplier=given.whole("channel_mult_noise", 1),
+        encoder=Side(given.one_of("encoder_type", "standard", ("standard", "skip", "residual"))),
+        decoder=Side(given.one_of("decoder_type", "standard", ("standard", "skip"))),
+        taps=given.numbers("resample_filter", (1.0, 1.0)),
+    )
+
+
+def _is_whole(found: Any) -> bool:
+    return _is_number(found) and int(found) == found and 0 <= found <= LARGEST
+
+
+def _is_number(found: Any) -> bool:
+    try:
+        return not isinstance(found, str | bytes | bool) and math.isfinite(found)
+    except (TypeError, ValueError, OverflowError):  # no number, or an integer beyond the largest float
+        return False
+
+
+def _is_list(found: Any) -> bool:
+    return isinstance(found, Sequence) and not isinstance(found, str | bytes)
+
+
+def _wrong(name: str, found: Any, expected: str) -> ImporterError:
+    shown = repr(found)[:80]
+    return ImporterError(
+        f"the configuration says {name}={shown}; expected {expected}. Check that it is of an EDM checkpoint."
+    )

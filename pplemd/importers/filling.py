@@ -1,0 +1,175 @@
+"""Fill a network with another library's arrays, by their names there, and list everything that does not fit.
+
+A network is built without memory by `blank`; an importer walks it and says, by a `Slot` for each of its arrays, which
+of the original's arrays goes there and how the original lays it out; `fill` does the rest.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pplemd.errors import ImporterError
+
+ModuleT = TypeVar("ModuleT", bound=eqx.Module)
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How another library lays out an array.
+
+    Attributes:
+        original: shape of the original for the shape of our array.
+        convert: our array from the original.
+    """
+
+    original: Callable[[Shape], Shape]
+    convert: Callable[[np.ndarray], np.ndarray]
+
+
+SAME = Layout(lambda ours: ours, lambda array: array)
+LINEAR = Layout(lambda ours: ours[::-1], lambda array: array.T)  # (out, in) -> (in, out)
+POINTWISE = Layout(lambda ours: (*ours[::-1], 1, 1), lambda array: array[:, :, 0, 0].T)  # 1 x 1 convolution as a matrix
+CONV = Layout(  # (out, in, h, w) -> (h, w, in, out)
+    lambda ours: (ours[3], ours[2], ours[0], ours[1]), lambda array: array.transpose(2, 3, 1, 0)
+)
+
+
+def interleaved(layout: Layout, heads: int) -> Layout:
+    """The layout of queries, keys and values whose output axis is (head, feature, 3) in the original.
+
+    Ours is (3, head, feature). The output axis is the original's first one and our last one.
+
+    Args:
+        layout: how the array is laid out otherwise: POINTWISE or LINEAR for weights, SAME for biases.
+        heads: attention heads.
+    """
+
+    def convert(array: np.ndarray) -> np.ndarray:
+        apart = array.reshape(heads, -1, 3, *array.shape[1:])
+        return layout.convert(np.moveaxis(apart, 2, 0).reshape(array.shape))
+
+    return Layout(layout.original, convert)
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """Where one of the original's arrays goes.
+
+    Attributes:
+        leaf: the array's place in the blank network: the very object found there.
+        key: the original's name.
+        layout: how the original lays it out.
+    """
+
+    leaf: Any
+    key: str
+    layout: Layout = SAME
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    """An array of the original that is no parameter here, because its value is known.
+
+    Attributes:
+        key: the original's name.
+        value: what it has to be.
+        required: whether the original has to hold it; one that it lacks is taken to be what it has to be.
+    """
+
+    key: str
+    value: np.ndarray
+    required: bool = False
+
+
+def blank(build: Callable[[], ModuleT]) -> ModuleT:
+    """Build a network without memory: each array is a `jax.ShapeDtypeStruct` of its own.
+
+    Args:
+        build: a function without arguments that returns the network, such as
+            `lambda: SongUNet(options, key=jax.random.key(0))`.
+    """
+    shapes = eqx.filter_eval_shape(build)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if _is_array(leaf) else leaf, shapes)
+
+
+def fill(
+    template: ModuleT,
+    slots: Iterable[Slot],
+    arrays: Mapping[str, np.ndarray],
+    constants: Iterable[Constant] = (),
+    ignored: Callable[[str], bool] | None = None,
+) -> ModuleT:
+    """Return the network with every array taken from the original's.
+
+    Args:
+        template: the network, from `blank`.
+        slots: one for each of its arrays.
+        arrays: the original's arrays by name; any floating-point type, converted to the network's.
+        constants: arrays of the original whose values are known and only checked.
+        ignored: whether a left-over name of the original is of no concern; by default none is.
+
+    Raises:
+        ImporterError: names that are missing or left over, shapes or types that differ, values that are not finite,
+            constants of other values: all of them, in one message.
+    """
+    places = {id(slot.leaf): slot for slot in slots}
+    leaves, structure = jax.tree.flatten(template)
+    constants = tuple(constants)
+    wanted = {slot.key for slot in places.values()} | {constant.key for constant in constants}
+    missing = {slot.key for slot in places.values()} | {constant.key for constant in constants if constant.required}
+    problems = [f"missing: {key}" for key in sorted(missing - set(arrays))]
+    problems += [f"left over: {key}" for key in sorted(set(arrays) - wanted) if ignored is None or not ignored(key)]
+    for constant in constants:
+        problems += _misfit(constant.key, arrays, constant.value.shape) or _unequal(constant, arrays)
+    for leaf in filter(_is_array, leaves):
+        slot = places[id(leaf)]  # a KeyError here: the importer forgot an array of its network
+        problems += _misfit(slot.key, arrays, slot.layout.original(leaf.shape))
+    if problems:
+        raise ImporterError(_complaint(type(template).__name__, problems))
+    filled = [_filled(leaf, places[id(leaf)], arrays) if _is_array(leaf) else leaf for leaf in leaves]
+    return jax.tree.unflatten(structure, filled)
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def _filled(leaf: jax.ShapeDtypeStruct, slot: Slot, arrays: Mapping[str, np.ndarray]) -> jax.Array:
+    return jnp.array(np.ascontiguousarray(slot.layout.convert(np.asarray(arrays[slot.key]))), leaf.dtype)
+
+
+def _misfit(key: str, arrays: Mapping[str, np.ndarray], expected: Shape) -> list[str]:
+    if key not in arrays:
+        return []
+    array = np.asarray(arrays[key])
+    if array.shape != expected:
+        return [f"shape of {key}: found {array.shape}, expected {expected}"]
+    if not jnp.issubdtype(array.dtype, jnp.floating):  # of JAX: it knows bfloat16
+        return [f"type of {key}: found {array.dtype}, expected floating point"]
+    bad = int(array.size - np.isfinite(array).sum())
+    return [f"not finite: {bad} of {array.size} values of {key}"] if bad else []
+
+
+def _unequal(constant: Constant, arrays: Mapping[str, np.ndarray]) -> list[str]:
+    if constant.key not in arrays:
+        return []
+    found, expected = np.asarray(arrays[constant.key], np.float64), np.asarray(constant.value, np.float64)
+    if np.allclose(found, expected, rtol=1e-3, atol=1e-6):  # half precision rounds by 5e-4
+        return []
+    return [f"values of {constant.key}: up to {np.abs(found - expected).max():.3g} from what the configuration says"]
+
+
+def _complaint(owner: str, problems: list[str]) -> str:
+    return (
+        f"these arrays are not those of the {owner} that the configuration describes; "
+        f"{len(problems)} {'thing does' if len(problems) == 1 else 'things do'} not fit:\n  "
+        + "\n  ".join(problems)
+        + "\nExpected every array of the network, of its shape, finite, and no others. "
+        "Check that configuration and arrays are of one checkpoint."
+    )

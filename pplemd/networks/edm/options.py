@@ -1,0 +1,144 @@
+"""What may be chosen about the networks of EDM's checkpoints."""
+
+from enum import Enum
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from pplemd.errors import RecipeError
+from pplemd.networks.base import check_dropout, check_shape, check_sizes
+from pplemd.networks.edm.noise import AbstractNoise, FourierNoise, PositionalNoise
+from pplemd.networks.resampling import Taps, check_taps
+
+
+class UNetOptions(eqx.Module):
+    """Sizes of a SongUNet or DhariwalUNet, and how it is computed.
+
+    Attributes:
+        shape: (h, w, c) of one image, h and w divisible by 2^(levels - 1).
+        channels: channels that the multipliers multiply.
+        multipliers: channels of each level, finest first, in units of `channels`.
+        embedding_multiplier: features of the vector that conditions every block, in units of `channels`.
+        blocks: residual blocks a level on the way down; one more on the way up.
+        attention: image heights, in pixels, at which blocks attend; heights that no level has are of no effect.
+        classes: number of labels, None for none.
+        augment: length of the vector that tells of an augmentation, None for none.
+        dropout: probability that a feature is dropped while training.
+        label_dropout: probability that a label is dropped while training, for guidance without a classifier.
+        out_channels: channels that the last convolution computes, None for the image's; those beyond the image's, a
+            learnt variance, are cut off.
+        compute: type of the products and the features, such as jnp.bfloat16; None for the input's. Parameters stay in
+            32 bits; so do the moments of norms, attention's softmax and the conditioning vector.
+        rematerialise: compute each block again for its gradient, instead of keeping what it computed.
+    """
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+    channels: int = eqx.field(static=True, default=128)
+    multipliers: tuple[int, ...] = eqx.field(static=True, default=(1, 2, 2, 2))
+    embedding_multiplier: int = eqx.field(static=True, default=4)
+    blocks: int = eqx.field(static=True, default=4)
+    attention: tuple[int, ...] = eqx.field(static=True, default=(16,))
+    classes: int | None = eqx.field(static=True, default=None)
+    augment: int | None = eqx.field(static=True, default=None)
+    dropout: float = eqx.field(static=True, default=0.1)
+    label_dropout: float = eqx.field(static=True, default=0.0)
+    out_channels: int | None = eqx.field(static=True, default=None)
+    compute: Any = eqx.field(static=True, default=None)
+    rematerialise: bool = eqx.field(static=True, default=False)
+
+    @property
+    def levels(self) -> list[tuple[int, bool]]:
+        """(channels, whether blocks attend) of each level, finest first."""
+        return [
+            (self.channels * multiplier, self.shape[0] // 2**i in self.attention)
+            for i, multiplier in enumerate(self.multipliers)
+        ]
+
+    @property
+    def width(self) -> int:
+        """Features of the conditioning vector."""
+        return self.channels * self.embedding_multiplier
+
+    @property
+    def computed(self) -> int:
+        """Channels of the last convolution."""
+        return self.out_channels or self.shape[2]
+
+    def check(self, owner: str) -> None:
+        """Raise RecipeError unless a network of these sizes can be built.
+
+        Args:
+            owner: name of the network's class.
+
+        Raises:
+            RecipeError: a size below 1, a dropout outside [0, 1), a shape that does not halve, fewer output channels
+                than the image has, or a compute type that is none.
+        """
+        check_shape(owner, "shape", self.shape)
+        check_shape(owner, "multipliers", self.multipliers)
+        names = "channels", "embedding_multiplier", "blocks", "classes", "augment", "out_channels"
+        check_sizes(owner, {name: getattr(self, name) for name in names})
+        check_dropout(owner, self.dropout)
+        check_dropout(owner, self.label_dropout)
+        factor = 2 ** (len(self.multipliers) - 1)
+        if len(self.shape) != 3 or self.shape[0] % factor or self.shape[1] % factor:
+            raise RecipeError(
+                f"{owner}: shape is {self.shape} with {len(self.multipliers)} levels; expected (h, w, c) with h and w "
+                f"divisible by {factor}. Use fewer multipliers, or pad the images."
+            )
+        if self.computed < self.shape[2]:
+            raise RecipeError(
+                f"{owner}: out_channels is {self.out_channels} for images of {self.shape[2]} channels; expected as "
+                "many or more. Leave it None."
+            )
+        if self.compute is not None and not jnp.issubdtype(self.compute, jnp.floating):
+            raise RecipeError(
+                f"{owner}: compute is {self.compute}; expected a floating-point type. Use jnp.bfloat16, or None."
+            )
+
+
+class Side(Enum):
+    """Whether images of all sizes take part in one half of a SongUNet, beside its features."""
+
+    STANDARD = "standard"  # only the full size
+    SKIP = "skip"  # the image itself, resampled, is added to the features (in), or each level adds to it (out)
+    RESIDUAL = "residual"  # going in: the image's features, resampled and convolved at each level, are added
+
+
+class SongVariant(eqx.Module):
+    """What tells the members of the SongUNet family apart.
+
+    Attributes:
+        noise: frequencies that tell of the noise level.
+        noise_multiplier: features that tell of it, in units of the options' `channels`.
+        encoder: images of all sizes on the way in.
+        decoder: images of all sizes on the way out: STANDARD or SKIP.
+        taps: filter that halves and doubles images.
+
+    Source: arXiv:2011.13456, section 4.4 and appendix H; arXiv:2206.00364, appendix F.2, table 7.
+    """
+
+    noise: AbstractNoise = PositionalNoise()
+    noise_multiplier: int = eqx.field(static=True, default=1)
+    encoder: Side = eqx.field(static=True, default=Side.STANDARD)
+    decoder: Side = eqx.field(static=True, default=Side.STANDARD)
+    taps: Taps = eqx.field(static=True, default=(1, 1))
+
+    def check(self, owner: str) -> None:
+        """Raise RecipeError unless such a network can be built.
+
+        Args:
+            owner: name of the network's class.
+
+        Raises:
+            RecipeError: a size below 1, a filter that shifts images, or a residual decoder.
+        """
+        check_sizes(owner, {"noise_multiplier": self.noise_multiplier})
+        check_taps(owner, self.taps)
+        if self.decoder is Side.RESIDUAL:
+            raise RecipeError(f"{owner}: decoder is RESIDUAL; expected STANDARD or SKIP. Only the encoder has it.")
+
+
+DDPMPP = SongVariant()
+NCSNPP = SongVariant(FourierNoise(), 2, Side.RESIDUAL, Side.STANDARD, (1, 3, 3, 1))

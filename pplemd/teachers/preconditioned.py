@@ -1,0 +1,44 @@
+"""A network older than EDM as a teacher: its own preconditioning in place of EDM's."""
+
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from pplemd.diffusion import AbstractCoefficients
+from pplemd.networks import AbstractNetwork
+from pplemd.teachers.base import AbstractDenoiser
+
+
+class Preconditioned(AbstractDenoiser):
+    """D(x_sigma, sigma) = skip x_sigma + out F(scale_in x_sigma, noise), F a network of any preconditioning.
+
+    For EDM's there is `Denoiser`.
+
+    Source: arXiv:2206.00364, equation 7 and table 1.
+
+    Attributes:
+        network: F, called as network(x, time, label).
+        coefficients: the four coefficients by noise level.
+    """
+
+    network: AbstractNetwork
+    coefficients: AbstractCoefficients
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one x: the network's."""
+        return self.network.shape
+
+    @property
+    def classes(self) -> int | None:
+        """The number of labels: the network's."""
+        return self.network.classes
+
+    def denoise(
+        self,
+        x_sigma: Float[Array, "..."],
+        sigma: Float[Array, ""],
+        label: Int[Array, ""] | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "..."]:
+        """Posterior mean of x given x_sigma, by the network."""
+        at = self.coefficients.at(sigma)
+        return at.skip * x_sigma + at.out * self.network(at.scale_in * x_sigma, at.noise, label, key)
