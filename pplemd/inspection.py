@@ -13,6 +13,7 @@ from pplemd.dsl import Site
 from pplemd.learning import EMState, EMStep, Taught
 from pplemd.model import Plan
 from pplemd.override import as_data
+from pplemd.teachers import Guided
 
 # of LLVM alone, and of no effect on buffers: the step is compiled to be looked at
 COMPILER_OPTIONS: Any = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -58,6 +59,8 @@ def _site(site: Site) -> dict[str, Any]:
 def _teacher(plan: Plan) -> dict[str, Any]:
     declared = plan.model.teacher
     kind = {"type": type(plan.teacher).__name__, "shape": list(plan.teacher.shape), "classes": plan.teacher.classes}
+    if isinstance(plan.teacher, Guided):
+        kind["guidance"] = as_data(plan.teacher.guidance)
     if not isinstance(declared, Taught):
         return kind
     data = {"train": len(declared.data.train.x), "held_out": len(declared.data.test.x)}

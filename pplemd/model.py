@@ -12,7 +12,7 @@ from pplemd.errors import ProgramError, RecipeError, TeacherError
 from pplemd.learning import Labels, Recipe, Taught, uniform_labels
 from pplemd.metrics import AbstractEvaluation
 from pplemd.override import check_fields
-from pplemd.teachers import AbstractDenoiser, AbstractTeacher, check
+from pplemd.teachers import AbstractDenoiser, AbstractTeacher, check, unguided
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Model:
         teacher: the prior: a ready teacher, or one to be taught on data (`em.teach`).
         recipe: how to distil.
         labels: the class prior; by default every class of the teacher is equally likely.
-        score_network: builds the student's score network from a key; by default a copy of the teacher's denoiser.
+        score_network: builds the student's score network from a key; by default a copy of the teacher's denoiser,
+            without its guidance.
         evaluation: how to judge samples; by default against the teacher's own draws.
     """
 
@@ -100,7 +101,10 @@ def plan(model: Model) -> Plan:
     check_fields(model.recipe, "recipe")
     declared = model.teacher
     with explained():
-        teacher = eqx.filter_eval_shape(declared.build) if isinstance(declared, Taught) else declared
+        if isinstance(declared, Taught):
+            teacher: AbstractTeacher = declared.guided(eqx.filter_eval_shape(declared.build))
+        else:
+            teacher = declared
         check(teacher)
         key = jax.random.key(0)
         program = eqx.filter_eval_shape(build_program, model, teacher, key)
@@ -137,7 +141,7 @@ def build_score_network(model: Model, teacher: AbstractTeacher, key: PRNGKeyArra
                 f"the student's score network is a copy of the teacher's denoiser by default, and a "
                 f"{type(teacher).__name__} has none. Give the model a `score_network=lambda key: em.Denoiser(...)`."
             )
-        return teacher
+        return unguided(teacher)
     network = model.score_network(key)
     if not isinstance(network, AbstractDenoiser):
         raise TeacherError(

@@ -126,7 +126,8 @@ def _teacher(teacher: dict[str, Any]) -> str:
     labels = "" if teacher["classes"] is None else f", {teacher['classes']} classes"
     taught = teacher.get("taught_on")
     data = "" if taught is None else f", taught on {taught['train']:,} samples ({taught['held_out']:,} held out)"
-    return f"{teacher['type']} of shape {_shape(teacher['shape'])}{labels}{data}"
+    guidance = f", guided by {teacher['guidance']['scale']:g}" if "guidance" in teacher else ""
+    return f"{teacher['type']} of shape {_shape(teacher['shape'])}{labels}{guidance}{data}"
 
 
 def _shape(shape: list[int]) -> str:

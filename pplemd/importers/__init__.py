@@ -11,3 +11,4 @@ from pplemd.importers.filling import Slot as Slot
 from pplemd.importers.filling import blank as blank
 from pplemd.importers.filling import fill as fill
 from pplemd.importers.filling import interleaved as interleaved
+from pplemd.importers.pixel_transformer import pixel_transformer_denoiser as pixel_transformer_denoiser

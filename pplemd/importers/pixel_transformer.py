@@ -35,9 +35,11 @@ def pixel_transformer_denoiser(config: Mapping[str, Any], arrays: Mapping[str, n
     """
     sizes = _sizes(config, arrays)
     low, high = (float(end) for end in config.get("range", RANGE))
+    if not low < high:
+        raise ImporterError(f"the configuration's range of pixels is {low} to {high}; expected that of black to white.")
     template = blank(lambda: PixelTransformer(**sizes, key=jax.random.key(0)))
     network = fill(template, _slots(template), arrays)
-    function = Rescaled(FlowClean(network), 2 / (high - low), -(high + low) / (high - low))
+    function = Rescaled(FlowClean(network), 2 / (high - low), -1 - 2 * low / (high - low))
     return DenoiserFunction(function, network.shape, network.classes)
 
 
@@ -71,10 +73,10 @@ def _sizes(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[
 
 def _shape(arrays: Mapping[str, np.ndarray], key: str, rank: int) -> tuple[int, ...]:
     found = np.shape(arrays[key]) if key in arrays else None
-    if found is None or len(found) != rank:
+    if found is None or len(found) != rank or 0 in found:
         raise ImporterError(
             f"found {'no array' if found is None else f'an array of shape {found}'} under {key}; expected one of "
-            f"{rank} dimensions, as a pixel transformer has. Check that the file is one."
+            f"{rank} dimensions, none of them 0, as a pixel transformer has. Check that the file is one."
         )
     return found
 
@@ -83,10 +85,12 @@ def _slots(network: PixelTransformer) -> Iterator[Slot]:
     """Where each of the original's arrays goes."""
     patch, channels = network.patch, network.shape[2]
     pixels_in = Layout(  # (width, c, h, w) -> (h w c, width)
-        lambda ours: (ours[1], channels, patch, patch), lambda array: array.transpose(2, 3, 1, 0).reshape(-1, len(array))
+        lambda ours: (ours[1], channels, patch, patch),
+        lambda array: array.transpose(2, 3, 1, 0).reshape(-1, len(array)),
     )
     pixels_out = Layout(  # (width, c, h, w) -> (width, h w c)
-        lambda ours: (ours[0], channels, patch, patch), lambda array: array.transpose(0, 2, 3, 1).reshape(len(array), -1)
+        lambda ours: (ours[0], channels, patch, patch),
+        lambda array: array.transpose(0, 2, 3, 1).reshape(len(array), -1),
     )
     yield Slot(network.first.weight, "patch_embed.weight", pixels_in)
     yield Slot(network.first.bias, "patch_embed.bias")
@@ -97,7 +101,8 @@ def _slots(network: PixelTransformer) -> Iterator[Slot]:
         inside = f"transformer.{i}."
         yield Slot(block.project_in.weight, inside + "self_attn.in_proj_weight", LINEAR)
         yield Slot(block.project_in.bias, inside + "self_attn.in_proj_bias")
-        for layer, name in ((block.project_out, "self_attn.out_proj"), (block.first, "linear1"), (block.last, "linear2")):
+        layers = {"self_attn.out_proj": block.project_out, "linear1": block.first, "linear2": block.last}
+        for name, layer in layers.items():
             yield Slot(layer.weight, f"{inside}{name}.weight", LINEAR)
             yield Slot(layer.bias, f"{inside}{name}.bias")
         for norm, name in ((block.norm_attended, "norm1"), (block.norm_last, "norm2")):

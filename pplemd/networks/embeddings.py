@@ -36,27 +36,6 @@ def fourier_features(time: Float[Array, ""], count: int = FEATURES) -> Float[Arr
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])
 
 
-def sinusoids(time: Float[Array, ""], count: int, shift: float = 0.0) -> Float[Array, " {count}"]:
-    """Return sines, then cosines, of the time with rates geometric from 1 to 1/10000.
-
-    Rate i is `10000^(-i / (count / 2 - shift))`.
-
-    Args:
-        time: a scalar: a step's index, or a flow's time.
-        count: number of features, even.
-        shift: 1 for a last rate of 1/10000 exactly, 0 for one step short of it.
-
-    Returns:
-        The features, each in [-1, 1], in at least 32 bits.
-
-    Source: arXiv:1706.03762, section 3.5; arXiv:2006.11239, appendix B.
-    """
-    wide = widened(time if jnp.issubdtype(time.dtype, jnp.floating) else time.astype(jnp.float32))
-    rates = jnp.exp(jnp.arange(count // 2, dtype=wide.dtype) * (-math.log(10000) / (count / 2 - shift)))
-    angles = wide * rates
-    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)])
-
-
 class ClassEmbedding(eqx.Module):
     """One trained vector a class, Normal(0, 1); no label is the zero vector.
 
@@ -146,3 +125,18 @@ class Conditioning(eqx.Module):
         hidden = self.time(fourier_features(jnp.asarray(time)) * math.sqrt(2))  # sqrt(2): unit mean square
         vector = class_vector(self.label, label, "a network")
         return jax.nn.silu(hidden if vector is None else hidden + vector)
+
+
+def dropped(label: Label, rate: float, key: Key[Array, ""] | None) -> Label:
+    """Return the label, or -1 for none with a probability; without a key, the label.
+
+    Args:
+        label: class index, None for no label.
+        rate: probability that it is dropped.
+        key: random key while training, None otherwise.
+
+    Source: arXiv:2207.12598, algorithm 1.
+    """
+    if label is None or key is None or rate == 0.0:
+        return label
+    return jnp.where(jax.random.bernoulli(key, rate), -1, jnp.asarray(label))

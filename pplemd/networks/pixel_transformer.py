@@ -7,7 +7,9 @@ from jaxtyping import Array, Float, Key
 
 from pplemd.errors import RecipeError
 from pplemd.networks.base import AbstractNetwork, Label, check_input, check_shape, check_sizes
-from pplemd.networks.embeddings import sinusoids
+from pplemd.networks.edm import PositionalNoise
+from pplemd.networks.edm.noise import waves
+from pplemd.networks.embeddings import refuse_label
 from pplemd.networks.layers import LayerNorm, Linear, scaled_normal, zeroed
 
 
@@ -163,16 +165,14 @@ class PixelTransformer(AbstractNetwork):
             RecipeError: a label for a network without classes.
         """
         width = self.positions.shape[1]
-        tokens = [sinusoids(jnp.asarray(time), self.extra * width, shift=1)]
-        if self.labels is not None:
-            known = self.labels.shape[0] - 1
-            chosen = jnp.asarray(known if label is None else label)
-            tokens.append(self.labels[jnp.where((chosen >= 0) & (chosen < known), chosen, known)])
-        elif label is not None:
-            raise RecipeError(
-                "PixelTransformer got a label but was built without classes; expected label=None. "
-                "Build it with classes=<number of labels>, or drop the label."
-            )
+        cosines, sines = waves(PositionalNoise(), time, self.extra * width // 2)
+        tokens = [jnp.concatenate([sines, cosines])]
+        if self.labels is None:
+            refuse_label("PixelTransformer", label)
+        else:
+            none = self.labels.shape[0] - 1
+            chosen = jnp.asarray(none if label is None else label)
+            tokens.append(self.labels[jnp.where((chosen >= 0) & (chosen < none), chosen, none)])
         return [row.astype(dtype).reshape(self.extra, width) for row in tokens]
 
 

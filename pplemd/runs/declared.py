@@ -14,6 +14,7 @@ from pplemd.errors import RecipeError
 from pplemd.learning import Taught
 from pplemd.model import Model
 from pplemd.override import as_data, override
+from pplemd.teachers import Guided
 
 TEACHER = "teacher."  # what a change of the teacher's recipe begins with
 
@@ -116,6 +117,9 @@ def environment() -> dict[str, str]:
 
 
 def _teacher(model: Model) -> dict[str, Any]:
-    if isinstance(model.teacher, Taught):
-        return {"taught": as_data(model.teacher.recipe), "data": model.teacher.data.digest()}
-    return {"ready": type(model.teacher).__name__}
+    teacher, found = model.teacher, {"ready": type(model.teacher).__name__}
+    if isinstance(teacher, Taught):
+        found = {"taught": as_data(teacher.recipe), "data": teacher.data.digest()}
+    if isinstance(teacher, Guided | Taught) and teacher.guidance is not None:
+        found["guidance"] = as_data(teacher.guidance)
+    return found
