@@ -171,7 +171,7 @@ class TeachStep(eqx.Module):
     def told(self, key: PRNGKeyArray, labels: Int[Array, " batch"]) -> Int[Array, " batch"]:
         """The labels, some of them dropped: -1."""
         keys = jax.random.split(key, labels.shape[0])
-        return jax.vmap(lambda label, key: dropped(label, self.recipe.label_dropout, key))(labels, keys)
+        return jnp.asarray(jax.vmap(lambda label, key: dropped(label, self.recipe.label_dropout, key))(labels, keys))
 
 
 def teach_step(taught: Taught) -> TeachStep:

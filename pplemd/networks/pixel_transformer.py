@@ -168,7 +168,7 @@ class PixelTransformer(AbstractNetwork):
         cosines, sines = waves(PositionalNoise(), time, self.extra * width // 2)
         tokens = [jnp.concatenate([sines, cosines])]
         if self.labels is None:
-            refuse_label("PixelTransformer", label)
+            refuse_label(label, "PixelTransformer")
         else:
             none = self.labels.shape[0] - 1
             chosen = jnp.asarray(none if label is None else label)
