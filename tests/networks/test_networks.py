@@ -34,7 +34,7 @@ TABLE: dict[str, Build] = {
         UNetOptions((2, 4, 3), 8, (1,), blocks=1, attention=(2,), classes=classes), key=KEY
     ),
     "pixel transformer": lambda classes: PixelTransformer(
-        (2, 4, 3), patch=2, width=16, layers=2, heads=2, classes=classes, key=KEY
+        (2, 4, 3), patch=2, width=16, layers=1, heads=2, classes=classes, key=KEY
     ),
 }
 everything = pytest.mark.parametrize("name", TABLE)
