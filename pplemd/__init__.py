@@ -69,6 +69,8 @@ from pplemd.teachers import Denoiser as Denoiser
 from pplemd.teachers import Density as Density
 from pplemd.teachers import Flow as Flow
 from pplemd.teachers import GaussianMixture as GaussianMixture
+from pplemd.teachers import Guidance as Guidance
+from pplemd.teachers import Guided as Guided
 from pplemd.teachers import OneStep as OneStep
 from pplemd.teachers import one_step as one_step
 from pplemd.viewing.narration import Silent as Silent

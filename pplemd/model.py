@@ -13,7 +13,7 @@ from pplemd.importers import Imported
 from pplemd.learning import Labels, Recipe, Taught, uniform_labels
 from pplemd.metrics import AbstractEvaluation
 from pplemd.override import check_fields
-from pplemd.teachers import AbstractDenoiser, AbstractTeacher, check
+from pplemd.teachers import AbstractDenoiser, AbstractTeacher, check, unguided
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Model:
             (`em.imported`).
         recipe: how to distil.
         labels: the class prior; by default every class of the teacher is equally likely.
-        score_network: builds the student's score network from a key; by default a copy of the teacher's denoiser.
+        score_network: builds the student's score network from a key; by default a copy of the teacher's denoiser,
+            without its guidance.
         evaluation: how to judge samples; by default against the teacher's own draws.
     """
 
@@ -114,7 +115,7 @@ def plan(model: Model) -> Plan:
 
 def _of_shapes(declared: AbstractTeacher | Taught | Imported) -> AbstractTeacher:
     if isinstance(declared, Taught):
-        return eqx.filter_eval_shape(declared.build)
+        return declared.guided(eqx.filter_eval_shape(declared.build))
     return declared.shapes() if isinstance(declared, Imported) else declared
 
 
@@ -145,7 +146,7 @@ def build_score_network(model: Model, teacher: AbstractTeacher, key: PRNGKeyArra
                 f"the student's score network is a copy of the teacher's denoiser by default, and a "
                 f"{type(teacher).__name__} has none. Give the model a `score_network=lambda key: em.Denoiser(...)`."
             )
-        return teacher
+        return unguided(teacher)
     network = model.score_network(key)
     if not isinstance(network, AbstractDenoiser):
         raise TeacherError(

@@ -58,7 +58,7 @@ def ready_teacher(teacher: AbstractTeacher | Taught | Imported, narrator: Abstra
     stored = cached_arrays(f"teacher-{digest}", lambda: _teach(teacher, narrator, partial))
     shutil.rmtree(partial, ignore_errors=True)  # what is in the cache is whole
     found = [jnp.asarray(stored[str(i)], leaf.dtype) for i, leaf in enumerate(leaves)]
-    return eqx.combine(jax.tree.unflatten(structure, found), static)
+    return teacher.guided(eqx.combine(jax.tree.unflatten(structure, found), static))
 
 
 def _is_shape(leaf: Any) -> bool:

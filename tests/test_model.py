@@ -10,6 +10,7 @@ import pytest
 import pplemd as em
 from pplemd.errors import ProgramError, RecipeError, TeacherError
 from pplemd.model import build_program, plan
+from pplemd.runs.declared import Declared, configuration
 
 TEACHER = em.GaussianMixture(np.eye(2), 0.3)
 CLASSES = em.GaussianMixture(np.eye(2), 0.3, labels=True)
@@ -42,6 +43,29 @@ def test_a_plan_holds_shapes_and_no_numbers():
         assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
     assert planned.labels is None
     assert planned.problem.output.shape == (2,)
+
+
+class Copy(em.Program):
+    net: em.OneStep
+
+    def __call__(self, label):
+        z = em.latent("z", dist.Normal(jnp.zeros(2), 1.0))
+        return em.generate("x", self.net(z, label))
+
+
+def test_a_guided_teacher_is_copied_without_its_guidance():
+    data = em.data.Dataset(*[em.data.Split(np.eye(4, 2, dtype=np.float32), np.zeros(4, np.int32))] * 2, 2)
+    guidance = em.Guidance(2.0, 0.1, 5.0)
+    taught = em.teach(lambda key: score(2)(key).network, data, guidance=guidance)
+    for teacher in (taught, em.Guided(score(2)(jax.random.key(0)), guidance)):
+        model = em.Model(lambda teacher, key: Copy(em.one_step(teacher, sigma=1.0)), teacher)
+        planned = plan(model)
+        assert isinstance(planned.teacher, em.Guided)
+        assert planned.teacher.guidance == guidance
+        assert isinstance(planned.program.net.denoiser, em.Denoiser)
+        assert isinstance(planned.score_network, em.Denoiser)
+        stated = configuration(Declared(None, "copy", model, ()))["teacher"]
+        assert stated["guidance"] == {"type": "Guidance", "scale": 2.0, "low": 0.1, "high": 5.0}
 
 
 def test_a_program_may_ignore_its_labels():

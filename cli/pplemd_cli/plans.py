@@ -177,7 +177,8 @@ def _teacher(teacher: dict[str, Any]) -> str:
     data = "" if taught is None else f", taught on {taught['train']:,} samples ({taught['held_out']:,} held out)"
     brought = teacher.get("imported")
     data = data or ("" if brought is None else f", from {brought}")
-    return f"{teacher['type']} of shape {_shape(teacher['shape'])}{labels}{data}"
+    guidance = f", guided by {teacher['guidance']['scale']:g}" if "guidance" in teacher else ""
+    return f"{teacher['type']} of shape {_shape(teacher['shape'])}{labels}{guidance}{data}"
 
 
 def _shape(shape: list[int]) -> str:

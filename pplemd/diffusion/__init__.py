@@ -7,6 +7,7 @@ from pplemd.diffusion.coefficients import PlainVE as PlainVE
 from pplemd.diffusion.coefficients import cosine_levels as cosine_levels
 from pplemd.diffusion.convert import FlowClean as FlowClean
 from pplemd.diffusion.convert import FlowVelocity as FlowVelocity
+from pplemd.diffusion.convert import Rescaled as Rescaled
 from pplemd.diffusion.convert import VPClean as VPClean
 from pplemd.diffusion.convert import VPEps as VPEps
 from pplemd.diffusion.convert import VPSchedule as VPSchedule

@@ -168,3 +168,25 @@ class FlowClean(eqx.Module):
         """Return the denoised sample, data units; sigma in data units."""
         time = 1 / (1 + jnp.asarray(sigma))
         return self.network(time * x_sigma, time, label)
+
+
+class Rescaled(eqx.Module):
+    """Denoiser of `x = scale u + shift` from a denoiser of u, such as one of images in [0, 1] for images in [-1, 1].
+
+    `D(x_sigma, sigma) = scale D_u((x_sigma - shift) / scale, sigma / scale) + shift`: noise scales with the data.
+    """
+
+    denoiser: NetworkFn  # D_u(u_sigma, sigma, label), any of the records above
+    scale: float = eqx.field(static=True)  # positive
+    shift: float = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        if not self.scale > 0:
+            raise RecipeError(f"Rescaled: scale is {self.scale}; expected a positive factor from u to x, such as 2.")
+
+    def __call__(
+        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
+    ) -> Float[Array, "*shape"]:
+        """Return the denoised sample, in x's units; sigma in x's units."""
+        inner = self.denoiser((x_sigma - self.shift) / self.scale, jnp.asarray(sigma) / self.scale, label)
+        return self.scale * inner + self.shift

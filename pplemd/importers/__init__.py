@@ -17,5 +17,6 @@ from pplemd.importers.filling import fill as fill
 from pplemd.importers.filling import interleaved as interleaved
 from pplemd.importers.imported import Imported as Imported
 from pplemd.importers.imported import imported as imported
+from pplemd.importers.pixel_transformer import pixel_transformer_denoiser as pixel_transformer_denoiser
 from pplemd.importers.reading import read_checkpoint as read_checkpoint
 from pplemd.importers.teacher_folder import write_teacher_folder as write_teacher_folder

@@ -17,8 +17,8 @@ from pplemd.learning.loop import AbstractState
 from pplemd.learning.optimisers import Adam
 from pplemd.learning.recipe import ScoreRecipe
 from pplemd.learning.score_matching import noised_loss
-from pplemd.networks import AbstractNetwork
-from pplemd.teachers import Denoiser
+from pplemd.networks import AbstractNetwork, dropped
+from pplemd.teachers import AbstractDenoiser, Denoiser, Guidance, Guided
 
 
 class TeachRecipe(eqx.Module):
@@ -30,6 +30,8 @@ class TeachRecipe(eqx.Module):
         score: optimiser, noise levels and weighting.
         ema: decay of the average that becomes the teacher.
         seed: seed of initialisation, batches and noise.
+        label_dropout: probability that an image's class is not told, so that the teacher learns the law without classes
+            too, as guidance needs; 0.1 is usual. Of no effect in a network without classes.
     """
 
     steps: int = 5000
@@ -37,12 +39,17 @@ class TeachRecipe(eqx.Module):
     score: ScoreRecipe = ScoreRecipe(Adam(learning_rate=1e-3, warmup=200, final=0.0), LogNormal())
     ema: float = 0.999
     seed: int = 0
+    label_dropout: float = 0.0
 
     def __check_init__(self):
         if self.steps < 1 or self.batch < 1 or not 0 <= self.ema < 1:
             raise RecipeError(
                 f"a teacher needs steps >= 1, batch >= 1 and 0 <= ema < 1; found steps={self.steps}, "
                 f"batch={self.batch}, ema={self.ema}."
+            )
+        if not 0 <= self.label_dropout < 1:
+            raise RecipeError(
+                f"label_dropout is {self.label_dropout}; expected a probability in [0, 1). Use 0 to tell every class."
             )
 
 
@@ -54,11 +61,13 @@ class Taught:
         network: builds the network from a key.
         data: what it learns; only the training split is used.
         recipe: how.
+        guidance: how it is guided by the class once it is taught, or None.
     """
 
     network: Callable[[PRNGKeyArray], AbstractNetwork]
     data: Dataset
     recipe: TeachRecipe
+    guidance: Guidance | None = None
 
     def build(self) -> Denoiser:
         """The untrained denoiser; traced by eqx.filter_eval_shape where only its shapes are wanted.
@@ -77,18 +86,30 @@ class Taught:
             )
         return Denoiser(network, sigma_data)
 
+    def guided(self, denoiser: Denoiser) -> AbstractDenoiser:
+        """The teacher that a denoiser of this network is.
+
+        Raises:
+            TeacherError: where it is to be guided and has no classes.
+        """
+        return denoiser if self.guidance is None else Guided(denoiser, self.guidance)
+
 
 def teach(
-    network: Callable[[PRNGKeyArray], AbstractNetwork], data: Dataset, recipe: TeachRecipe | None = None
+    network: Callable[[PRNGKeyArray], AbstractNetwork],
+    data: Dataset,
+    recipe: TeachRecipe | None = None,
+    guidance: Guidance | None = None,
 ) -> Taught:
     """Declare a teacher prior: a network that learns to denoise data.
 
     Args:
         network: builds the network from a key, for example `lambda key: em.networks.ResidualMLP(..., key=key)`.
         data: the images.
-        recipe: how to train it.
+        recipe: how to train it; with guidance, labels have to be dropped (`label_dropout`, or the network's own).
+        guidance: how the teacher is guided by the class.
     """
-    return Taught(network, data, recipe or TeachRecipe())
+    return Taught(network, data, recipe or TeachRecipe(), guidance)
 
 
 class TeachState(AbstractState):
@@ -131,9 +152,9 @@ class TeachStep(eqx.Module):
     def __call__(self, state: TeachState, key: PRNGKeyArray) -> tuple[TeachState, dict[str, Float[Array, ""]]]:
         """One update on one minibatch."""
         recipe = self.recipe
-        key_batch, key_noise = jax.random.split(key)
+        key_batch, key_noise, key_labels = jax.random.split(key, 3)
         index = jax.random.randint(key_batch, (recipe.batch,), 0, self.x.shape[0])
-        labels = None if self.labels is None else self.labels[index]
+        labels = None if self.labels is None else self.told(key_labels, self.labels[index])
         loss, gradient = eqx.filter_value_and_grad(noised_loss)(
             state.denoiser.module,
             key_noise,
@@ -146,6 +167,11 @@ class TeachStep(eqx.Module):
         denoiser = descend(state.denoiser, gradient, recipe.score.optimiser.transformation(recipe.steps))
         averaged = average(state.average, denoiser.module, warmed(recipe.ema, state.step))
         return TeachState(state.step + 1, denoiser, averaged), {"loss": loss}
+
+    def told(self, key: PRNGKeyArray, labels: Int[Array, " batch"]) -> Int[Array, " batch"]:
+        """The labels, some of them dropped: -1."""
+        keys = jax.random.split(key, labels.shape[0])
+        return jnp.asarray(jax.vmap(lambda label, key: dropped(label, self.recipe.label_dropout, key))(labels, keys))
 
 
 def teach_step(taught: Taught) -> TeachStep:

@@ -11,7 +11,9 @@ from pplemd.networks.edm import Side as Side
 from pplemd.networks.edm import SongUNet as SongUNet
 from pplemd.networks.edm import SongVariant as SongVariant
 from pplemd.networks.edm import UNetOptions as UNetOptions
+from pplemd.networks.embeddings import dropped as dropped
 from pplemd.networks.mlp import MLP as MLP
+from pplemd.networks.pixel_transformer import PixelTransformer as PixelTransformer
 from pplemd.networks.residual_mlp import ResidualMLP as ResidualMLP
 from pplemd.networks.timed_mlp import TimedMLP as TimedMLP
 from pplemd.networks.unet import UNet as UNet

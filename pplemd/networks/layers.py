@@ -118,6 +118,28 @@ def layer_norm(x: Float[Array, " width"]) -> Float[Array, " width"]:
     return (centred * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)  # 1e-5: the floor of the source's code
 
 
+class LayerNorm(eqx.Module):
+    """`layer_norm` of every point, scaled and shifted feature by feature; scale 1 and shift 0 at the start.
+
+    Args:
+        width: features of a point.
+
+    Source: arXiv:1607.06450, equation 3.
+    """
+
+    scale: Float[Array, " width"]
+    shift: Float[Array, " width"]
+
+    def __init__(self, width: int) -> None:
+        self.scale = jnp.ones(width)
+        self.shift = jnp.zeros(width)
+
+    def __call__(self, x: Float[Array, "points width"]) -> Float[Array, "points width"]:
+        """Normalise every point by itself."""
+        normed = jax.vmap(layer_norm)(x)
+        return normed * self.scale.astype(x.dtype)[None] + self.shift.astype(x.dtype)[None]
+
+
 class GroupNorm(eqx.Module):
     """Standardise groups of channels over the image, then scale and shift each channel, reading the image once.
 

@@ -16,6 +16,7 @@ from pplemd.importers import Imported
 from pplemd.learning import Taught
 from pplemd.model import Model
 from pplemd.override import as_data, override
+from pplemd.teachers import AbstractTeacher, Guided
 
 TEACHER = "teacher."  # what a change of the teacher's recipe begins with
 GIVEN = "given."  # what a value for the model file itself begins with
@@ -179,10 +180,16 @@ def environment() -> dict[str, str]:
 def _learned_from(model: Model | Fit) -> dict[str, Any]:
     if isinstance(model, Fit):
         return {"data": data_digest(plan_fit(model))}
-    if isinstance(model.teacher, Taught):
-        return {"teacher": {"taught": as_data(model.teacher.recipe), "data": model.teacher.data.digest()}}
-    if isinstance(model.teacher, Imported):
-        found = model.teacher.checkpoint()
-        place = str(model.teacher.path)
-        return {"teacher": {"imported": found.architecture, "sha256": found.sha256(), "path": place}}
-    return {"teacher": {"ready": type(model.teacher).__name__}}
+    return {"teacher": _teacher(model.teacher)}
+
+
+def _teacher(teacher: AbstractTeacher | Taught | Imported) -> dict[str, Any]:
+    found: dict[str, Any] = {"ready": type(teacher).__name__}
+    if isinstance(teacher, Taught):
+        found = {"taught": as_data(teacher.recipe), "data": teacher.data.digest()}
+    if isinstance(teacher, Imported):
+        read = teacher.checkpoint()
+        found = {"imported": read.architecture, "sha256": read.sha256(), "path": str(teacher.path)}
+    if isinstance(teacher, Guided | Taught) and teacher.guidance is not None:
+        found["guidance"] = as_data(teacher.guidance)
+    return found

@@ -10,6 +10,9 @@ from pplemd.teachers.density import Density as Density
 from pplemd.teachers.flow import Flow as Flow
 from pplemd.teachers.function import DenoiserFunction as DenoiserFunction
 from pplemd.teachers.function import ScoreFunction as ScoreFunction
+from pplemd.teachers.guided import Guidance as Guidance
+from pplemd.teachers.guided import Guided as Guided
+from pplemd.teachers.guided import unguided as unguided
 from pplemd.teachers.mixture import GaussianMixture as GaussianMixture
 from pplemd.teachers.noised import AbstractNoised as AbstractNoised
 from pplemd.teachers.noised import Quadratic as Quadratic

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, Int
 
 from pplemd.errors import TeacherError
 from pplemd.teachers.base import AbstractDenoiser, AbstractTeacher
+from pplemd.teachers.guided import unguided
 
 
 class OneStep(eqx.Module):
@@ -28,7 +29,7 @@ class OneStep(eqx.Module):
 
 
 def one_step(teacher: AbstractTeacher, sigma: float) -> OneStep:
-    """The one-step generator that starts as a copy of the teacher.
+    """The one-step generator that starts as a copy of the teacher; of a guided one, as a copy of what it guides.
 
     Args:
         teacher: a teacher that is a denoiser network.
@@ -44,4 +45,4 @@ def one_step(teacher: AbstractTeacher, sigma: float) -> OneStep:
         )
     if not sigma > 0:
         raise TeacherError(f"one_step needs sigma > 0, the noise level at which the teacher is asked; found {sigma}.")
-    return OneStep(teacher, float(sigma))
+    return OneStep(unguided(teacher), float(sigma))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pplemd.diffusion import FlowClean, FlowVelocity, VPClean, VPEps, VPSchedule, VPVelocity, linear_schedule
+from pplemd.diffusion import FlowClean, FlowVelocity, Rescaled, VPClean, VPEps, VPSchedule, VPVelocity, linear_schedule
 from pplemd.errors import RecipeError
 
 MEAN, SPREAD = jnp.asarray([1.5, -0.4, 0.2]), 0.6
@@ -114,3 +114,23 @@ def test_schedule_holds_no_array_that_training_would_move() -> None:
 def test_a_bad_schedule_is_named(alphas: tuple[float, ...]) -> None:
     with pytest.raises(RecipeError, match="alphas_cumprod"):
         VPSchedule(alphas)
+
+
+@pytest.mark.parametrize("sigma", [0.05, 1.0, 30.0])
+def test_rescaled_units(sigma: float) -> None:
+    """A denoiser of u = (x - shift) / scale serves x."""
+    scale, shift = 2.0, -1.0
+
+    def inner(u_sigma: jax.Array, sigma: jax.Array, label: object) -> jax.Array:
+        mean, spread = (MEAN - shift) / scale, SPREAD / scale
+        return mean + spread**2 / (spread**2 + sigma**2) * (u_sigma - mean)
+
+    x_sigma = MEAN + jnp.asarray([0.3, -1.2, 2.0]) * float(np.hypot(SPREAD, sigma))
+    np.testing.assert_allclose(Rescaled(inner, scale, shift)(x_sigma, sigma), _exact(x_sigma, sigma), atol=1e-5)
+    assert np.abs(Rescaled(inner, scale, -shift)(x_sigma, sigma) - _exact(x_sigma, sigma)).max() > 1e-3
+
+
+@pytest.mark.parametrize("scale", [0.0, -2.0, float("nan")])
+def test_a_scale_that_turns_data_around_is_refused(scale: float) -> None:
+    with pytest.raises(RecipeError, match="positive factor"):
+        Rescaled(FlowClean(_flow_clean), scale, 0.0)

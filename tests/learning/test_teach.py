@@ -8,7 +8,7 @@ import pytest
 
 from pplemd.data import Dataset, Split
 from pplemd.diffusion import EDMWeight, LogUniform
-from pplemd.errors import DataError
+from pplemd.errors import DataError, RecipeError, TeacherError
 from pplemd.learning import (
     Adam,
     Schedule,
@@ -21,6 +21,7 @@ from pplemd.learning import (
     teach_step,
 )
 from pplemd.networks import AbstractNetwork, ResidualMLP
+from pplemd.teachers import Denoiser, DenoiserFunction, Guidance, Guided
 
 SIGMAS = LogUniform(0.05, 1.0)
 
@@ -48,26 +49,81 @@ def trained(taught):
     return fit(step, step.init(eqx.filter_jit(taught.build)()), jax.random.key(3), schedule, Watcher())
 
 
+SPREAD = float(DATA.train.x.std())
+
+
 @eqx.filter_jit
 def held_out_loss(denoiser, labels):
     x = jnp.asarray(DATA.test.x)
     key_sigma, key = jax.random.split(jax.random.key(4))
     sigma = SIGMAS.sample(key_sigma, (x.shape[0],), 0.0)
-    return denoising_loss(denoiser, key, x, sigma, labels, EDMWeight(denoiser.sigma_data))
+    return denoising_loss(denoiser, key, x, sigma, labels, EDMWeight(SPREAD))
+
+
+def mixture(x_sigma, sigma):
+    """E[x | x_sigma] of both classes together."""
+    centres, variance = jnp.array([[-0.5, 0.1], [0.6, -0.3]]), 0.05**2 + sigma**2
+    log_weights = jnp.log(jnp.array([0.75, 0.25])) - jnp.sum((x_sigma[None] - centres) ** 2, 1) / (2 * variance)
+    means = (0.05**2 * x_sigma[None] + sigma**2 * centres) / variance
+    return jax.nn.softmax(log_weights) @ means
 
 
 LABELS = jnp.asarray(DATA.test.label)
 
 
-def test_training_lowers_the_held_out_loss_and_uses_the_labels():
-    taught = declared()
-    state = trained(taught)
+@pytest.fixture(scope="module")
+def told():
+    """The state of a teacher that was told every class."""
+    return trained(declared())
+
+
+def test_training_lowers_the_held_out_loss_and_uses_the_labels(told):
+    taught, state = declared(), told
     before, after = held_out_loss(taught.build(), LABELS), held_out_loss(state.average, LABELS)
     assert float(before) > 0.9  # of order 1 by preconditioning
     assert float(after) < 0.3 * float(before)
     assert float(held_out_loss(state.average, 1 - LABELS)) > 2 * float(after)  # the wrong class misleads it
     assert int(state.step) == STEPS
     assert int(state.skipped_in_a_row) == 0
+
+
+FORGETFUL = TeachRecipe(STEPS, 64, ScoreRecipe(Adam(5e-3), SIGMAS), ema=0.95, label_dropout=0.25)
+
+
+def test_dropped_labels_teach_the_law_without_classes(told):
+    forgetful, none = trained(declared(recipe=FORGETFUL)).average, jnp.full_like(LABELS, -1)
+    exact = DenoiserFunction(mixture, (2,))
+    best = float(held_out_loss(exact, None))
+    assert float(held_out_loss(forgetful, none)) < 1.5 * best
+    assert float(held_out_loss(told.average, none)) > 2 * best
+    assert float(held_out_loss(forgetful, LABELS)) < 0.7 * best  # what the class tells
+
+
+def test_labels_are_dropped_at_the_rate_each_by_itself():
+    labels = jnp.arange(4000) % 2
+    found = np.asarray(teach_step(declared(recipe=FORGETFUL)).told(jax.random.key(8), labels))
+    gone = found == -1
+    assert abs(gone.mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 4000)
+    assert (found[~gone] == np.asarray(labels)[~gone]).all()
+    np.testing.assert_array_equal(teach_step(declared()).told(jax.random.key(8), labels), labels)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
+def test_a_rate_that_is_none_is_refused(rate):
+    with pytest.raises(RecipeError, match="label_dropout is"):
+        TeachRecipe(label_dropout=rate)
+
+
+def test_a_guided_teacher_is_built_from_the_network_alone():
+    guidance, plain = Guidance(2.0), declared()
+    taught = teach(plain.network, DATA, RECIPE, guidance)
+    denoiser = taught.build()
+    assert isinstance(denoiser, Denoiser)
+    assert eqx.tree_equal(taught.guided(denoiser), Guided(denoiser, guidance))
+    assert plain.guided(denoiser) is denoiser
+    without = teach(declared(classes=None).network, DATA, RECIPE, guidance)
+    with pytest.raises(TeacherError, match="classes=None"):
+        without.guided(without.build())
 
 
 def test_a_network_without_classes_ignores_the_labels():

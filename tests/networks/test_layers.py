@@ -1,12 +1,13 @@
 """The layers against direct computations."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.signal import correlate
 
-from pplemd.networks.layers import Conv, GroupNorm, Linear, layer_norm
+from pplemd.networks.layers import Conv, GroupNorm, LayerNorm, Linear, layer_norm
 
 
 def test_linear_keeps_unit_variance_and_acts_on_the_last_axis() -> None:
@@ -43,3 +44,13 @@ def test_layer_norm_standardises_and_is_finite_on_a_constant() -> None:
     out = layer_norm(5 + 3 * jax.random.normal(jax.random.key(0), (100,)))
     np.testing.assert_allclose([out.mean(), out.std()], [0, 1], atol=1e-5)
     assert np.isfinite(jax.grad(lambda x: layer_norm(x).sum())(jnp.ones(4))).all()
+
+
+def test_layer_norm_with_parameters_treats_every_point_alone() -> None:
+    layer = eqx.tree_at(
+        lambda norm: (norm.scale, norm.shift), LayerNorm(3), (jnp.array([2.0, 1, -1]), jnp.array([0.0, 5, 1]))
+    )
+    points = jnp.array([[1.0, 2, 3], [-60, 0, 60]])
+    edge = np.sqrt(1.5)
+    np.testing.assert_allclose(layer(points), [[-2 * edge, 5, 1 - edge]] * 2, atol=1e-4)
+    np.testing.assert_array_equal(LayerNorm(3)(points), jax.vmap(layer_norm)(points))

@@ -12,7 +12,15 @@ import optax
 import pytest
 
 from pplemd.errors import RecipeError
-from pplemd.networks import AbstractNetwork, DhariwalUNet, ResidualMLP, TimedMLP, UNet, UNetOptions
+from pplemd.networks import (
+    AbstractNetwork,
+    DhariwalUNet,
+    PixelTransformer,
+    ResidualMLP,
+    TimedMLP,
+    UNet,
+    UNetOptions,
+)
 
 KEY = jax.random.key(0)
 Build = Callable[[int | None], AbstractNetwork]
@@ -24,6 +32,9 @@ TABLE: dict[str, Build] = {
     "u-net": lambda classes: UNet((2, 4, 3), channels=8, blocks=1, attention=(2,), classes=classes, key=KEY),
     "adm u-net": lambda classes: DhariwalUNet(
         UNetOptions((2, 4, 3), 8, (1,), blocks=1, attention=(2,), classes=classes), key=KEY
+    ),
+    "pixel transformer": lambda classes: PixelTransformer(
+        (2, 4, 3), patch=2, width=16, layers=1, heads=2, classes=classes, key=KEY
     ),
 }
 everything = pytest.mark.parametrize("name", TABLE)
@@ -175,6 +186,11 @@ def test_it_trains_in_one_trace_and_every_array_is_a_parameter(name: str) -> Non
         (lambda: UNet((8, 8, 1), blocks=0, key=KEY), "blocks is 0"),
         (lambda: UNet((8, 8, 1), attention=(16,), key=KEY), r"some of \(8, 4\)"),
         (lambda: UNet((8, 8, 1), classes=0, key=KEY), "classes is 0"),
+        (lambda: PixelTransformer((8, 8, 1), key=KEY), "divisible by the patch"),
+        (lambda: PixelTransformer((14, 14), key=KEY), r"shape is \(14, 14\)"),
+        (lambda: PixelTransformer((14, 14, 1), width=30, key=KEY), "30 with 4 heads"),
+        (lambda: PixelTransformer((14, 14, 1), width=9, heads=3, key=KEY), "even width"),
+        (lambda: PixelTransformer((14, 14, 1), layers=0, key=KEY), "layers is 0"),
     ],
 )
 def test_bad_arguments_are_named(build: Callable[[], AbstractNetwork], found: str) -> None:

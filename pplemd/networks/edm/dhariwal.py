@@ -8,8 +8,8 @@ from pplemd.networks.base import AbstractNetwork, Label, check_input
 from pplemd.networks.edm.blocks import ADM_STYLE
 from pplemd.networks.edm.noise import PositionalNoise, check_features, waves
 from pplemd.networks.edm.options import Side, UNetOptions
-from pplemd.networks.edm.trunk import Trunk, augmented, dropped
-from pplemd.networks.embeddings import ClassEmbedding, class_vector
+from pplemd.networks.edm.trunk import Trunk, augmented
+from pplemd.networks.embeddings import ClassEmbedding, class_vector, dropped
 from pplemd.networks.layers import Linear, branch_keys, scaled_normal
 
 NOISE = PositionalNoise(endpoint=False)

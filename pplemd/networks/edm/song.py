@@ -10,8 +10,8 @@ from pplemd.networks.base import AbstractNetwork, Label, check_input
 from pplemd.networks.edm.blocks import song_style
 from pplemd.networks.edm.noise import AbstractNoise, check_features, waves
 from pplemd.networks.edm.options import DDPMPP, SongVariant, UNetOptions
-from pplemd.networks.edm.trunk import Trunk, augmented, dropped
-from pplemd.networks.embeddings import one_hot, refuse_label
+from pplemd.networks.edm.trunk import Trunk, augmented
+from pplemd.networks.embeddings import dropped, one_hot, refuse_label
 from pplemd.networks.layers import Linear, branch_keys, scaled_normal
 
 

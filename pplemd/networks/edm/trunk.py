@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from pplemd.errors import RecipeError
-from pplemd.networks.base import Label
 from pplemd.networks.edm.blocks import Block, BlockStyle
 from pplemd.networks.edm.levels import Decoder, Encoder
 from pplemd.networks.edm.options import Side, UNetOptions
@@ -61,21 +60,6 @@ class Trunk(eqx.Module):
         hidden = x if self.compute is None else x.astype(self.compute)
         image = self.decoder(self.encoder(hidden, run), run)
         return image[..., : x.shape[-1]].astype(x.dtype)
-
-
-def dropped(label: Label, rate: float, key: Key[Array, ""] | None) -> Label:
-    """Return the label, or -1 for none with a probability; without a key, the label.
-
-    Args:
-        label: class index, None for no label.
-        rate: probability that it is dropped.
-        key: random key while training, None otherwise.
-
-    Source: arXiv:2207.12598, algorithm 1.
-    """
-    if label is None or key is None or rate == 0.0:
-        return label
-    return jnp.where(jax.random.bernoulli(key, rate), -1, jnp.asarray(label))
 
 
 def augmented(

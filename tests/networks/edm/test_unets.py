@@ -12,7 +12,6 @@ from pplemd.errors import RecipeError
 from pplemd.networks import DhariwalUNet, FourierNoise, Side, SongUNet, SongVariant, UNetOptions
 from pplemd.networks.edm.blocks import song_style
 from pplemd.networks.edm.levels import Encoder
-from pplemd.networks.edm.trunk import dropped
 from pplemd.networks.resampling import downsampled
 
 KEY = jax.random.key(0)
@@ -91,14 +90,6 @@ def test_half_precision_costs_a_percent_and_keeps_the_inputs_type() -> None:
     assert narrow.dtype == jnp.float32
     error = float(jnp.sqrt(jnp.mean((wide - narrow) ** 2) / jnp.mean(wide**2)))
     assert 1e-5 < error < 0.03  # bfloat16 rounds by 0.004, some twenty times over
-
-
-def test_labels_are_dropped_at_the_rate_while_training_alone() -> None:
-    labels = jax.vmap(lambda key: dropped(2, 0.25, key))(jax.random.split(KEY, 2000))
-    assert set(np.unique(labels)) == {-1, 2}
-    assert abs(np.mean(labels == -1) - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 2000)
-    assert dropped(2, 0.25, None) == 2
-    assert dropped(None, 0.25, KEY) is None
 
 
 @pytest.mark.parametrize("build", [SongUNet, DhariwalUNet])
