@@ -39,7 +39,7 @@ def distill(
 
         pplemd distill models/digits.py --out runs/digits --resume
 
-        pplemd distill models/imagenet64.py --teacher edm-imagenet-64x64-cond-adm.pkl
+        pplemd distill mine.py --teacher edm-imagenet-64x64-cond-adm.pkl
     """
     options.prepare(device, debug)
     changes = options.changes(overrides, steps, seed)

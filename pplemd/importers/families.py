@@ -81,7 +81,7 @@ def family(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], source: 
     shown = said or config.get("_class_name") or config.get("model_type") or "nothing"
     raise ImporterError(
         f"{source} says of its network: {ascii(str(shown))[:60]}; expected SongUNet or DhariwalUNet as model_type, "
-        f"UNet2DModel as _class_name, or one of {', '.join(FAMILIES)} as architecture in its configuration."
+        f"or one of {', '.join(FAMILIES)} as architecture in its configuration."
     )
 
 
@@ -108,12 +108,12 @@ def build(checkpoint: Checkpoint) -> AbstractDenoiser:
         RecipeError: where no network can be built of that configuration.
     """
     with _in_one_line(checkpoint):
-        return FAMILIES[checkpoint.architecture].build(checkpoint.config, checkpoint.arrays)
+        return _family(checkpoint).build(checkpoint.config, checkpoint.arrays)
 
 
 def convention(checkpoint: Checkpoint) -> str:
     """In what terms the original speaks of noise and of images, in a line."""
-    return FAMILIES[checkpoint.architecture].convention(checkpoint.config)
+    return _family(checkpoint).convention(checkpoint.config)
 
 
 def shapes(checkpoint: Checkpoint) -> AbstractDenoiser:
@@ -128,7 +128,7 @@ def shapes(checkpoint: Checkpoint) -> AbstractDenoiser:
         for name, array in checkpoint.arrays.items()
     }
     with _in_one_line(checkpoint):
-        return _outline(FAMILIES[checkpoint.architecture].build(checkpoint.config, arrays))
+        return _outline(_family(checkpoint).build(checkpoint.config, arrays))
 
 
 def outline(architecture: str, config: Mapping[str, Any]) -> AbstractDenoiser:
@@ -141,6 +141,17 @@ def outline(architecture: str, config: Mapping[str, Any]) -> AbstractDenoiser:
     if architecture not in FAMILIES:
         raise ImporterError(f"found the architecture {architecture!r}; expected one of {', '.join(FAMILIES)}.")
     return _outline(FAMILIES[architecture].build(config, None))
+
+
+def _family(checkpoint: Checkpoint) -> Family:
+    found = FAMILIES.get(checkpoint.architecture)
+    if found is None:
+        raise ImporterError(
+            f"found weights of {checkpoint.architecture}, whose networks pplemd does not have yet; expected one of "
+            f"{', '.join(FAMILIES)}. Wrap the network as a JAX function: em.teachers.DenoiserFunction("
+            "em.diffusion.VPEps(function, schedule), shape)."
+        )
+    return found
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """From files to teachers: each format of one network builds the same denoiser; what does not fit is named in a line."""
 
 import json
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -9,7 +10,7 @@ import pytest
 from look_alikes import TINY, checkpoint, state_dict_zip, tiny_weights
 
 from pplemd.errors import ImporterError, TeacherError
-from pplemd.importers import build, imported, read_checkpoint, shapes, write_teacher_folder
+from pplemd.importers import Checkpoint, build, convention, imported, read_checkpoint, shapes, write_teacher_folder
 from pplemd.importers.families import outline
 from pplemd.importers.safetensors import write_safetensors
 from pplemd.teachers import Denoiser
@@ -125,3 +126,10 @@ def test_a_damaged_teacher_folder(files, tmp_path, card):
     (tmp_path / "weights.safetensors").write_bytes((files / "teacher" / "weights.safetensors").read_bytes())
     with pytest.raises(ImporterError, match="teacher.json"):
         read_checkpoint(tmp_path)
+
+
+def test_a_network_that_pplemd_does_not_have_is_refused_by_name():
+    found = Checkpoint("diffusers", {}, {}, (Path("unet"),))
+    for use in (build, convention, shapes):
+        with pytest.raises(ImporterError, match="weights of diffusers, whose networks pplemd does not have yet"):
+            use(found)
