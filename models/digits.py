@@ -1,6 +1,6 @@
 """Handwritten digits, 8 x 8: a diffusion model is taught, then distilled into one step.
 
-Source: EM distillation, arXiv:2405.16852, with the latents held and eps moved by K = 4 Langevin steps; tied to the
+Source: EM distillation, arXiv:2405.16852, with the latents held and eps moved by K = 2 Langevin steps; tied to the
 teacher's own map from noise to samples (arXiv:2311.18828, section 3.3), so that no part of the data is lost. Data:
 scikit-learn's digits (1,797 images, UCI), a fifth of each class held out for the figures alone.
 Command: pplemd distill models/digits.py
@@ -28,6 +28,15 @@ class Digits(em.Program):
 digits = em.Model(
     program=lambda teacher, key: Digits(em.one_step(teacher, sigma=1.0)),
     teacher=em.teach(lambda key: em.networks.ResidualMLP(data.shape, width=384, blocks=4, dropout=0.4, key=key), data),
-    recipe=em.Recipe(steps=6000, frozen=True, anchor=em.Anchor(count=16384)),
+    recipe=em.Recipe(
+        steps=1500,
+        batch=128,
+        chain=em.Chain(em.Langevin(em.Coordinates(noise=0.4**2, latents=0.004**2)), length=2),
+        frozen=True,
+        anchor=em.Anchor(count=16384),
+        generator=em.Adam(learning_rate=1.4e-3, final=0.02),
+        score=em.ScoreRecipe(em.Adam(learning_rate=2.8e-3, final=0.02)),
+        ema=0.996,
+    ),
     evaluation=em.metrics.ImageEvaluation(data, k=5),
 )
