@@ -32,6 +32,16 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 gc.set_threshold(200_000, 20, 100)  # traces are many small objects that live: looking for garbage takes a tenth
 
 
+SLOW = Path(__file__).with_name("slow.txt").read_text().split("\n")[:-1]  # files and tests of six seconds and more
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what is slow: `pytest` leaves it out, `pytest -m slow` runs it, `pytest -m ""` runs all."""
+    for item in items:
+        if item.nodeid in SLOW or item.nodeid.split("::")[0] in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 MAPS = Path("/proc/self/maps")  # of Linux, whose limit for one process is 65,530 by default; past it JAX crashes
 MANY = 30_000
 

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytestmark = pytest.mark.slow
-
 SHORT = ["--draws", "25", "--warm-up", "25"]
 PICTURES = {"trace", "rank", "autocorrelation", "energy", "ess", "correction"}
 

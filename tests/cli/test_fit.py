@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-pytestmark = pytest.mark.slow
-
 FILE = str(Path(__file__).parent / "tiny_fit.py")
 Y = np.array([1.1, -0.4, 0.8, 2.0, 0.3, 1.4])
 GIVEN = ["--set", "given.data=" + ",".join(str(number) for number in Y)]

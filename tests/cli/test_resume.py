@@ -112,7 +112,6 @@ def test_a_stop_before_the_loop_says_so(shell, ring):
     assert process.returncode == 130
 
 
-@pytest.mark.slow
 def test_a_kill_after_the_last_checkpoint(shell, ring):
     run = shell.folder / "run"
     process = shell.start("distill", ring, "--out", "run")
@@ -139,7 +138,6 @@ def test_damaged_checkpoints(shell, ring, whole):
     same(run, whole)
 
 
-@pytest.mark.slow
 def test_a_teacher_that_is_stopped_goes_on(new_shell, taught):
     command = ("teacher", "train", taught, "--set", "teacher.steps=400")
     shell, other = new_shell(), new_shell()

@@ -83,9 +83,7 @@ def worst(kernel):
 
 
 @pytest.mark.parametrize("scores_only", [False, True], ids=["density", "scores"])
-@pytest.mark.parametrize(
-    "name", ["mala", *(pytest.param(name, marks=pytest.mark.slow) for name in ADJUSTED if name != "mala")]
-)
+@pytest.mark.parametrize("name", ADJUSTED)
 def test_adjusted_kernels_find_the_known_moments(name, scores_only):
     found, acceptance = run(*ADJUSTED[name], scores_only, SCORED if scores_only else len(known.TARGETS))
     for number, (u, accepted) in enumerate(zip(found, acceptance, strict=True)):
