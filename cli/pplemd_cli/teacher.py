@@ -16,7 +16,7 @@ teacher.command("show")(show_checkpoint)
 teacher.command()(sample)
 
 
-@teacher.callback(no_args_is_help=True, epilog="Example:  pplemd teacher show edm-cifar10-32x32-uncond-vp.pkl")
+@teacher.callback(no_args_is_help=True, epilog="Example:  pplemd teacher train models/digits.py")
 def group() -> None:
     """Train a model's teacher; import, show and sample one of another library."""
 

@@ -34,10 +34,10 @@ def beside(name):
 
 known = beside("known_targets")
 ADJUSTED = {  # kernel, chains, warm-up, draws
-    "mala": (mala(), 80, 250, 400),
+    "mala": (mala(), 100, 300, 400),
     "hmc": (HMC(None, 3), 40, 160, 180),
     "nuts": (NUTS(doublings=4), 25, 120, 100),
-    "barkers": (barkers(), 80, 250, 450),
+    "barkers": (barkers(), 100, 300, 400),
 }
 
 
@@ -52,7 +52,7 @@ def sampled(kernel, scores_only, numbers, count, starts, warm_up, draws):
     """Positions (law, chain, draw, coordinate) and acceptance, law by law."""
 
     def one(number):
-        found = long_chains(jax.random.key(0), known.law(number, count, scores_only), kernel, starts, warm_up, draws)
+        found = long_chains(jax.random.key(3), known.law(number, count, scores_only), kernel, starts, warm_up, draws)
         return found.positions, jnp.mean(found.acceptance)
 
     return jax.lax.map(one, numbers)
