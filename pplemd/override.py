@@ -86,13 +86,19 @@ def _replace(record: Any, path: list[str], text: str, whole: str) -> Any:
         known = f"its fields are {', '.join(names)}" if names else "it has no fields"
         raise RecipeError(f"--set {whole}: {type(record).__name__} has no field {path[0]!r}; {known}.")
     old = getattr(record, path[0])
+    options = typing.get_args(typing.get_type_hints(type(record))[path[0]])
     if len(path) > 1:
         new = _replace(old, path[1:], text, whole)
-    elif text.lower() == "none" and type(None) in typing.get_args(typing.get_type_hints(type(record))[path[0]]):
+    elif text.lower() == "none" and type(None) in options:
         new = None
     else:
-        new = _parse(old, text, whole)
+        new = _parse(_example(options) if old is None else old, text, whole)
     return dataclasses.replace(record, **{path[0]: new})
+
+
+def _example(options: tuple[Any, ...]) -> int | float | None:
+    """A number of the first numeric type that a field may have; None where it may have none."""
+    return next((option() for option in options if option in (int, float)), None)
 
 
 def _parse(old: Any, text: str, whole: str) -> Any:

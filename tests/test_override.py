@@ -18,6 +18,7 @@ TABLE = [
     ("generator.learning_rate=1e-4", lambda r: r.generator.learning_rate, 1e-4),
     ("chain.kernel.step_size.noise=0.5", lambda r: r.chain.kernel.step_size.noise, 0.5),
     ("chain.length=8", lambda r: r.chain.length, 8),
+    ("chain.slow_every=2", lambda r: r.chain.slow_every, 2),
     ("sigmas.start=0.5,4", lambda r: r.sigmas.start, (0.5, 4.0)),
     ("sigmas.end=(0.2, 3)", lambda r: r.sigmas.end, (0.2, 3.0)),
 ]
@@ -35,6 +36,8 @@ MISTAKES = [
     ("step=3", "no field 'step'; its fields are steps, batch"),
     ("steps.more=3", "int has no field 'more'; it has no fields"),
     ("chain=3", "set one of its fields: chain.kernel, chain.length, chain.cancel"),
+    ("chain.slow_every=often", "expected a value like 0 (int)"),
+    ("chain.slow_every=3", "slow_every may be"),
     ("score.weighting=3", "cannot be set from the command line"),
     ("sigmas.start=1", "expected a value like (1.0, 6.0)"),
     ("sigmas.start=6,1", "low < high"),

@@ -5,8 +5,9 @@ are drawn without ArviZ.
 """
 
 import dataclasses
+import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -185,15 +186,25 @@ def pareto_smoothed(log_ratios: Float[np.ndarray, " n"]) -> tuple[Float[np.ndarr
             f"found {len(log_ratios)} log ratios, {bad} of them NaN or infinite; expected 25 or more, all finite: draw "
             "more, and see that the target's density is finite at the draws"
         )
-    az = _arviz()
-    shifted = log_ratios - log_ratios.max()
+    psis, sign = _smoothing()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a large k, which is returned
-        if hasattr(az, "psislw"):
-            smoothed, k_hat = az.psislw(shifted.copy())
-        else:  # ArviZ 1.x keeps it in the package of its statistics
-            from arviz_stats.base import array_stats
-
-            smoothed, k_hat = array_stats.psislw(shifted.copy())
+        smoothed, k_hat = psis(sign * (log_ratios - log_ratios.max()))
     log_weights = np.asarray(smoothed, np.float64)
     return log_weights - np.logaddexp.reduce(log_weights), float(k_hat)
+
+
+@functools.cache
+def _smoothing() -> tuple[Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], float]:
+    """ArviZ's Pareto smoothing, and the sign of log ratios in it: some releases take them, some their negatives."""
+    az = _arviz()
+    if hasattr(az, "psislw"):
+        psis = az.psislw
+    else:  # ArviZ 1.x keeps it in the package of its statistics
+        from arviz_stats.base import array_stats
+
+        psis = array_stats.psislw
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        probe, _ = psis(np.linspace(0.0, 3.0, 100))
+    return psis, float(np.sign(probe[-1] - probe[0]))

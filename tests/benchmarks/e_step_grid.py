@@ -2,15 +2,21 @@
 
 Run by hand, not by pytest: `python tests/benchmarks/e_step_grid.py models/ring.py --steps 2000 --out grid.jsonl`. Each
 cell is one run of the model with another chain; finished cells are read from the file, so that a killed grid goes on.
+`--jobs N` runs N cells at a time, each on one core, the dear ones first; `--minutes M` starts no cell after M minutes.
+`--rates` compares instead how often the latents move in a chain of 16.
 A model's anchor is left out: the E-step is to be seen alone. The table counts evaluations in forward passes of one
 network for one sample: 2 for the scores at a point of the chain, 3 more where the latents move, 3 for the M-step (6
 paired), 4 for a score update (method: arXiv:2405.16852, appendix).
 """
 
 import argparse
+import concurrent.futures
 import dataclasses
+import functools
 import itertools
 import json
+import multiprocessing
+import os
 import time
 from pathlib import Path
 
@@ -31,7 +37,8 @@ from pplemd.schooling import ready_teacher
 CANCELLATIONS = {"all": em.ALL, "injected": em.INJECTED, "initial": em.INITIAL, "none": em.NONE, "paired": em.PAIRED}
 LENGTHS = (1, 2, 4, 8, 16)
 KERNELS = ("langevin", "mala", "hmc")
-Z_RATES = ("held", "last", "each")  # the latents: held, moved in a chain's last step, moved in each
+MOVES = {"held": 0, "last": 1, "twice": 2, "four": 4, "each": None}  # how often the latents move in a chain; None: K
+Z_RATES = ("held", "last", "each")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +51,15 @@ class Cell:
     cancel: str
     equal: str
 
+    @property
+    def moves(self) -> int:
+        """How often the latents move in a chain."""
+        moves = MOVES[self.z_rate]
+        return self.length if moves is None else moves
+
     def chain(self) -> em.Chain:
         """The cell's chain; adjusted kernels find their own step sizes."""
-        every = self.length if self.z_rate == "last" else 1
+        every = self.length // self.moves if self.moves else None
         latents = (
             1.6e-5 if self.z_rate == "held" else 0.01
         )  # unadjusted: of the order of gamma_eps / (1 + |J|^2 / sigma^2)
@@ -65,14 +78,20 @@ def cells(full: bool):
         yield from (Cell(4, "mala", z, c, equal) for z in ("held", "each") for c in CANCELLATIONS if c != "all")
 
 
+def rates():
+    """A chain of 16, its latents moved more or less often."""
+    held = [Cell(16, kernel, "held", "all", "steps") for kernel in ("langevin", "mala")]
+    moved = itertools.product((16,), ("langevin", "mala"), ("last", "twice", "four", "each"), ("paired",), ("steps",))
+    return [Cell(1, "langevin", "held", "all", "steps"), *held, *(Cell(*cell) for cell in moved)]
+
+
 def forwards(cell: Cell, model: em.Model) -> float:
     """Forward passes of one step, for one sample."""
     chain = cell.chain()
     nodes = {"langevin": 1, "mala": 4, "hmc": 8}[cell.kernel]  # gradients of U per transition
-    moves = {"held": 0, "last": 1, "each": cell.length}[cell.z_rate]
     leaps = 4 if cell.kernel == "hmc" else 1
     m_step = 6 if chain.cancel.paired else 3
-    return 2 * nodes * cell.length + 3 * leaps * moves + m_step + 4 * model.recipe.score_updates
+    return 2 * nodes * cell.length + 3 * leaps * cell.moves + m_step + 4 * model.recipe.score_updates
 
 
 def gradient_variance(work, state, count=16):
@@ -91,11 +110,25 @@ def gradient_variance(work, state, count=16):
     return float(jnp.sum(jnp.var(found, axis=0, ddof=1)) / jnp.sum(jnp.mean(found, axis=0) ** 2))
 
 
-def run(cell: Cell, model: em.Model, teacher, steps: int, seed: int) -> dict:
-    """One run and its figures."""
+def length(cell: Cell, model: em.Model, steps: int) -> int:
+    """Steps of a cell's run: as many as asked, or as many as cost what that many of a Diff-Instruct step do."""
+    if cell.equal == "steps":
+        return steps
     base = forwards(Cell(1, "langevin", "held", "all", "steps"), model)
-    if cell.equal == "evaluations":
-        steps = max(50, round(steps * base / forwards(cell, model)))
+    return max(50, round(steps * base / forwards(cell, model)))
+
+
+@functools.cache
+def declared(path: Path):
+    """The model of a file and its teacher, once for each process."""
+    model = declare(path).model
+    return model, ready_teacher(model.teacher, em.Silent())
+
+
+def run(cell: Cell, path: Path, steps: int, seed: int) -> dict:
+    """One run and its figures."""
+    model, teacher = declared(path)
+    steps = length(cell, model, steps)
     changes = {"chain": cell.chain(), "frozen": cell.z_rate == "held", "steps": steps, "seed": seed, "anchor": None}
     recipe = dataclasses.replace(model.recipe, **changes)
     work = distillation(plan(dataclasses.replace(model, recipe=recipe)), teacher)
@@ -111,6 +144,33 @@ def run(cell: Cell, model: em.Model, teacher, steps: int, seed: int) -> dict:
     except PplemdError as error:
         row["failed"] = str(error).splitlines()[0]
     return row
+
+
+def pin(cores) -> None:
+    """Bind a process of the pool to a core of its own."""
+    os.sched_setaffinity(0, {cores.get()})
+
+
+def results(left, path, steps, jobs, minutes):
+    """The rows of the cells and seeds that are left, as they end."""
+    end = time.monotonic() + 60 * minutes
+    if jobs == 1:
+        yield from (run(cell, path, steps, seed) for cell, seed in left if time.monotonic() < end)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    cores = spawn.Queue()
+    for core in itertools.islice(itertools.cycle(sorted(os.sched_getaffinity(0))), jobs):
+        cores.put(core)
+    with concurrent.futures.ProcessPoolExecutor(jobs, spawn, pin, (cores,)) as pool:
+        waiting: set[concurrent.futures.Future] = set()
+        left = iter(left)
+        while True:
+            fresh = itertools.islice(left, jobs - len(waiting)) if time.monotonic() < end else ()
+            waiting |= {pool.submit(run, cell, path, steps, seed) for cell, seed in fresh}
+            if not waiting:
+                return
+            done, waiting = concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED)
+            yield from (future.result() for future in done)
 
 
 def table(rows, columns):
@@ -129,20 +189,26 @@ def main():
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--full", action="store_true", help="the whole product, not the cross through the default")
     parser.add_argument("--out", type=Path, default=Path("grid.jsonl"))
+    parser.add_argument("--rates", action="store_true", help="how often the latents of a chain of 16 move")
+    parser.add_argument("--jobs", type=int, default=1, help="cells at a time, each on a core of its own")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no cell after so many")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    model = declare(arguments.model).model
-    teacher = ready_teacher(model.teacher, em.Silent())
+    model, _ = declared(arguments.model)  # taught here, once
     done = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.is_file() else []
     names = [field.name for field in dataclasses.fields(Cell)]
     known = {(*(row[name] for name in names), row["seed"]) for row in done}
-    for cell, seed in itertools.product(dict.fromkeys(cells(arguments.full)), range(arguments.seeds)):
-        if (*dataclasses.astuple(cell), seed) in known:
-            continue
-        done.append(run(cell, model, teacher, arguments.steps, seed))
+    grid = dict.fromkeys(rates() if arguments.rates else cells(arguments.full))
+    wanted = list(itertools.product(grid, range(arguments.seeds)))
+    left = [(cell, seed) for cell, seed in wanted if (*dataclasses.astuple(cell), seed) not in known]
+    left.sort(key=lambda one: -length(one[0], model, arguments.steps) * forwards(one[0], model))
+    for row in results(left, arguments.model, arguments.steps, arguments.jobs, arguments.minutes):
+        done.append(row)
         with arguments.out.open("a") as file:
-            file.write(json.dumps(done[-1]) + "\n")
-    figures = [name for name in done[0] if name not in (*names, "seed", "steps", "forwards", "failed")]
+            file.write(json.dumps(row) + "\n")
+    order = {(*dataclasses.astuple(cell), seed): rank for rank, (cell, seed) in enumerate(wanted)}
+    done.sort(key=lambda row: order.get((*(row[name] for name in names), row["seed"]), len(order)))
+    figures = [name for name in max(done, key=len) if name not in (*names, "seed", "steps", "forwards", "failed")]
     if arguments.json:
         print(json.dumps(done))
     else:
