@@ -57,7 +57,6 @@ def compare(name: str) -> float:
     expected = np.asarray(images(data["D"]))
     error = float(np.abs(found - expected).max() / np.abs(expected).max())
     seconds = time.perf_counter() - start
-    device = jax.devices()[0].device_kind
     print(
         f"{name}: {len(shapes)} arrays, {count:,} parameters, error {error:.2e}, {seconds:.0f} s, {device}", flush=True
     )
@@ -81,4 +80,5 @@ def samples(name: str = "edm_adm") -> float:
 if __name__ == "__main__":
     if not PARITY.is_dir():
         sys.exit(f"the recorded values are not at hand: expected {PARITY}")
+    print(jax.devices()[0].device_kind)
     sys.exit(max(samples(), *map(compare, NAMES)) > 2e-5)
