@@ -32,8 +32,8 @@ class Device:
         return self.peak16 if bf16 else self.peak32
 
 
-def _known(name: str, gigabytes: float, peak16: float, peak32: float) -> Device:
-    return Device(name, int(gigabytes * GB), peak16 * TERA, peak32 * TERA)
+def _known(name: str, gigabytes: int, peak16: int | float, peak32: int | float) -> Device:
+    return Device(name, gigabytes * GB, float(peak16 * TERA), float(peak32 * TERA))
 
 
 # The vendors' data sheets, without sparsity: NVIDIA B200, H200, H100, A100, L40S, L4, A10, RTX 4090; Google Cloud's

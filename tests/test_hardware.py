@@ -40,7 +40,7 @@ def test_unknown_kinds_and_this_machine():
 
 def test_devices_by_name_and_by_figures():
     assert named("H100").bytes == 80 * 10**9
-    assert named("h100").peak(True) == 2 * pytest.approx(named("h100").peak(False), rel=0.01)
+    assert named("h100").peak(True) == pytest.approx(2 * named("h100").peak(False), rel=0.01)
     given = named("100.5:24")
     assert (given.peak(True), given.bytes) == (100.5e12, 24 * 10**9)
     for wrong in ("z9", "10:", ":10", "0:10", "1:-2", "nan:1", "10"):

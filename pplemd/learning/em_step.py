@@ -118,7 +118,8 @@ class EMStep(eqx.Module):
         def pulled(some: Batch) -> tuple[Program, Array]:
             return eqx.filter_grad(m_step_loss, has_aux=True)(program, problem, some, weighting)
 
-        gradient, loss = averaged(pulled, (batch,), parts)
+        slopes = eqx.filter(program, eqx.is_inexact_array)
+        gradient, loss = averaged(pulled, (batch,), parts, (slopes, 0.0))
         if self.pairs is None:
             return gradient, loss, {}
 
@@ -127,7 +128,7 @@ class EMStep(eqx.Module):
 
         assert self.recipe.anchor is not None
         weight = self.recipe.anchor.weight
-        tied, back = averaged(held, (self.pairs.batch(key, self.recipe.batch),), parts)
+        tied, back = averaged(held, (self.pairs.batch(key, self.recipe.batch),), parts, (0.0, slopes))
         return jax.tree.map(lambda g, b: g + weight * b, gradient, back), loss, {"anchor": tied}
 
     @property
@@ -172,7 +173,8 @@ class EMStep(eqx.Module):
                 return eqx.filter_value_and_grad(matching_loss)(current.module, x, noise, some.labels, weighting)
 
             fresh = self.fresh(program, key_fresh)
-            loss, gradient = averaged(part, (fresh, noise), self.recipe.compute.accumulate)
+            like = (0.0, eqx.filter(current.module, eqx.is_inexact_array))
+            loss, gradient = averaged(part, (fresh, noise), self.recipe.compute.accumulate, like)
             return descend(current, gradient, self._score_optimiser), loss
 
         losses = []

@@ -23,24 +23,23 @@ def mapped(function: Callable[..., ResultT], arguments: tuple[Any, ...], parts: 
     return _joined(jax.lax.map(lambda some: jax.vmap(function)(*some), _cut(arguments, parts)))
 
 
-def averaged(function: Callable[..., ResultT], arguments: tuple[Any, ...], parts: int) -> ResultT:
+def averaged(function: Callable[..., ResultT], arguments: tuple[Any, ...], parts: int, like: ResultT) -> ResultT:
     """The mean over microbatches of what a function gives for each: of losses and gradients that are means themselves.
 
     Args:
         function: of a microbatch; its result is a pytree of floating-point arrays.
         arguments: its arguments, pytrees with a leading batch dimension.
         parts: microbatches, a divisor of the batch.
+        like: arrays of the structure, shapes and types of a result; 0.0 for a scalar.
     """
     if parts == 1:
         return function(*arguments)
-    cut = _cut(arguments, parts)
-    shapes = jax.eval_shape(lambda some: function(*some), jax.tree.map(lambda leaf: leaf[0], cut))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), jnp.result_type(leaf)), like)  # no weak types
 
     def add(sums: ResultT, some: Any) -> tuple[ResultT, None]:
         return jax.tree.map(jnp.add, sums, function(*some)), None
 
-    sums, _ = jax.lax.scan(add, zeros, cut)
+    sums, _ = jax.lax.scan(add, zeros, _cut(arguments, parts))
     return jax.tree.map(lambda leaf: leaf / parts, sums)
 
 

@@ -32,8 +32,11 @@ class Computing(eqx.Module):
         return x if self.dtype is None else x.astype(self.dtype)
 
     def block(self, apply: Callable[..., Array]) -> Callable[..., Array]:
-        """A block, or a network, whose features are kept for its gradient, or computed again."""
-        return eqx.filter_checkpoint(apply) if self.rematerialise else apply
+        """A block, or a network, whose features are kept for its gradient, or computed again.
+
+        It is a call in the trace: blocks of equal shapes, and all networks of one kind, are traced once.
+        """
+        return eqx.filter_jit(eqx.filter_checkpoint(apply) if self.rematerialise else apply)
 
     def ask(
         self,
