@@ -47,6 +47,7 @@ from pplemd.inference import simpson as simpson
 from pplemd.learning import Adam as Adam
 from pplemd.learning import Anchor as Anchor
 from pplemd.learning import Choosing as Choosing
+from pplemd.learning import Compute as Compute
 from pplemd.learning import FitRecipe as FitRecipe
 from pplemd.learning import Judging as Judging
 from pplemd.learning import Labels as Labels

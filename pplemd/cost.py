@@ -1,12 +1,11 @@
-"""Floating-point operations and memory of a function, counted on its trace: nothing is compiled or run."""
+"""Floating-point operations of a function, counted on its trace: nothing is compiled or run."""
 
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 OTHER = "other"  # the part of what lies in no named one
 
@@ -34,6 +33,11 @@ def operations(function: Callable, *shapes: Any) -> float:
     return _count(traced(function, *shapes))
 
 
+def products(trace: Jaxpr) -> float:
+    """Operations of the products of matrices and of the convolutions of a trace alone: what a device's peak counts."""
+    return sum(_equation(equation, others=0.0) for equation in trace.eqns)
+
+
 def operations_of_parts(trace: Jaxpr, parts: tuple[str, ...]) -> dict[str, float]:
     """Operations by part, as `jax.named_scope` names parts at the top of a trace; the rest is `other`.
 
@@ -48,49 +52,14 @@ def operations_of_parts(trace: Jaxpr, parts: tuple[str, ...]) -> dict[str, float
     return found
 
 
-def peak_bytes(trace: Jaxpr) -> int:
-    """Most bytes of results that are alive at once, arguments left out, if each operation ran in order on its own.
-
-    A compiler fuses operations, so that it needs less, and pads and overlaps them, so that it needs more.
-
-    Args:
-        trace: the trace.
-    """
-    last = {variable: place for place, equation in enumerate(trace.eqns) for variable in _variables(equation.invars)}
-    last |= dict.fromkeys(_variables(trace.outvars), len(trace.eqns))
-    own: dict[Any, int] = {}
-    peak = alive = 0
-    for place, equation in enumerate(trace.eqns):
-        made = {variable: _bytes(variable) for variable in equation.outvars}
-        inside = max(map(peak_bytes, _inner(equation.params)), default=0)
-        results = sum(made.values())
-        stacked = equation.primitive.name in ("scan", "while")
-        peak = max(peak, alive + (results + inside if stacked else max(results, inside)))
-        own |= made
-        alive += results
-        for variable in {*_variables(equation.invars), *equation.outvars}:
-            if last.get(variable, place) <= place:
-                alive -= own.pop(variable, 0)
-    return peak
+def _count(jaxpr: Jaxpr, others: float = 1.0) -> float:
+    return sum(_equation(equation, others) for equation in jaxpr.eqns)
 
 
-def _variables(items: Any) -> list[Any]:
-    return [item for item in items if not isinstance(item, Literal)]
-
-
-def _bytes(variable: Any) -> int:
-    shape, dtype = getattr(variable.aval, "shape", ()), getattr(variable.aval, "dtype", None)
-    numeric = dtype is not None and not jax.dtypes.issubdtype(dtype, jax.dtypes.extended)
-    return math.prod(shape) * (np.dtype(dtype).itemsize if numeric else 4)
-
-
-def _count(jaxpr: Jaxpr) -> float:
-    return sum(_equation(equation) for equation in jaxpr.eqns)
-
-
-def _equation(equation: Any) -> float:
+def _equation(equation: Any, others: float = 1.0) -> float:
+    """Operations of one, with a weight for what is neither product nor convolution."""
     name, params = equation.primitive.name, equation.params
-    inner = [_count(jaxpr) for jaxpr in _inner(params)]
+    inner = [_count(jaxpr, others) for jaxpr in _inner(params)]
     if name == "scan":
         return params["length"] * sum(inner)
     if inner:
@@ -103,7 +72,7 @@ def _equation(equation: Any) -> float:
         kernel = equation.invars[1].aval.shape
         out_features = kernel[params["dimension_numbers"].rhs_spec[0]]
         return 2.0 * size * math.prod(kernel) / out_features
-    return float(size)
+    return others * size
 
 
 def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:

@@ -93,7 +93,10 @@ def distilled(plan: Plan, state: EMState) -> Distilled:
 
 
 def distillation(
-    plan: Plan, teacher: AbstractTeacher, advance: Callable[[float], None] = lambda share: None
+    plan: Plan,
+    teacher: AbstractTeacher,
+    advance: Callable[[float], None] = lambda share: None,
+    again: Callable[[], AbstractTeacher] | None = None,
 ) -> Distillation:
     """Put a plan and its ready teacher together, under the model's recipe; draw what its anchor needs.
 
@@ -101,21 +104,36 @@ def distillation(
         plan: the traced model.
         teacher: its teacher, ready.
         advance: told which share of the anchor's pairs is drawn.
+        again: gives the teacher once more, for the networks that start as copies of it; by default the teacher is
+            kept beside the one that the step asks, whose weights may be narrower.
     """
     recipe = plan.model.recipe
+    source = again or (lambda: teacher)
+    teacher = recipe.compute.of(teacher)
     key_program, key_score, key_run = jax.random.split(jax.random.key(recipe.seed), 3)
-    step = EMStep(plan.problem, teacher, recipe, plan.labels)
+    step = EMStep(plan.problem, recipe.compute.kept(teacher), recipe, plan.labels)
     if recipe.anchor is not None:
         key_pairs = jax.random.fold_in(key_program, ANCHOR)
         pairs = recipe.anchor.pairs(key_pairs, teacher, plan.problem, plan.labels, advance)
         step = dataclasses.replace(step, pairs=pairs)
 
     def initial() -> EMState:
-        program = build_program(plan.model, teacher, key_program)
-        score = build_score_network(plan.model, teacher, key_score)
+        whole = recipe.compute.of(source())
+        program = build_program(plan.model, whole, key_program)
+        score = build_score_network(plan.model, whole, key_score)
         return step.init(program, score)
 
     return Distillation(plan, step, initial, key_run)
+
+
+def state_shapes(plan: Plan) -> tuple[EMStep, EMState]:
+    """The EM step of a plan and the state before it, as shapes; the teacher need not be ready."""
+
+    def first(teacher: AbstractTeacher) -> tuple[EMStep, EMState]:
+        work = distillation(plan, teacher)
+        return work.step, work.initial()
+
+    return eqx.filter_eval_shape(first, plan.teacher)
 
 
 def first_shapes(plan: Plan) -> Window:

@@ -1,6 +1,5 @@
 """What a plan says of itself, before anything runs: sites, teacher, networks, memory, cost."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -8,13 +7,14 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from pplemd.cost import operations_of_parts, peak_bytes, traced
-from pplemd.distillation import distillation, first_shapes
+from pplemd.cost import operations_of_parts, products, traced
+from pplemd.distillation import state_shapes
 from pplemd.dsl import Site
 from pplemd.fits import FitPlan
 from pplemd.fitting import first_fit_shapes, fitting
 from pplemd.importers import Imported
 from pplemd.learning import FIT_PARTS, PARTS, EMState, EMStep, FitState, FitStep, Taught
+from pplemd.liveness import peak_bytes
 from pplemd.model import Plan
 from pplemd.override import as_data
 from pplemd.teachers import AbstractTeacher, Guided
@@ -27,8 +27,8 @@ def describe(plan: Plan, compiled: bool = True) -> dict[str, Any]:
     """A plan as plain data.
 
     Keys: program, sites, output, classes, teacher, networks (parameters of each), recipe, memory (bytes held, of what,
-    and bytes of one step's temporaries) and cost (floating-point operations of one step, by part, and how often each
-    network is asked).
+    and bytes of one step's temporaries) and cost (floating-point operations of one step, by part, those of products
+    and convolutions alone, and how often each network is asked).
 
     Args:
         plan: the plan.
@@ -36,12 +36,9 @@ def describe(plan: Plan, compiled: bool = True) -> dict[str, Any]:
             estimated from its trace.
     """
     output, recipe = plan.problem.output, plan.model.recipe
-    step, state = (
-        eqx.filter_eval_shape(lambda teacher: distillation(plan, teacher).step, plan.teacher),
-        first_shapes(plan).state,
-    )
+    step, state = state_shapes(plan)
     memory, operations = _footprint(step, state, PARTS, compiled)
-    memory["of"] = _held(state, plan.teacher)
+    memory["of"] = _held(state, step.teacher)
     cost = {
         "chains": recipe.batch,
         "kernel_steps_per_chain": recipe.chain.length,
@@ -161,7 +158,18 @@ def _footprint(
     counted = operations_of_parts(trace, parts)
     temporary = _temporary(call, arguments) if compiled else peak_bytes(trace)
     memory = {"held_bytes": _bytes(state) + _bytes(step), "temporary_bytes": temporary}
-    return memory, {"flops_per_step": sum(counted.values()), "parts": counted}
+    return memory, {"flops_per_step": sum(counted.values()), "product_flops": products(trace), "parts": counted}
+
+
+def temporaries(plan: Plan) -> int:
+    """Bytes that a step of a plan needs besides what is held, estimated from its trace."""
+    call, arguments = _call(*state_shapes(plan))
+    return peak_bytes(traced(call, *arguments))
+
+
+def gradients(plan: Plan) -> int:
+    """Bytes of the largest gradient that a step of a plan takes: of the program, or of the score network."""
+    return max(_bytes(plan.program), _bytes(plan.score_network))
 
 
 def _temporary(call: Callable, arguments: tuple[Any, Any]) -> int | None:
@@ -189,33 +197,6 @@ def _held_by_fit(state: FitState) -> dict[str, int]:
         "optimiser": _bytes(state.learner) - _bytes(state.learner.module),
         "chains": _bytes(state.positions),
     }
-
-
-def device_room(memory: dict[str, Any], batch: int) -> dict[str, Any]:
-    """Whether a step fits the memory of the first device, and with what batch.
-
-    Keys: name, bytes (None where the device does not say), fits, largest_batch (if temporaries grow with the batch).
-
-    Args:
-        memory: what a plan says of its memory.
-        batch: its number of chains.
-    """
-    device = jax.devices()[0]
-    limit = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else _machine_bytes()
-    name = f"{device.platform}: {device.device_kind}"
-    if limit is None:
-        return {"name": name, "bytes": None, "fits": None, "largest_batch": None}
-    room = limit - memory["held_bytes"]
-    largest = max(0, int(room * batch // max(memory["temporary_bytes"], 1)))
-    return {"name": name, "bytes": limit, "fits": largest >= batch, "largest_batch": largest}
-
-
-def _machine_bytes() -> int | None:
-    """Memory of this machine, where the system says it."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows
-        return None
 
 
 def _call(step: EMStep | FitStep, state: Any) -> tuple[Callable, tuple[Any, Any]]:

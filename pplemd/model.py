@@ -103,7 +103,7 @@ def plan(model: Model) -> Plan:
     check_fields(model.recipe, "recipe")
     declared = model.teacher
     with explained():
-        teacher = _of_shapes(declared)
+        teacher = model.recipe.compute.of(_of_shapes(declared))
         check(teacher)
         key = jax.random.key(0)
         program = eqx.filter_eval_shape(build_program, model, teacher, key)
@@ -125,7 +125,7 @@ def build_program(model: Model, teacher: AbstractTeacher, key: PRNGKeyArray) -> 
     Raises:
         ProgramError: where the model's function builds something else.
     """
-    program = model.program(teacher, key)
+    program = model.recipe.compute.of(model.program(teacher, key))
     if not isinstance(program, Program):
         raise ProgramError(
             f"the model's `program` built {_found(program)}; expected an instance of a class that derives "
@@ -146,8 +146,8 @@ def build_score_network(model: Model, teacher: AbstractTeacher, key: PRNGKeyArra
                 f"the student's score network is a copy of the teacher's denoiser by default, and a "
                 f"{type(teacher).__name__} has none. Give the model a `score_network=lambda key: em.Denoiser(...)`."
             )
-        return unguided(teacher)
-    network = model.score_network(key)
+        return model.recipe.compute.of(unguided(teacher))
+    network = model.recipe.compute.of(model.score_network(key))
     if not isinstance(network, AbstractDenoiser):
         raise TeacherError(
             f"the model's `score_network` built {_found(network)}; expected a denoiser, "

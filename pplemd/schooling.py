@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,16 @@ def ready_teacher(teacher: AbstractTeacher | Taught | Imported, narrator: Abstra
     shutil.rmtree(partial, ignore_errors=True)  # what is in the cache is whole
     found = [jnp.asarray(stored[str(i)], leaf.dtype) for i, leaf in enumerate(leaves)]
     return teacher.guided(eqx.combine(jax.tree.unflatten(structure, found), static))
+
+
+def at_rest(teacher: AbstractTeacher) -> Callable[[], AbstractTeacher]:
+    """A function that gives the teacher back, its weights meanwhile in the memory of the host.
+
+    For one that is not asked for a while: what trains asks a copy of it, in the recipe's precision.
+    """
+    arrays, static = eqx.partition(teacher, eqx.is_array)
+    kept = jax.device_get(arrays)
+    return lambda: eqx.combine(jax.tree.map(jnp.asarray, kept), static)
 
 
 def _is_shape(leaf: Any) -> bool:

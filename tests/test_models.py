@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import pplemd as em
+from pplemd.inspection import parameters
 from pplemd.model import plan
 from pplemd.runs.declared import declare
 
@@ -32,9 +33,11 @@ def test_each_file_says_how_it_is_run_and_what_to_expect(path):
 
 
 FITS = [path for path in MODELS if "em.Fit(" in path.read_text()]
+BROUGHT = [path for path in MODELS if "em.imported(" in path.read_text()]
+OWN = [path for path in MODELS if path not in FITS + BROUGHT]
 
 
-@pytest.mark.parametrize("path", [path for path in MODELS if path not in FITS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", OWN, ids=lambda path: path.stem)
 def test_each_file_distils(path, fresh_cache):
     text = path.read_text()
     overrides = SHORT if "em.teach(" in text else SHORT[:2]
@@ -44,6 +47,24 @@ def test_each_file_distils(path, fresh_cache):
     assert set(outcome.report.student) == set(outcome.report.teacher) >= set(outcome.report.floor)
     assert all(np.isfinite(list(outcome.report.student.values())))
     assert Path("run/samples.png").stat().st_size > 0
+
+
+PARAMETERS = {  # of the published checkpoints: 553 arrays of ImageNet-64's are 295,899,267 numbers
+    ("imagenet64", "imagenet64"): 295_899_267,
+    ("cifar10", "unconditional"): 55_734_019,
+    ("cifar10", "conditional"): 55_735_299,
+    ("ffhq64", "ffhq64"): 61_805_571,
+}
+
+
+@pytest.mark.parametrize(("file", "name"), PARAMETERS)
+def test_files_of_brought_teachers_say_where_they_come_from_and_plan_without_one(file, name):
+    model = declare(ROOT / "models" / f"{file}.py", name).distilled_model
+    with pytest.raises(em.PplemdError, match=r"nvlabs-fi-cdn.nvidia.com/edm/pretrained/. Give its path: --teacher"):
+        model.teacher.ready()
+    shapes = model.teacher.shapes()
+    assert parameters(shapes) == PARAMETERS[file, name]
+    assert model.program(shapes, None).net.shape == shapes.shape
 
 
 HOUSES = {

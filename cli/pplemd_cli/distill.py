@@ -21,6 +21,14 @@ def distill(
     teacher: options.Teacher = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan at its full size; train nothing.")] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEVICE",
+            help="With --dry-run: plan for this device, by name (h100, a100-80gb, l4, ...) or as TFLOPS:GB.",
+            show_default=False,
+        ),
+    ] = None,
     json: options.AsJson = False,
     device: options.Device = None,
     debug: options.Debug = False,
@@ -28,7 +36,8 @@ def distill(
     """Distil a model file into a one-step generator, and say how good it is.
 
     Leaves a run folder: config.json, metrics.jsonl, samples.png, checkpoints/, evaluation.json.
-    --dry-run builds everything with shapes alone: parameters, memory, operations by part, and what fits the device.
+    --dry-run builds everything with shapes alone: parameters, memory, operations by part, the time of a step, and what
+    fits the device: rematerialisation, microbatches, more devices. An imported teacher needs no checkpoint for it.
     Ctrl-C and SIGTERM save a checkpoint and exit with 130 or 143; --resume goes on from it, bit for bit.
 
     For example:
@@ -39,13 +48,17 @@ def distill(
 
         pplemd distill models/digits.py --out runs/digits --resume
 
-        pplemd distill mine.py --teacher edm-imagenet-64x64-cond-adm.pkl
+        pplemd distill models/imagenet64.py --teacher edm-imagenet-64x64-cond-adm.pkl
+
+        pplemd distill models/imagenet64.py --dry-run --target h100
     """
     options.prepare(device, debug)
     changes = options.changes(overrides, steps, seed)
     if dry_run:
-        plans.tell(plans.planned(model, program, changes, teacher, compiled=False), json)
+        plans.tell(plans.planned(model, program, changes, teacher, compiled=False, target=target), json)
         return
+    if target is not None:
+        raise typer.BadParameter("--target says what --dry-run plans for. Add --dry-run, or leave --target out.")
     from pplemd.runs.session import distil
 
     with stops.saved("Go on with the same command and --resume."):

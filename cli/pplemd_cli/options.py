@@ -61,7 +61,7 @@ def changes(overrides: list[str] | None, steps: int | None, seed: int | None) ->
 
 
 def prepare(device: DeviceName | None, debug: bool) -> None:
-    """Set up JAX before it starts.
+    """Set up JAX before it starts; what it compiles is kept between runs.
 
     Raises:
         typer.BadParameter: where the device is not there.
@@ -73,6 +73,9 @@ def prepare(device: DeviceName | None, debug: bool) -> None:
         os.environ["JAX_PLATFORMS"] = {"gpu": "cuda"}.get(device.value, device.value)
     import jax
 
+    from pplemd.storage.compiled import keep_compiled
+
+    keep_compiled()
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:

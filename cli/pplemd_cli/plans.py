@@ -10,7 +10,13 @@ from pplemd_cli import show
 
 
 def planned(
-    model: Path, program: str | None, overrides: tuple[str, ...], teacher: Path | None, *, compiled: bool
+    model: Path,
+    program: str | None,
+    overrides: tuple[str, ...],
+    teacher: Path | None,
+    *,
+    compiled: bool,
+    target: str | None = None,
 ) -> dict[str, Any]:
     """The plan of a model file as data.
 
@@ -21,24 +27,30 @@ def planned(
         teacher: the teacher's checkpoint.
         compiled: whether to compile the step; else its memory is estimated, and compared with the device's, for a
             model alone, not for a fit.
+        target: the device to compare with, where it is not this machine's.
     """
     from pplemd.fits import Fit, plan_fit
-    from pplemd.inspection import describe, describe_fit, device_room
+    from pplemd.hardware import here, named
+    from pplemd.inspection import describe, describe_fit
     from pplemd.model import plan
     from pplemd.runs.declared import declare
+    from pplemd.sizing import sized
     from pplemd.viewing.progress import Terminal
 
+    device = None if compiled else here() if target is None else named(target)
     declared = declare(model, program, overrides, teacher)
     with Terminal().task("compile" if compiled else "plan", 1.0) as task:
         if compiled and isinstance(declared.model, Fit):
-            described = describe_fit(plan_fit(declared.fit))
+            found = {"model": declared.name, **describe_fit(plan_fit(declared.fit))}
         else:
-            described = describe(plan(declared.distilled_model), compiled)
+            traced = plan(declared.distilled_model)
+            task.to(0.2)
+            found = {"model": declared.name, **describe(traced, compiled)}
+            if device is not None:
+                task.to(0.7)
+                found["device"] = sized(traced, found["memory"], found["cost"], device)
         task.to(1.0)
-    found = {"model": declared.name, **described}
-    if compiled:
-        return found
-    return {**found, "device": device_room(found["memory"], found["cost"]["chains"])}
+    return found
 
 
 def tell(plan: dict[str, Any], json: bool) -> None:
@@ -56,7 +68,7 @@ def tell(plan: dict[str, Any], json: bool) -> None:
         console.print(_recipe("teacher's recipe", plan["teacher"]["recipe"], "teacher."))
     _print_cost(console, plan)
     if "device" in plan:
-        _print_device(console, plan["device"], plan["cost"]["chains"])
+        _print_device(console, plan["device"], plan)
 
 
 def _sites(plan: dict[str, Any]) -> Table:
@@ -148,15 +160,59 @@ def _print_cost(console: Console, plan: dict[str, Any]) -> None:
     console.print(f"        of a step: {parts}")
 
 
-def _print_device(console: Console, device: dict[str, Any], batch: int) -> None:
-    if device["bytes"] is None:
-        console.print(f"[bold]device[/bold]  {device['name']}, which does not say how much memory it has")
-        return
-    words = "fits" if device["fits"] else "does not fit"
-    console.print(
-        f"[bold]device[/bold]  {device['name']} of {show.size(device['bytes'])}: a batch of {batch:,} {words}, by the "
-        f"estimate of its trace; the largest is about {device['largest_batch']:,}"
+def _print_device(console: Console, device: dict[str, Any], plan: dict[str, Any]) -> None:
+    batch, compute = plan["cost"]["chains"], plan["recipe"]["compute"]
+    needed, has = show.size(device["bytes_needed"]), device["bytes"]
+    console.print(f"[bold]device[/bold]  {device['name']}{'' if has is None else f' of {show.size(has)}'}")
+    if has is None:
+        console.print(f"        it does not say how much memory it has; a step needs about {needed}")
+    else:
+        words = "fits" if device["fits"] else "does not fit"
+        console.print(
+            f"        a batch of {batch:,} {words}: {needed} by the estimate of its trace; the largest is about "
+            f"{device['largest_batch']:,}"
+        )
+    console.print(f"        {_duration(device, plan['recipe']['steps'], compute['bf16'])}")
+    if device["options"]:
+        console.print(_options(device["options"], batch))
+    elif has is not None:
+        console.print("        nothing makes it fit: not 1,024 of these devices. Take a smaller batch: --set batch=N")
+
+
+def _duration(device: dict[str, Any], steps: int, bf16: bool) -> str:
+    """How long a step takes by the device's peak, and all of them."""
+    if device["seconds_at_peak"] is None:
+        return "unknown device: say its peak for the time of a step, --target TFLOPS:GB, or one by name, --target h100"
+    peak = device["peak16" if bf16 else "peak32"] / 1e12
+    return (
+        f"a step takes {_time(device['seconds_at_peak'])} at its peak of {peak:,.0f} TFLOP/s "
+        f"({'bfloat16' if bf16 else '32-bit inputs'}), {_time(device['seconds'])} at {device['share']:.0%} of it; "
+        f"{steps:,} steps {_time(steps * device['seconds'])}"
     )
+
+
+def _options(options: list[dict[str, Any]], batch: int) -> Table:
+    """What makes a batch fit, and how to ask for it."""
+    made = show.table(f"what makes a batch of {batch:,} fit", "each device needs", "by", "as in")
+    for option in options:
+        words, asked = [], []
+        if option["devices"] > 1:
+            shared = "with parameters sharded" if option["sharded"] else "each with all parameters"
+            words.append(f"{option['devices']:,} devices, {shared}")
+        if option["accumulate"] > 1:
+            words.append(f"{option['accumulate']:,} microbatches")
+        words.append("features computed again" if option["rematerialise"] else "features kept")
+        asked.append(f"--set compute.accumulate={option['accumulate']}")
+        asked.append(f"--set compute.rematerialise={str(option['rematerialise']).lower()}")
+        made.add_row(show.size(option["bytes"]), ", ".join(words), " ".join(asked))
+    return made
+
+
+def _time(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{1000 * seconds:.3g} ms"
 
 
 def _many(count: int, noun: str) -> str:

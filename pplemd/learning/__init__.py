@@ -6,6 +6,7 @@ from pplemd.learning.anchor import Anchor as Anchor
 from pplemd.learning.choosing import Choosing as Choosing
 from pplemd.learning.choosing import choice_key as choice_key
 from pplemd.learning.choosing import figures as figures
+from pplemd.learning.compute import Compute as Compute
 from pplemd.learning.em_step import PARTS as PARTS
 from pplemd.learning.em_step import EMState as EMState
 from pplemd.learning.em_step import EMStep as EMStep

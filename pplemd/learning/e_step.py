@@ -20,6 +20,7 @@ from pplemd.inference import (
 )
 from pplemd.learning.choosing import Choosing
 from pplemd.learning.labels import Labels
+from pplemd.learning.microbatches import mapped
 from pplemd.learning.recipe import Recipe
 from pplemd.parameterization import XChoice, XDraws, choose_x
 from pplemd.teachers import AbstractTeacher
@@ -158,7 +159,8 @@ class EStep(eqx.Module):
                 lambda d: (d.position, d.twin), draw, (frame.leave(draw.position), frame.leave(draw.twin))
             )
 
-        draw = jax.vmap(one)(jax.random.split(key_chain, count), sigma, fresh.labels, eps, fresh.latents)
+        starts = (jax.random.split(key_chain, count), sigma, fresh.labels, eps, fresh.latents)
+        draw = mapped(one, starts, self.recipe.compute.accumulate)
         return Batch(draw, sigma, fresh.labels, self.recipe.chain.cancel.paired, eps)
 
     def _chain(self, sizes: StepSizes | None, sigma: Array, key: PRNGKeyArray, generate, latents) -> Chain:

@@ -16,8 +16,9 @@ from pplemd.learning.e_step import NOT_TUNED, Batch, EStep, Fresh, Tuning, x_fig
 from pplemd.learning.labels import Labels
 from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.loop import AbstractState
+from pplemd.learning.microbatches import averaged
 from pplemd.learning.recipe import Recipe
-from pplemd.learning.score_matching import noised_loss
+from pplemd.learning.score_matching import Noise, drawn_noise, edm_weight, matching_loss
 from pplemd.teachers import AbstractDenoiser, AbstractTeacher
 
 ANCHOR = 2**31 - 1  # folded into a step's key, beyond the keys of its split
@@ -112,12 +113,22 @@ class EMStep(eqx.Module):
 
     def _gradient(self, program: Program, batch: Batch, key: PRNGKeyArray) -> tuple[Program, Array, dict[str, Array]]:
         """The generator's gradient, the E-step's pull, and the anchor's loss where there is one."""
-        gradient, loss = eqx.filter_grad(m_step_loss, has_aux=True)(program, self.problem, batch, self.recipe.weighting)
+        parts, problem, weighting = self.recipe.compute.accumulate, self.problem, self.recipe.weighting
+
+        def pulled(some: Batch) -> tuple[Program, Array]:
+            return eqx.filter_grad(m_step_loss, has_aux=True)(program, problem, some, weighting)
+
+        slopes = eqx.filter(program, eqx.is_inexact_array)
+        gradient, loss = averaged(pulled, (batch,), parts, (slopes, 0.0))
         if self.pairs is None:
             return gradient, loss, {}
+
+        def held(some: Pairs) -> tuple[Array, Program]:
+            return eqx.filter_value_and_grad(anchor_loss)(program, problem, some)
+
         assert self.recipe.anchor is not None
-        weight, some = self.recipe.anchor.weight, self.pairs.batch(key, self.recipe.batch)
-        tied, back = eqx.filter_value_and_grad(anchor_loss)(program, self.problem, some)
+        weight = self.recipe.anchor.weight
+        tied, back = averaged(held, (self.pairs.batch(key, self.recipe.batch),), parts, (0.0, slopes))
         return jax.tree.map(lambda g, b: g + weight * b, gradient, back), loss, {"anchor": tied}
 
     @property
@@ -153,11 +164,17 @@ class EMStep(eqx.Module):
 
         def update(current: Learner, update_key: PRNGKeyArray) -> tuple[Learner, Array]:
             key_fresh, key_noise = jax.random.split(update_key)
+            shape = (self.recipe.batch, *self.problem.output.shape)
+            noise, _ = drawn_noise(key_noise, shape, recipe.sigmas, progress)
+
+            def part(some: Fresh, noise: Noise) -> tuple[Array, AbstractDenoiser]:
+                x = jax.vmap(lambda u, label: self.problem.generate(program, u, label))(some.latents, some.labels)
+                weighting = recipe.weighting or edm_weight(current.module)
+                return eqx.filter_value_and_grad(matching_loss)(current.module, x, noise, some.labels, weighting)
+
             fresh = self.fresh(program, key_fresh)
-            x = jax.vmap(lambda u, label: self.problem.generate(program, u, label))(fresh.latents, fresh.labels)
-            loss, gradient = eqx.filter_value_and_grad(noised_loss)(
-                current.module, key_noise, x, fresh.labels, (recipe.sigmas, recipe.weighting), progress
-            )
+            like = (0.0, eqx.filter(current.module, eqx.is_inexact_array))
+            loss, gradient = averaged(part, (fresh, noise), self.recipe.compute.accumulate, like)
             return descend(current, gradient, self._score_optimiser), loss
 
         losses = []

@@ -12,7 +12,9 @@ from pplemd.diffusion import AbstractWeighting, denoised_from_score
 from pplemd.dsl import Program
 from pplemd.inference import ALL, Point, ScorePotential, TiltedLaw, gauss_legendre
 from pplemd.learning.em_step import Batch, EMState, EMStep, mean_square
-from pplemd.learning.score_matching import denoising_loss, edm_weight
+from pplemd.learning.microbatches import averaged, mapped
+from pplemd.learning.score_matching import Noise, edm_weight, matching_loss
+from pplemd.networks import Computing, computed
 from pplemd.teachers import AbstractDenoiser, AbstractTeacher, DenoiserFunction
 
 Field = Callable[[Float[Array, "..."]], Float[Array, "..."]]
@@ -41,6 +43,9 @@ class Noised(eqx.Module):
 class HealthCheck(eqx.Module):
     """(state, key) -> figures of health, from draws of its own; the training does not notice.
 
+    Chains are as the step computes them. The scores are looked at in 32 bits, so that rounding is not taken for curl,
+    and in microbatches of the step's size.
+
     Attributes:
         step: the EM step under way.
         batch: chains and samples that the figures are of.
@@ -62,21 +67,25 @@ class HealthCheck(eqx.Module):
         learned = small.recipe.score
         batch = small.e_step(program, score, key_chains, progress, state.tuning)
         seen = _noised(small, program, key_fresh, progress)
+        teacher, score = computed((small.teacher, score), Computing())
+        parts = small.recipe.compute.accumulate
         samples = (seen.x, learned.sigmas.sample(key_sigma, (self.batch,), progress), seen.labels)
         figures = chain_figures(batch, small.recipe.frozen)
-        figures["score_gap"] = _score_gap(small.teacher, score, seen)
+        figures["score_gap"] = _score_gap(teacher, score, seen, parts)
         weighting = learned.weighting or edm_weight(score)
-        figures["score_lag"] = score_lag(score, small.teacher, key_lag, samples, weighting)
-        for name, known in (("teacher", small.teacher), ("student", score)):
-            figures[f"curl_{name}"] = _mean_curl(known, key_curl, seen)
-            figures[f"loop_{name}"] = _mean_loop(known, key_loop, seen)
+        figures["score_lag"] = score_lag(score, teacher, key_lag, samples, weighting, parts)
+        for name, known in (("teacher", teacher), ("student", score)):
+            figures[f"curl_{name}"] = _mean_curl(known, key_curl, seen, parts)
+            figures[f"loop_{name}"] = _mean_loop(known, key_loop, seen, parts)
         return figures
 
     def _small(self) -> EMStep:
         """The step with `batch` chains, their noise cancelled whole: the chains are the same, and the rest is drift."""
         recipe = self.step.recipe
         chain = dataclasses.replace(recipe.chain, cancel=ALL)
-        return dataclasses.replace(self.step, recipe=dataclasses.replace(recipe, batch=self.batch, chain=chain))
+        compute = dataclasses.replace(recipe.compute, accumulate=recipe.compute.parts(self.batch, recipe.batch))
+        smaller = dataclasses.replace(recipe, batch=self.batch, chain=chain, compute=compute)
+        return dataclasses.replace(self.step, recipe=smaller)
 
 
 def chain_figures(batch: Batch, held: bool) -> dict[str, Float[Array, ""]]:
@@ -117,6 +126,7 @@ def score_lag(
     key: PRNGKeyArray,
     samples: tuple[Float[Array, "batch ..."], Float[Array, " batch"], Int[Array, " batch"] | None],
     weighting: AbstractWeighting,
+    parts: int = 1,
 ) -> Float[Array, ""]:
     """The score network's denoising loss on fresh student samples over the teacher's loss on the same.
 
@@ -130,6 +140,7 @@ def score_lag(
         key: a key for the noise.
         samples: x, sigma and labels; the samples must be the student's, and not used in training.
         weighting: loss weight by sigma.
+        parts: microbatches that the samples are cut into.
 
     Source: arXiv:2405.16852, algorithm 1, for the loss; the ratio is this project's.
     """
@@ -139,7 +150,12 @@ def score_lag(
         return denoised_from_score(teacher.score(x_sigma, sigma, label), x_sigma, sigma)
 
     other = DenoiserFunction(denoise, teacher.shape, teacher.classes)
-    own, others = (denoising_loss(known, key, x, sigma, labels, weighting) for known in (score, other))
+    eps = jax.random.normal(jax.random.split(key)[0], x.shape)
+
+    def losses(x, noise, labels):
+        return tuple(matching_loss(known, x, noise, labels, weighting) for known in (score, other))
+
+    own, others = averaged(losses, (x, Noise(sigma, eps), labels), parts, (0.0, 0.0))
     return own / others
 
 
@@ -192,30 +208,33 @@ def triangle(key: PRNGKeyArray, x: Float[Array, "..."], side: Float[Array, ""]) 
 def _noised(step: EMStep, program: Program, key: PRNGKeyArray, progress: Array) -> Noised:
     key_fresh, key_sigma, key_eps = jax.random.split(key, 3)
     fresh = step.fresh(program, key_fresh)
-    x = jax.vmap(lambda u, label: step.problem.generate(program, u, label))(fresh.latents, fresh.labels)
+    parts = step.recipe.compute.accumulate
+    x = mapped(lambda u, label: step.problem.generate(program, u, label), (fresh.latents, fresh.labels), parts)
     sigma = step.recipe.sigmas.sample(key_sigma, (step.recipe.batch,), progress)
     return Noised(x, x + jax.vmap(jnp.multiply)(sigma, jax.random.normal(key_eps, x.shape)), sigma, fresh.labels)
 
 
-def _score_gap(teacher: AbstractTeacher, score: AbstractTeacher, seen: Noised) -> Float[Array, ""]:
+def _score_gap(teacher: AbstractTeacher, score: AbstractTeacher, seen: Noised, parts: int) -> Float[Array, ""]:
     def one(x_sigma, sigma, label):
         return sigma * (teacher.score(x_sigma, sigma, label) - score.score(x_sigma, sigma, label))
 
-    return _root_mean_square(jax.vmap(one)(seen.x_sigma, seen.sigma, seen.labels))
+    return _root_mean_square(mapped(one, (seen.x_sigma, seen.sigma, seen.labels), parts))
 
 
-def _mean_curl(known: AbstractTeacher, key: PRNGKeyArray, seen: Noised) -> Float[Array, ""]:
+def _mean_curl(known: AbstractTeacher, key: PRNGKeyArray, seen: Noised, parts: int) -> Float[Array, ""]:
     def one(x_sigma, sigma, label, v):
         return curl(lambda x: known.score(x, sigma, label), x_sigma, v)
 
-    return jnp.mean(jax.vmap(one)(seen.x_sigma, seen.sigma, seen.labels, jax.random.normal(key, seen.x.shape)))
+    probes = jax.random.normal(key, seen.x.shape)
+    return jnp.mean(mapped(one, (seen.x_sigma, seen.sigma, seen.labels, probes), parts))
 
 
-def _mean_loop(known: AbstractTeacher, key: PRNGKeyArray, seen: Noised) -> Float[Array, ""]:
+def _mean_loop(known: AbstractTeacher, key: PRNGKeyArray, seen: Noised, parts: int) -> Float[Array, ""]:
     def one(corner_key, x_sigma, sigma, label):
         return closed_loop(lambda x: known.score(x, sigma, label), triangle(corner_key, x_sigma, sigma))
 
-    return jnp.mean(jax.vmap(one)(jax.random.split(key, len(seen.x)), seen.x_sigma, seen.sigma, seen.labels))
+    keys = jax.random.split(key, len(seen.x))
+    return jnp.mean(mapped(one, (keys, seen.x_sigma, seen.sigma, seen.labels), parts))
 
 
 def _norm(x: Array) -> Float[Array, ""]:

@@ -21,7 +21,7 @@ class Adam(AbstractOptimiser):
 
     Attributes:
         learning_rate: peak step.
-        b1: decay of the first moment; 0 in the EMD paper and most distillers.
+        b1: decay of the first moment; 0 in the EMD paper and most distillers, and then no first moment is kept.
         b2: decay of the second moment.
         clip: largest global norm of a gradient; 0 for no clipping.
         warmup: updates of linear warm-up.
@@ -48,7 +48,8 @@ class Adam(AbstractOptimiser):
 
     def transformation(self, steps: int) -> optax.GradientTransformation:
         """Clip, then Adam under the schedule."""
-        adam = optax.adam(self._schedule(steps), b1=self.b1, b2=self.b2)
+        scaled = optax.scale_by_adam(b1=self.b1, b2=self.b2) if self.b1 else _second_moment_alone(self.b2)
+        adam = optax.chain(scaled, optax.scale_by_learning_rate(self._schedule(steps)))
         return optax.chain(optax.clip_by_global_norm(self.clip), adam) if self.clip else adam
 
     def _schedule(self, steps: int) -> optax.Schedule:
@@ -56,6 +57,11 @@ class Adam(AbstractOptimiser):
         if not self.warmup:
             return decay
         return optax.join_schedules([optax.linear_schedule(0.0, self.learning_rate, self.warmup), decay], [self.warmup])
+
+
+def _second_moment_alone(decay: float) -> optax.GradientTransformation:
+    """Adam's scaling with b1 = 0, without the memory of a first moment."""
+    return optax.scale_by_rms(decay, eps=1e-8, eps_in_sqrt=False, bias_correction=True)  # 1e-8: Adam's
 
 
 class Optax(AbstractOptimiser):

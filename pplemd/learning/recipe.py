@@ -7,6 +7,7 @@ from pplemd.errors import RecipeError
 from pplemd.inference import Adaptation, Chain, Coordinates, Langevin
 from pplemd.learning.anchor import Anchor
 from pplemd.learning.choosing import Choosing
+from pplemd.learning.compute import Compute
 from pplemd.learning.optimisers import AbstractOptimiser, Adam
 
 
@@ -42,6 +43,7 @@ class Recipe(eqx.Module):
         score: training of the student's score network.
         score_updates: its updates for each update of the generator (1 to 10 in the literature).
         ema: decay of the averaged program that is sampled and evaluated.
+        compute: precision, rematerialisation and microbatches of a step: its memory and time, not what it learns.
         seed: seed of everything random.
         log_every: steps between lines of metrics.jsonl.
         sample_every: steps between pictures.
@@ -62,6 +64,7 @@ class Recipe(eqx.Module):
     score: ScoreRecipe = ScoreRecipe()
     score_updates: int = 2
     ema: float = 0.998
+    compute: Compute = Compute()
     seed: int = 0
     log_every: int = 50
     sample_every: int = 500
@@ -75,6 +78,12 @@ class Recipe(eqx.Module):
             value = getattr(self, name)
             if value < 1:
                 raise RecipeError(f"the recipe needs {name} >= 1; found {name}={value}.")
+        if self.batch % self.compute.accumulate:
+            raise RecipeError(
+                "the recipe's batch must be a multiple of compute.accumulate, the microbatches that it is cut into; "
+                f"found batch={self.batch}, compute.accumulate={self.compute.accumulate}. Set either: --set batch=N, "
+                "or --set compute.accumulate=N."
+            )
         if not 0 <= self.seed < 2**32:  # what a JAX key takes
             raise RecipeError(f"the recipe needs 0 <= seed < 2**32; found seed={self.seed}.")
         if not 0 <= self.ema < 1:

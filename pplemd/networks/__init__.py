@@ -1,6 +1,9 @@
 """Networks for one sample, channels last, whose array leaves are all trainable parameters."""
 
 from pplemd.networks.base import AbstractNetwork as AbstractNetwork
+from pplemd.networks.computing import Computing as Computing
+from pplemd.networks.computing import computed as computed
+from pplemd.networks.computing import narrowed as narrowed
 from pplemd.networks.coupling import CouplingFlow as CouplingFlow
 from pplemd.networks.edm import DDPMPP as DDPMPP
 from pplemd.networks.edm import NCSNPP as NCSNPP

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from pplemd.errors import RecipeError
 from pplemd.networks.base import Label
+from pplemd.networks.computing import AbstractWide
 from pplemd.networks.layers import Linear, scaled_normal, widened
 
 FEATURES = 64  # sines and cosines of the time: 32 periods
@@ -99,7 +100,7 @@ def class_vector(embedding: ClassEmbedding | None, label: Label, owner: str) -> 
     return None
 
 
-class Conditioning(eqx.Module):
+class Conditioning(AbstractWide):
     """The vector that tells every block the noise level and the class: `SiLU(W f(time) + b + class vector)`.
 
     Args:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pplemd.runs import record
 from pplemd.runs.declared import Declared
 from pplemd.runs.opening import Chosen, opened
 from pplemd.runs.watch import Watch, shown
-from pplemd.schooling import ready_teacher
+from pplemd.schooling import at_rest, ready_teacher
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder, write_json
 from pplemd.teachers import AbstractTeacher
@@ -81,23 +82,25 @@ def distil(
     told.say(f"{declared.name}: {planned.problem.name} -> {folder.path}")
     checkpoints = Checkpoints(folder.checkpoints)
     try:
-        ready = ready_teacher(planned.model.teacher, told)
-        work = _prepared(planned, ready, told)
+        again, work = _prepared(planned, ready_teacher(planned.model.teacher, told), told)
         state = _train(work, planned.model.evaluation, folder, checkpoints, told)
     finally:
         checkpoints.close()
     distilled = work.distilled(state)
-    report = _judge(distilled, ready, planned.model.evaluation, folder, 0, told)
+    report = _judge(distilled, again(), planned.model.evaluation, folder, 0, told)
     return Outcome(distilled, report, folder.path, work.step.recipe.steps, time.monotonic() - began)
 
 
-def _prepared(planned: Plan, teacher: AbstractTeacher, told: AbstractNarrator) -> Distillation:
-    """The distillation, with the pairs of its anchor where it has one."""
-    anchor = planned.model.recipe.anchor
-    if anchor is None:
-        return distillation(planned, teacher)
-    with told.task(f"{anchor.count:,} pairs of noise and teacher samples", 1) as task:
-        return distillation(planned, teacher, task.to)
+def _prepared(
+    planned: Plan, teacher: AbstractTeacher, told: AbstractNarrator
+) -> tuple[Callable[[], AbstractTeacher], Distillation]:
+    """What gives the teacher again, and the distillation, with the pairs of its anchor where it has one."""
+    recipe = planned.model.recipe
+    again = at_rest(teacher) if recipe.compute.bf16 else lambda: teacher  # else the step asks the same arrays
+    if recipe.anchor is None:
+        return again, distillation(planned, teacher, again=again)
+    with told.task(f"{recipe.anchor.count:,} pairs of noise and teacher samples", 1) as task:
+        return again, distillation(planned, teacher, task.to, again)
 
 
 def _train(

@@ -4,7 +4,7 @@ import equinox as eqx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.diffusion import precondition
-from pplemd.networks import AbstractNetwork
+from pplemd.networks import AbstractNetwork, Computing
 from pplemd.teachers.base import AbstractDenoiser
 
 
@@ -18,10 +18,12 @@ class Denoiser(AbstractDenoiser):
     Attributes:
         network: F, called as network(x, time, label).
         sigma_data: standard deviation of the clean data, in data units.
+        computing: how the network is computed; the coefficients and their products are in x_sigma's own type.
     """
 
     network: AbstractNetwork
     sigma_data: float = eqx.field(static=True)
+    computing: Computing = eqx.field(default=Computing(), repr=False)  # not shown: of no effect on what is computed
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -42,4 +44,6 @@ class Denoiser(AbstractDenoiser):
     ) -> Float[Array, "..."]:
         """Posterior mean of x given x_sigma, by the network."""
         at = precondition(sigma, self.sigma_data)
-        return at.skip * x_sigma + at.out * self.network(at.scale_in * x_sigma, at.noise, label, key)
+        return at.skip * x_sigma + at.out * self.computing.ask(
+            self.network, at.scale_in * x_sigma, at.noise, label, key
+        )

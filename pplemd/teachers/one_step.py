@@ -22,6 +22,11 @@ class OneStep(eqx.Module):
     denoiser: AbstractDenoiser
     sigma: float = eqx.field(static=True)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one z, and of one x: the denoiser's."""
+        return self.denoiser.shape
+
     def __call__(self, z: Float[Array, "..."], label: Int[Array, ""] | None = None) -> Float[Array, "..."]:
         """One x for one standard normal z of the same shape."""
         sigma = jnp.asarray(self.sigma, z.dtype)

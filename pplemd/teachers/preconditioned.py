@@ -1,9 +1,10 @@
 """A network older than EDM as a teacher: its own preconditioning in place of EDM's."""
 
+import equinox as eqx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.diffusion import AbstractCoefficients
-from pplemd.networks import AbstractNetwork
+from pplemd.networks import AbstractNetwork, Computing
 from pplemd.teachers.base import AbstractDenoiser
 
 
@@ -17,10 +18,12 @@ class Preconditioned(AbstractDenoiser):
     Attributes:
         network: F, called as network(x, time, label).
         coefficients: the four coefficients by noise level.
+        computing: how the network is computed; the coefficients and their products are in x_sigma's own type.
     """
 
     network: AbstractNetwork
     coefficients: AbstractCoefficients
+    computing: Computing = eqx.field(default=Computing(), repr=False)  # not shown: of no effect on what is computed
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -41,4 +44,6 @@ class Preconditioned(AbstractDenoiser):
     ) -> Float[Array, "..."]:
         """Posterior mean of x given x_sigma, by the network."""
         at = self.coefficients.at(sigma)
-        return at.skip * x_sigma + at.out * self.network(at.scale_in * x_sigma, at.noise, label, key)
+        return at.skip * x_sigma + at.out * self.computing.ask(
+            self.network, at.scale_in * x_sigma, at.noise, label, key
+        )

@@ -57,7 +57,10 @@ def said(new_shell):
             "hostile shown": ["teacher", "show", "bad.pkl"],
             "without": DISTILL,
             "dry": ["distill", "tiny.py", "--dry-run", "--json"],
-            "dry for people": ["distill", "tiny.py", "--dry-run", "--teacher", "edm.pkl"],
+            "dry for people": ["distill", "tiny.py", "--dry-run", "--teacher", "edm.pkl", "--target", "h100"],
+            "dry for a small one": ["distill", "tiny.py", "--dry-run", "--target", "10:0.0001", "--set", "batch=8"],
+            "dry for none": ["distill", "tiny.py", "--dry-run", "--target", "h1000"],
+            "target alone": ["distill", "tiny.py", "--target", "h100"],
             "hostile taught": ["distill", "tiny.py", "--teacher", "bad.pkl"],
             "distill": [*DISTILL, "--teacher", "edm.pkl"],
             "resume another": [*DISTILL, "--resume", "--teacher", "other.pkl"],
@@ -136,8 +139,14 @@ def test_dry_run(said):
     assert found["memory"]["temporary_bytes"] > 0
     assert found["device"]["fits"] is True
     plain = " ".join(said[1]["dry for people"][1].split())
-    for phrase in ("E-step", "fits", "optimisers", "FLOP"):
+    for phrase in ("E-step", "fits", "optimisers", "FLOP", "NVIDIA H100", "at its peak of 495 TFLOP/s", "40% of it"):
         assert phrase in plain
+    small = " ".join(said[1]["dry for a small one"][1].split())
+    for phrase in ("does not fit", "what makes a batch of 8 fit", "2 devices", "--set compute.accumulate="):
+        assert phrase in small
+    assert "expected one of b200" in refused(said, "dry for none")
+    assert said[1]["target alone"][0] == 2
+    assert "Add --dry-run" in " ".join(said[1]["target alone"][2].replace("│", "").split())
     assert not (said[0] / "runs").exists()
 
 

@@ -11,7 +11,7 @@ from pplemd.importers import blank, edm_denoiser
 from pplemd.importers.edm import FREQUENCIES
 from pplemd.importers.edm_config import options, variant
 from pplemd.importers.edm_names import filters, slots
-from pplemd.networks import DhariwalUNet, FourierNoise, Side, SongUNet
+from pplemd.networks import Computing, DhariwalUNet, FourierNoise, Side, SongUNet
 from pplemd.teachers import Denoiser, Preconditioned
 
 SMALL = {"img_resolution": 4, "img_channels": 3, "model_channels": 8, "channel_mult": [1, 1], "num_blocks": 1}
@@ -83,8 +83,7 @@ def test_older_preconditioning(class_name: str, kind: type, network: type) -> No
 
 def test_compute_type_and_recomputation_are_passed_on() -> None:
     trunk = edm_denoiser(SMALL, checkpoint(SMALL), compute=jnp.bfloat16, rematerialise=True).network.trunk
-    assert trunk.compute == jnp.bfloat16
-    assert trunk.rematerialise
+    assert trunk.computing == Computing(jnp.bfloat16, True)
 
 
 @pytest.mark.parametrize(

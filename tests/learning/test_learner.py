@@ -34,9 +34,10 @@ def gradient(scale):
     [
         (Optax(optax.sgd(0.1, momentum=0.9)), optax.sgd(0.1, momentum=0.9)),
         (Adam(0.01, b1=0.5, b2=0.8, clip=0.0), optax.adam(0.01, b1=0.5, b2=0.8)),
+        (Adam(0.01, b1=0.0, b2=0.8, clip=0.0), optax.adam(0.01, b1=0.0, b2=0.8)),
         (Adam(0.01, clip=1.0), optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.01, b1=0.9, b2=0.99))),
     ],
-    ids=["sgd", "adam", "clipped"],
+    ids=["sgd", "adam", "no first moment", "clipped"],
 )
 def test_descend_is_a_step_of_optax(optimiser, plain):
     current = learner(THING, optimiser.transformation(10))

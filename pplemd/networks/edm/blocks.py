@@ -123,7 +123,7 @@ class Block(eqx.Module):
         rate: float = 0.0,
     ) -> Float[Array, "_ _ _"]:
         """Return the block's output for one image; with a key, features before conv_2 are dropped at a rate."""
-        modulation = self.modulation(condition).astype(x.dtype)[None, None]
+        modulation = self.modulation(condition)[None, None]
         hidden = self.conv_first(self.style.resampled(jax.nn.silu(self.norm_first(x)), self.resample))
         if self.style.modulated:
             scale, shift = modulation[..., : hidden.shape[-1]], modulation[..., hidden.shape[-1] :]

@@ -5,6 +5,7 @@ import jax
 from jaxtyping import Array, Float, Key
 
 from pplemd.networks.base import AbstractNetwork, Label, check_input
+from pplemd.networks.computing import AbstractWide
 from pplemd.networks.edm.blocks import ADM_STYLE
 from pplemd.networks.edm.noise import PositionalNoise, check_features, waves
 from pplemd.networks.edm.options import Side, UNetOptions
@@ -15,7 +16,7 @@ from pplemd.networks.layers import Linear, branch_keys, scaled_normal
 NOISE = PositionalNoise(endpoint=False)
 
 
-class DhariwalConditioning(eqx.Module):
+class DhariwalConditioning(AbstractWide):
     """The vector that tells every block of a DhariwalUNet the noise level, the class and the augmentation.
 
     `SiLU(W_1 SiLU(W_0 (f(time) + A augment) + b_0) + b_1 + class vector)`, f cosines before sines.

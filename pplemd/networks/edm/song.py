@@ -7,6 +7,7 @@ import jax
 from jaxtyping import Array, Float, Key
 
 from pplemd.networks.base import AbstractNetwork, Label, check_input
+from pplemd.networks.computing import AbstractWide
 from pplemd.networks.edm.blocks import song_style
 from pplemd.networks.edm.noise import AbstractNoise, check_features, waves
 from pplemd.networks.edm.options import DDPMPP, SongVariant, UNetOptions
@@ -15,7 +16,7 @@ from pplemd.networks.embeddings import dropped, one_hot, refuse_label
 from pplemd.networks.layers import Linear, branch_keys, scaled_normal
 
 
-class SongConditioning(eqx.Module):
+class SongConditioning(AbstractWide):
     """The vector that tells every block of a SongUNet the noise level, the class and the augmentation.
 
     `SiLU(W_1 SiLU(W_0 (f(time) + W_c sqrt(classes) onehot(label) + b_c + A augment) + b_0) + b_1)`, f sines before

@@ -1,14 +1,13 @@
 """What SongUNet and DhariwalUNet share: images in, images out, once the conditioning vector is known."""
 
 import itertools
-from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from pplemd.errors import RecipeError
+from pplemd.networks.computing import Computing
 from pplemd.networks.edm.blocks import Block, BlockStyle
 from pplemd.networks.edm.levels import Decoder, Encoder
 from pplemd.networks.edm.options import Side, UNetOptions
@@ -28,8 +27,7 @@ class Trunk(eqx.Module):
     encoder: Encoder
     decoder: Decoder
     dropout: float = eqx.field(static=True)
-    compute: Any = eqx.field(static=True)  # a type, or None
-    rematerialise: bool = eqx.field(static=True)
+    computing: Computing
 
     def __init__(
         self, options: UNetOptions, style: BlockStyle, side_in: Side, side_out: Side, *, key: Key[Array, ""]
@@ -37,8 +35,7 @@ class Trunk(eqx.Module):
         key_in, key_out = jax.random.split(key)
         self.encoder = Encoder(options, style, side_in, key=key_in)
         self.decoder = Decoder(options, style, side_out, key=key_out)
-        self.dropout, self.rematerialise = options.dropout, options.rematerialise
-        self.compute = None if options.compute is None else jnp.dtype(options.compute)
+        self.dropout, self.computing = options.dropout, Computing(options.compute, options.rematerialise)
 
     def __call__(
         self, x: Float[Array, "h w c"], condition: Float[Array, " width"], key: Key[Array, ""] | None
@@ -54,10 +51,10 @@ class Trunk(eqx.Module):
 
         def run(block: Block, hidden: Array) -> Array:
             key_block = None if key is None else jax.random.fold_in(key, next(numbers))
-            apply = eqx.filter_checkpoint(block) if self.rematerialise else block
-            return apply(hidden, condition, key_block, self.dropout)
+            return self.computing.block(block)(hidden, told, key_block, self.dropout)
 
-        hidden = x if self.compute is None else x.astype(self.compute)
+        hidden = self.computing.entered(x)
+        told = condition.astype(hidden.dtype)
         image = self.decoder(self.encoder(hidden, run), run)
         return image[..., : x.shape[-1]].astype(x.dtype)
 

@@ -1,0 +1,57 @@
+"""A batch cut into microbatches, one after the other: for what is too large to be computed at once."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+ResultT = TypeVar("ResultT", bound=PyTree)
+
+
+def mapped(function: Callable[..., ResultT], arguments: tuple[Any, ...], parts: int) -> ResultT:
+    """`jax.vmap(function)(*arguments)`, a microbatch at a time.
+
+    Args:
+        function: of one sample.
+        arguments: its arguments, pytrees with a leading batch dimension; None for one that is not there.
+        parts: microbatches, a divisor of the batch.
+    """
+    if parts == 1:
+        return jax.vmap(function)(*arguments)
+    return _joined(jax.lax.map(lambda some: jax.vmap(function)(*some), _cut(arguments, parts)))
+
+
+def averaged(function: Callable[..., ResultT], arguments: tuple[Any, ...], parts: int, like: ResultT) -> ResultT:
+    """The mean over microbatches of what a function gives for each: of losses and gradients that are means themselves.
+
+    Args:
+        function: of a microbatch; its result is a pytree of floating-point arrays.
+        arguments: its arguments, pytrees with a leading batch dimension.
+        parts: microbatches, a divisor of the batch.
+        like: arrays of the structure, shapes and types of a result; 0.0 for a scalar.
+    """
+    if parts == 1:
+        return function(*arguments)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), jnp.result_type(leaf)), like)  # no weak types
+
+    def add(sums: ResultT, some: Any) -> tuple[ResultT, None]:
+        return jax.tree.map(jnp.add, sums, function(*some)), None
+
+    sums, _ = jax.lax.scan(add, zeros, _cut(arguments, parts))
+    return jax.tree.map(lambda leaf: leaf / parts, sums)
+
+
+def _cut(tree: PyTree, parts: int) -> PyTree:
+    """Sample i goes into microbatch i mod `parts`: devices that share a batch hold their share of each microbatch."""
+
+    def cut(leaf: jax.Array) -> jax.Array:
+        return leaf.reshape(leaf.shape[0] // parts, parts, *leaf.shape[1:]).swapaxes(0, 1)
+
+    return jax.tree.map(cut, tree)
+
+
+def _joined(tree: PyTree) -> PyTree:
+    """Microbatches as the batch that they were cut from."""
+    return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1).reshape(-1, *leaf.shape[2:]), tree)

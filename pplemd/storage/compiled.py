@@ -1,0 +1,55 @@
+"""Compiled programs kept between runs, by JAX's persistent compilation cache."""
+
+import logging
+import os
+from pathlib import Path
+
+import jax
+
+from pplemd.storage.cache import cache_dir
+
+logger = logging.getLogger("pplemd")
+
+MOST = 4 * 2**30  # bytes kept; some hundred programs
+SHORTEST = 0.2  # seconds of compilation: what is faster than that is not worth a file
+
+
+def keep_compiled() -> Path | None:
+    """Keep what is compiled from now on in `compiled/` of the cache folder, and use what is there.
+
+    JAX's own variables come first: JAX_ENABLE_COMPILATION_CACHE=false keeps nothing, JAX_COMPILATION_CACHE_DIR is
+    another place, which is then left as it is. The oldest programs go where there is more than 4 GiB.
+
+    Returns:
+        The folder; None where the choice was the user's, or it cannot be written.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ or not jax.config.jax_enable_compilation_cache:
+        return None
+    folder = cache_dir() / "compiled"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trim(folder, MOST)
+    except OSError as error:
+        logger.warning("the cache folder %s cannot be written (%s); compiled programs are not kept", folder, error)
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST)
+    return folder
+
+
+def trim(folder: Path, most: int) -> None:
+    """Remove the oldest files of a folder until it holds no more than so many bytes."""
+    found = []
+    for path in folder.iterdir():
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # another process trims too
+            continue
+        if path.is_file():
+            found.append((status.st_mtime, status.st_size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= most:
+            return
+        path.unlink(missing_ok=True)
+        total -= size

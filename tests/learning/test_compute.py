@@ -1,0 +1,256 @@
+"""How a step is computed does not change what it learns: microbatches, recomputed features, bfloat16."""
+
+import dataclasses
+from functools import cache
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import optax
+import pytest
+
+from pplemd.diffusion import LogNormal, LogUniform
+from pplemd.dsl import Program, generate, latent, trace
+from pplemd.errors import RecipeError
+from pplemd.inference import PAIRED, Chain, Coordinates, Langevin
+from pplemd.learning import Anchor, Compute, EMStep, HealthCheck, Labels, Optax, Recipe, ScoreRecipe
+from pplemd.networks import Computing, DhariwalUNet, ResidualMLP, UNetOptions, computed
+from pplemd.override import override
+from pplemd.teachers import Denoiser, HeunSampler, OneStep, one_step
+
+SHAPE, BATCH = (8, 8, 3), 4
+BF16 = Compute(bf16=True)
+
+
+class Copy(Program):
+    """The teacher's denoiser, asked once."""
+
+    net: OneStep
+
+    def __call__(self, label):
+        return generate("x", self.net(latent("z", dist.Normal(jnp.zeros(self.net.shape), 1.0)), label))
+
+
+def moved(tree, seed=5, scale=0.1):
+    """Networks with every parameter moved, so that no branch is 0."""
+    draw = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: (
+            leaf + jnp.asarray(scale * draw.standard_normal(leaf.shape), leaf.dtype)
+            if eqx.is_inexact_array(leaf)
+            else leaf
+        ),
+        tree,
+    )
+
+
+@cache
+def adm():
+    """A teacher that is a small ADM, and another denoiser near it."""
+    options = UNetOptions(SHAPE, 16, (1, 2), embedding_multiplier=2, blocks=1, attention=(4,), classes=3)
+    teacher = Denoiser(moved(DhariwalUNet(options, key=jax.random.key(0))), 0.5)
+    return teacher, moved(teacher, 6, 0.02)
+
+
+@cache
+def mlp():
+    """The same of a residual MLP, which has no blocks to recompute."""
+    teacher = Denoiser(moved(ResidualMLP((6,), 16, 2, classes=3, key=jax.random.key(0))), 0.8)
+    return teacher, moved(teacher, 6, 0.02)
+
+
+def begun(teacher, score, **changes):
+    """An EM step of a recipe with some changes, and its state before."""
+    recipe = Recipe(
+        **{
+            "steps": 10,
+            "batch": BATCH,
+            "sigmas": LogUniform(0.3, 2.0),
+            "chain": Chain(Langevin(Coordinates(0.16, 0.01)), 2),
+            "score": ScoreRecipe(Optax(optax.sgd(0.01)), LogNormal()),  # linear in the gradient, as Adam is not
+            "generator": Optax(optax.sgd(0.01)),
+            "choosing": None,
+            "score_updates": 1,
+            **changes,
+        }
+    )
+    teacher, score = recipe.compute.of((teacher, score))
+    program = Copy(one_step(teacher, 2.0))
+    problem = trace(program, shape=teacher.shape, classes=3)
+    step = EMStep(problem, recipe.compute.kept(teacher), recipe, Labels((1.0, 1.0, 1.0)))
+    if recipe.anchor is not None:
+        pairs = recipe.anchor.pairs(jax.random.key(4), teacher, problem, step.labels, lambda share: None)
+        step = dataclasses.replace(step, pairs=pairs)
+    return step, step.init(program, score)
+
+
+@eqx.filter_jit
+def run(step, state, key):
+    return step(state, key)
+
+
+def after(*networks, **changes):
+    """State and metrics after one step."""
+    return run(*begun(*networks, **changes), jax.random.key(3))
+
+
+def parameters(state):
+    return eqx.filter((state.generator, state.score, state.average), eqx.is_inexact_array)
+
+
+def close(one, other, **tolerance):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), one, other)
+
+
+@cache
+def whole(anchored):
+    anchor = Anchor(count=16, sampler=HeunSampler(steps=3)) if anchored else None
+    return after(*mlp(), anchor=anchor, score_updates=2, chain=Chain(Langevin(Coordinates(0.16, 0.01)), 2, PAIRED))
+
+
+@pytest.mark.parametrize("anchored", [False, True])
+@pytest.mark.parametrize("parts", [2, 4])
+def test_microbatches_do_what_the_batch_does(parts, anchored):
+    anchor = Anchor(count=16, sampler=HeunSampler(steps=3)) if anchored else None
+    chain = Chain(Langevin(Coordinates(0.16, 0.01)), 2, PAIRED)
+    state, metrics = after(*mlp(), compute=Compute(accumulate=parts), anchor=anchor, score_updates=2, chain=chain)
+    expected, figures = whole(anchored)
+    assert set(metrics) == set(figures)
+    close(metrics, figures, rtol=2e-5)
+    close(parameters(state), parameters(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_recomputed_features_are_the_same():
+    for networks in (adm(), mlp()):
+        (state, metrics), (expected, figures) = (
+            after(*networks, compute=Compute(rematerialise=again)) for again in (True, False)
+        )
+        close(metrics, figures, rtol=1e-4)
+        close(parameters(state), parameters(expected), rtol=1e-5, atol=1e-6)
+
+
+def temporaries(step, state):
+    """What the compiler says that a step needs besides its arguments."""
+    arrays, static = eqx.partition((step, state), eqx.is_array)
+
+    def call(held, key):
+        whole, before = eqx.combine(held, static)
+        moved_on, metrics = whole(before, key)
+        return eqx.filter(moved_on, eqx.is_array), metrics
+
+    return jax.jit(call).lower(arrays, jax.random.key(0)).compile().memory_analysis().temp_size_in_bytes
+
+
+def test_memory_does_not_grow_with_the_chain():
+    found = [
+        temporaries(*begun(*adm(), chain=Chain(Langevin(Coordinates(0.16, 0.01)), length))) for length in (1, 4, 16)
+    ]
+    assert max(found) < 1.02 * min(found), found
+
+
+def test_less_memory_by_recomputing_and_by_microbatches():
+    plain, again, cut = (
+        temporaries(*begun(*adm(), batch=16, compute=compute))
+        for compute in (Compute(), Compute(rematerialise=True), Compute(accumulate=8))
+    )
+    assert again < 0.7 * plain
+    assert cut < 0.5 * plain
+
+
+def test_half_precision_keeps_parameters_in_32_bits_and_the_teacher_in_16():
+    step, state = begun(*adm(), compute=BF16)
+    kinds = {leaf.dtype for leaf in jax.tree.leaves(parameters(state))}
+    assert kinds == {jnp.dtype("float32")}
+    moved_on, metrics = run(step, state, jax.random.key(3))
+    assert {leaf.dtype for leaf in jax.tree.leaves(parameters(moved_on))} == {jnp.dtype("float32")}
+    assert all(np.isfinite(value) for value in metrics.values())
+    weights = [leaf for leaf in jax.tree.leaves(eqx.filter(step.teacher.network.trunk, eqx.is_array)) if leaf.ndim > 1]
+    assert {leaf.dtype for leaf in weights} == {jnp.dtype("bfloat16")}
+
+
+@eqx.filter_jit
+def scores(denoiser, x, sigma, labels):
+    return jax.vmap(denoiser.score)(x, sigma, labels)
+
+
+def inputs(count=16):
+    keys = jax.random.split(jax.random.key(8), 3)
+    sigma = jnp.exp(jax.random.uniform(keys[0], (count,), minval=-2.0, maxval=2.0))
+    x = jax.vmap(jnp.multiply)(jnp.sqrt(sigma**2 + 0.25), jax.random.normal(keys[1], (count, *SHAPE)))
+    return x, sigma, jax.random.randint(keys[2], (count,), 0, 3)
+
+
+def test_a_teacher_kept_in_half_precision_says_the_same_bit_for_bit():
+    teacher = BF16.of(adm()[0])
+    np.testing.assert_array_equal(scores(BF16.kept(teacher), *inputs()), scores(teacher, *inputs()))
+
+
+def test_a_student_that_is_its_teacher_is_pulled_nowhere_in_half_precision():
+    step, state = begun(adm()[0], adm()[0], compute=BF16)
+    _, metrics = run(step, state, jax.random.key(3))  # the score network has moved by one update before the chains
+    teacher = adm()[0]
+    batch = eqx.filter_jit(lambda s, p, t: s.e_step(p, t, jax.random.key(1), jnp.zeros(())))(
+        step, state.generator.module, BF16.of(teacher)
+    )
+    assert not np.any(batch.draw.residual.noise)
+    assert metrics["pull"] > 0
+
+
+def relative(found, expected):
+    """Root mean square of a difference over that of what is expected."""
+    pairs = list(zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True))
+    off = sum(float(jnp.sum((a - b) ** 2)) for a, b in pairs)
+    return (off / sum(float(jnp.sum(b**2)) for _, b in pairs)) ** 0.5
+
+
+def test_half_precision_costs_a_percent_of_scores_and_some_of_gradients():
+    teacher = adm()[0]
+    x, sigma, labels = inputs()
+    narrow, wide = (scores(known, x, sigma, labels) for known in (BF16.of(teacher), teacher))
+    errors = [relative(sigma_ * a, sigma_ * b) for sigma_, a, b in zip(sigma, narrow, wide, strict=True)]
+    assert 1e-5 < max(errors) < 0.02, errors
+
+    @eqx.filter_jit
+    def slope(denoiser):
+        def loss(network):
+            denoised = jax.vmap(eqx.tree_at(lambda d: d.network, denoiser, network).denoise)(x, sigma, labels)
+            return jnp.mean((denoised - 0.3) ** 2)
+
+        return eqx.filter_grad(loss)(denoiser.network)
+
+    assert 1e-5 < relative(slope(BF16.of(teacher)), slope(teacher)) < 0.05
+
+
+def test_health_looks_at_scores_in_32_bits_and_in_microbatches():
+    step, state = begun(*adm(), compute=Compute(bf16=True, accumulate=2))
+    figures = eqx.filter_jit(HealthCheck(step, batch=6))(state, jax.random.key(2))
+    other, _ = begun(*adm(), compute=BF16)
+    expected = eqx.filter_jit(HealthCheck(other, batch=6))(state, jax.random.key(2))
+    for name in ("curl_teacher", "loop_student", "score_gap", "score_lag"):
+        np.testing.assert_allclose(figures[name], expected[name], rtol=1e-3)
+
+
+def test_microbatches_of_other_counts_are_no_larger():
+    assert Compute(accumulate=16).parts(64, 128) == 8
+    assert Compute().parts(64, 32) == 2
+    assert Compute(accumulate=3).parts(64, 9) == 32
+    assert Compute().parts(7, 64) == 1
+
+
+def test_mistakes_are_named():
+    with pytest.raises(RecipeError, match=r"compute.accumulate=3.*--set batch=N"):
+        Recipe(batch=64, compute=Compute(accumulate=3))
+    with pytest.raises(RecipeError, match="accumulate >= 1; found 0"):
+        Compute(accumulate=0)
+    changed = override(Recipe(), ["compute.bf16=true", "compute.accumulate=4", "compute.rematerialise=yes"])
+    assert changed.compute == Compute(True, True, 4)
+    with pytest.raises(RecipeError, match="multiple of compute.accumulate"):
+        override(Recipe(), ["compute.accumulate=5"])
+
+
+def test_nothing_is_changed_where_nothing_is_asked():
+    teacher = adm()[0]
+    assert Compute().of(teacher) is teacher
+    assert computed(BF16.of(teacher), Computing()).computing == Computing()
