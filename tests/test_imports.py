@@ -8,10 +8,11 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pplemd"
 ALLOWED = {  # what a part may import of the package, besides itself and the errors
+    "devices": set(),
     "diffusion": set(),
     "networks": set(),
     "data": set(),
-    "storage": set(),
+    "storage": {"devices"},
     "importers": {"networks", "teachers", "diffusion", "storage"},
     "metrics": {"storage"},
     "viewing": {"storage"},
@@ -20,7 +21,17 @@ ALLOWED = {  # what a part may import of the package, besides itself and the err
     "dsl": {"teachers"},
     "inference": {"dsl", "teachers", "diffusion"},
     "parameterization": {"inference", "dsl"},
-    "learning": {"parameterization", "inference", "dsl", "teachers", "diffusion", "networks", "data", "storage"},
+    "learning": {
+        "parameterization",
+        "inference",
+        "dsl",
+        "teachers",
+        "diffusion",
+        "networks",
+        "data",
+        "storage",
+        "devices",
+    },
 }
 MET_IN = {
     "blackjax": "inference",

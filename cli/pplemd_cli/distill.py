@@ -23,6 +23,10 @@ def distill(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan at its full size; train nothing.")] = False,
     json: options.AsJson = False,
     device: options.Device = None,
+    mesh: options.Mesh = None,
+    coordinator: options.Coordinator = None,
+    processes: options.Processes = None,
+    process_id: options.ProcessId = None,
     debug: options.Debug = False,
 ) -> None:
     """Distil a model file into a one-step generator, and say how good it is.
@@ -30,6 +34,8 @@ def distill(
     Leaves a run folder: config.json, metrics.jsonl, samples.png, checkpoints/, evaluation.json.
     --dry-run builds everything with shapes alone: parameters, memory, operations by part, and what fits the device.
     Ctrl-C and SIGTERM save a checkpoint and exit with 130 or 143; --resume goes on from it, bit for bit.
+    All devices are used where they divide the batch; --mesh says otherwise. On several hosts, start one process each:
+    by srun, or with --coordinator, --processes and --process-id. docs/scaling.md.
 
     For example:
 
@@ -40,8 +46,10 @@ def distill(
         pplemd distill models/digits.py --out runs/digits --resume
 
         pplemd distill mine.py --teacher edm-imagenet-64x64-cond-adm.pkl
+
+        pplemd distill mine.py --mesh data=4,model=2
     """
-    options.prepare(device, debug)
+    options.prepare(device, debug, (coordinator, processes, process_id))
     changes = options.changes(overrides, steps, seed)
     if dry_run:
         plans.tell(plans.planned(model, program, changes, teacher, compiled=False), json)
@@ -49,7 +57,9 @@ def distill(
     from pplemd.runs.session import distil
 
     with stops.saved("Go on with the same command and --resume."):
-        outcome = distil(model, out, name=program, overrides=changes, resume=resume, teacher=teacher)
+        outcome = distil(model, out, name=program, overrides=changes, resume=resume, teacher=teacher, mesh=mesh)
+    if not options.speaks():
+        return
     run, seconds, figures = str(outcome.folder), round(outcome.seconds, 1), dataclasses.asdict(outcome.report)
     if json:
         show.as_json({"run": run, "steps": outcome.steps, **figures, "seconds": seconds})

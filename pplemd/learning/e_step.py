@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from pplemd.devices import over_rows
 from pplemd.dsl import Centering, Problem, Program
 from pplemd.inference import (
     Chain,
@@ -123,7 +124,7 @@ class EStep(eqx.Module):
         labels = None if self.labels is None else self.labels.draw(key_labels, self.recipe.batch)
         keys = jax.random.split(key_latents, self.recipe.batch)
         draw = jax.vmap(lambda k, label: self.problem.draw(k, program, label))
-        return Fresh(draw(keys, labels), labels)
+        return Fresh(over_rows(draw, keys, labels), labels)
 
     def run(
         self,
@@ -158,7 +159,8 @@ class EStep(eqx.Module):
                 lambda d: (d.position, d.twin), draw, (frame.leave(draw.position), frame.leave(draw.twin))
             )
 
-        draw = jax.vmap(one)(jax.random.split(key_chain, count), sigma, fresh.labels, eps, fresh.latents)
+        starts = (jax.random.split(key_chain, count), sigma, fresh.labels, eps, fresh.latents)
+        draw = over_rows(jax.vmap(one), *starts)
         return Batch(draw, sigma, fresh.labels, self.recipe.chain.cancel.paired, eps)
 
     def _chain(self, sizes: StepSizes | None, sigma: Array, key: PRNGKeyArray, generate, latents) -> Chain:

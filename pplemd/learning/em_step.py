@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from pplemd.devices import mean_over_rows
 from pplemd.diffusion import AbstractWeighting
 from pplemd.dsl import Problem, Program
 from pplemd.inference import StepSizes
@@ -17,7 +18,7 @@ from pplemd.learning.labels import Labels
 from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.loop import AbstractState
 from pplemd.learning.recipe import Recipe
-from pplemd.learning.score_matching import noised_loss
+from pplemd.learning.score_matching import Noise, drawn_noise, edm_weight, matching_loss
 from pplemd.teachers import AbstractDenoiser, AbstractTeacher
 
 ANCHOR = 2**31 - 1  # folded into a step's key, beyond the keys of its split
@@ -112,13 +113,17 @@ class EMStep(eqx.Module):
 
     def _gradient(self, program: Program, batch: Batch, key: PRNGKeyArray) -> tuple[Program, Array, dict[str, Array]]:
         """The generator's gradient, the E-step's pull, and the anchor's loss where there is one."""
-        gradient, loss = eqx.filter_grad(m_step_loss, has_aux=True)(program, self.problem, batch, self.recipe.weighting)
-        if self.pairs is None:
-            return gradient, loss, {}
-        assert self.recipe.anchor is not None
-        weight, some = self.recipe.anchor.weight, self.pairs.batch(key, self.recipe.batch)
-        tied, back = eqx.filter_value_and_grad(anchor_loss)(program, self.problem, some)
-        return jax.tree.map(lambda g, b: g + weight * b, gradient, back), loss, {"anchor": tied}
+        problem, weighting, anchor = self.problem, self.recipe.weighting, self.recipe.anchor
+
+        def pulled(batch: Batch, some: Pairs | None) -> tuple[Program, Array, dict[str, Array]]:
+            gradient, loss = eqx.filter_grad(m_step_loss, has_aux=True)(program, problem, batch, weighting)
+            if some is None or anchor is None:
+                return gradient, loss, {}
+            tied, back = eqx.filter_value_and_grad(anchor_loss)(program, problem, some)
+            return jax.tree.map(lambda g, b: g + anchor.weight * b, gradient, back), loss, {"anchor": tied}
+
+        some = None if self.pairs is None else self.pairs.batch(key, self.recipe.batch)
+        return mean_over_rows(pulled, batch, some)
 
     @property
     def _adapts(self) -> bool:
@@ -153,11 +158,15 @@ class EMStep(eqx.Module):
 
         def update(current: Learner, update_key: PRNGKeyArray) -> tuple[Learner, Array]:
             key_fresh, key_noise = jax.random.split(update_key)
-            fresh = self.fresh(program, key_fresh)
-            x = jax.vmap(lambda u, label: self.problem.generate(program, u, label))(fresh.latents, fresh.labels)
-            loss, gradient = eqx.filter_value_and_grad(noised_loss)(
-                current.module, key_noise, x, fresh.labels, (recipe.sigmas, recipe.weighting), progress
-            )
+            shape = (self.recipe.batch, *self.problem.output.shape)
+            noise, _ = drawn_noise(key_noise, shape, recipe.sigmas, progress)
+
+            def part(some: Fresh, noise: Noise) -> tuple[Array, AbstractDenoiser]:
+                x = jax.vmap(lambda u, label: self.problem.generate(program, u, label))(some.latents, some.labels)
+                weighting = recipe.weighting or edm_weight(current.module)
+                return eqx.filter_value_and_grad(matching_loss)(current.module, x, noise, some.labels, weighting)
+
+            loss, gradient = mean_over_rows(part, self.fresh(program, key_fresh), noise)
             return descend(current, gradient, self._score_optimiser), loss
 
         losses = []
