@@ -37,10 +37,8 @@ def told(devices: Devices, batch: int) -> str | None:
     """A sentence on what a training runs on, where there is something to tell."""
     found = jax.device_count()
     if devices.count == 1:
-        short = (
-            f"note: JAX found {found} devices; the training runs on one. Choose a --mesh and a batch that it divides."
-        )
-        return short if found > 1 else None
+        wasted = f"note: JAX found {found} devices; the training runs on one. A batch that they divide would use all."
+        return wasted if found > 1 else None
     processes = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return f"{devices.count} devices ({devices}){processes}; a batch of {batch}."
 

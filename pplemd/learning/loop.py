@@ -182,7 +182,7 @@ def _compiled(devices: Devices) -> Callable[[Step, Window, PRNGKeyArray], Window
 
 
 def compiled_text(step: Step, state: AbstractState, key: PRNGKeyArray, devices: Devices) -> str:
-    """The compiled step as XLA writes it (HLO), to see what it does: `pplemd.devices.exchanges` counts what it sends."""
+    """The compiled step as XLA writes it (HLO): `pplemd.devices.exchanges` tells from it what is sent."""
     window = devices.split(first_window(step, state, key))
     with devices.entered():
         lowered = _compiled(devices).lower(devices.everywhere(step), window, key)  # type: ignore[attr-defined]
