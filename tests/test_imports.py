@@ -18,7 +18,7 @@ ALLOWED = {  # what a part may import of the package, besides itself and the err
     "viewing": {"storage"},
     "diagnosis": {"storage", "viewing"},
     "teachers": {"diffusion", "networks"},
-    "dsl": {"teachers"},
+    "dsl": {"teachers", "devices"},
     "inference": {"dsl", "teachers", "diffusion"},
     "parameterization": {"inference", "dsl"},
     "learning": {

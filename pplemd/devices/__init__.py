@@ -18,5 +18,6 @@ from pplemd.devices.processes import join as join
 from pplemd.devices.processes import leave as leave
 from pplemd.devices.processes import led as led
 from pplemd.devices.processes import together as together
+from pplemd.devices.rows import at_hand as at_hand
 from pplemd.devices.rows import mean_over_rows as mean_over_rows
 from pplemd.devices.rows import over_rows as over_rows

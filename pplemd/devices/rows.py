@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from pplemd.devices.placing import DATA
@@ -44,6 +44,20 @@ def mean_over_rows(mean: Callable[..., PyTree], *rows: PyTree) -> PyTree:
         return jax.lax.pmean(mean(*some), axes)
 
     return jax.shard_map(reduced, in_specs=PartitionSpec(axes), out_specs=PartitionSpec(), check_vma=False)(*rows)
+
+
+def at_hand(value: Any) -> Any:
+    """In work on rows: what is the same for all of them, as an operand of a jaxpr that was traced elsewhere.
+
+    JAX's own functions do this with what they are given; the equations of a jaxpr do not.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or not isinstance(value, jax.Array) or all(kind == AxisType.Auto for kind in mesh.axis_types):
+        return value
+    now = jax.typeof(value).sharding.mesh
+    if now.empty or now == mesh:
+        return value
+    return jax.sharding.reshard(value, NamedSharding(mesh, PartitionSpec(*(None,) * value.ndim)))
 
 
 def _axes(rows: PyTree) -> tuple[str, ...]:
