@@ -1,6 +1,7 @@
 """Run in a process with eight virtual devices: trains on one and on several, and prints what came of it as JSON."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpyro.distributions as dist
 import pplemd as em
 from pplemd.devices import ONE, chosen, exchanges, placing
 from pplemd.distillation import distillation, run
-from pplemd.learning import Watcher, compiled_text
+from pplemd.learning import Interrupted, Watcher, compiled_text
 from pplemd.model import plan
 from pplemd.storage.checkpoints import Checkpoints
 
@@ -68,11 +69,19 @@ def work(**changes):
     return distillation(planned, planned.teacher)
 
 
-def state(devices, checkpoints=None, **changes):
-    """The last state of a short training, and its reports."""
+def state(devices, checkpoints=None, stop=None, **changes):
+    """The last state of a short training, and its reports; None where it was stopped after a step."""
     reports = []
-    end = run(work(**changes), Watcher(report=lambda step, found: reports.append(found)), checkpoints, devices)
-    return end, reports
+
+    def advance(step):
+        if step == stop:
+            signal.raise_signal(signal.SIGTERM)
+
+    watcher = Watcher(advance, report=lambda step, found: reports.append(found))
+    try:
+        return run(work(**changes), watcher, checkpoints, devices), reports
+    except Interrupted:
+        return None, reports
 
 
 def apart(one, other) -> float:
@@ -115,8 +124,9 @@ def shares(mesh):
 def elsewhere(folder, before, after):
     """A training that is saved on some devices and goes on on others, beside one that did both on one."""
     half = Checkpoints(folder)
-    state(chosen(before, 16), half, steps=STEPS // 2)
+    state(chosen(before, 16), half, stop=STEPS // 2)
     half.close()
+    assert [path.name for path in folder.glob("[0-9]*")] == [str(STEPS // 2)]
     rest = Checkpoints(folder)
     (end, _), (alone, _) = state(chosen(after, 16), rest), state(ONE)
     rest.close()
