@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from pplemd.devices import ONE, Devices
 from pplemd.dsl import Problem, Program
 from pplemd.learning import (
     Adjustment,
@@ -146,10 +147,14 @@ def first_shapes(plan: Plan) -> Window:
     return eqx.filter_eval_shape(first, plan.teacher)
 
 
-def run(work: Distillation, watcher: Watcher, checkpoints: Checkpoints | None = None) -> EMState:
-    """Distil to the end of the recipe, from the newest checkpoint where there is one."""
+def run(
+    work: Distillation, watcher: Watcher, checkpoints: Checkpoints | None = None, devices: Devices = ONE
+) -> EMState:
+    """Distil to the end of the recipe, from the newest checkpoint where there is one; on several devices, or one."""
     recipe = work.step.recipe
-    schedule = Schedule(recipe.steps, recipe.log_every, recipe.sample_every, recipe.checkpoint_every, recipe.patience)
     choosing = recipe.choosing if work.step.sampling.chooses else None
     adjustment = None if choosing is None else Adjustment(choosing.every, work.adjust)
-    return fit(work.step, work.initial(), work.key, schedule, watcher, checkpoints, adjustment)
+    schedule = Schedule(
+        recipe.steps, recipe.log_every, recipe.sample_every, recipe.checkpoint_every, recipe.patience, adjustment
+    )
+    return fit(work.step, work.initial(), work.key, schedule, watcher, checkpoints, devices)

@@ -31,3 +31,7 @@ class ImporterError(PplemdError):
 
 class DivergenceError(PplemdError):
     """A run whose updates stopped being finite."""
+
+
+class DeviceError(PplemdError):
+    """Devices that are not there, a mesh that does not fit them, or another process of the run that was lost."""

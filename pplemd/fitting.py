@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from pplemd.devices import ONE, Devices
 from pplemd.dsl import Centering, Problem, Program
 from pplemd.fits import FitPlan, build_observing
 from pplemd.learning import (
@@ -124,10 +125,12 @@ def first_fit_shapes(plan: FitPlan) -> Window:
     return eqx.filter_eval_shape(first)
 
 
-def run_fit(work: Fitting, watcher: Watcher, checkpoints: Checkpoints | None = None) -> Any:
-    """Fit to the end of the recipe, from the newest checkpoint where there is one."""
+def run_fit(work: Fitting, watcher: Watcher, checkpoints: Checkpoints | None = None, devices: Devices = ONE) -> Any:
+    """Fit to the end of the recipe, from the newest checkpoint where there is one; on several devices, or one."""
     recipe: FitRecipe = work.step.recipe
-    schedule = Schedule(recipe.steps, recipe.log_every, recipe.sample_every, recipe.checkpoint_every, recipe.patience)
     choosing = recipe.choosing
     adjustment = None if choosing is None else Adjustment(choosing.every, work.adjust)
-    return fit(work.step, work.initial(), work.key, schedule, watcher, checkpoints, adjustment)
+    schedule = Schedule(
+        recipe.steps, recipe.log_every, recipe.sample_every, recipe.checkpoint_every, recipe.patience, adjustment
+    )
+    return fit(work.step, work.initial(), work.key, schedule, watcher, checkpoints, devices)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pplemd.devices import ONE, Devices, first
 from pplemd.errors import CheckpointError
 from pplemd.importers import Imported
 from pplemd.learning import Schedule, Taught, Watcher, fit, teach_step
@@ -33,7 +34,9 @@ def taught_digest(taught: Taught) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def ready_teacher(teacher: AbstractTeacher | Taught | Imported, narrator: AbstractNarrator) -> AbstractTeacher:
+def ready_teacher(
+    teacher: AbstractTeacher | Taught | Imported, narrator: AbstractNarrator, devices: Devices = ONE
+) -> AbstractTeacher:
     """A teacher that can be asked: as it is, from its checkpoint, from the cache, or taught now and cached.
 
     A training that is stopped or killed goes on from its last checkpoint, bit for bit; its checkpoints lie in the cache
@@ -42,6 +45,7 @@ def ready_teacher(teacher: AbstractTeacher | Taught | Imported, narrator: Abstra
     Args:
         teacher: a teacher, or one that is declared by `em.teach` or `em.imported`.
         narrator: told how the training goes.
+        devices: what to train on; of several processes, each calls this.
 
     Raises:
         Interrupted: after SIGINT or SIGTERM, once the training is saved.
@@ -56,8 +60,9 @@ def ready_teacher(teacher: AbstractTeacher | Taught | Imported, narrator: Abstra
     arrays, static = eqx.partition(eqx.filter_eval_shape(teacher.build), _is_shape)
     leaves, structure = jax.tree.flatten(arrays)
     partial = cache_dir() / f"teacher-{digest[:40]}.partial"
-    stored = cached_arrays(f"teacher-{digest}", lambda: _teach(teacher, narrator, partial))
-    shutil.rmtree(partial, ignore_errors=True)  # what is in the cache is whole
+    stored = cached_arrays(f"teacher-{digest}", lambda: _teach(teacher, narrator, partial, devices))
+    if first():
+        shutil.rmtree(partial, ignore_errors=True)  # what is in the cache is whole
     found = [jnp.asarray(stored[str(i)], leaf.dtype) for i, leaf in enumerate(leaves)]
     return teacher.guided(eqx.combine(jax.tree.unflatten(structure, found), static))
 
@@ -76,7 +81,7 @@ def _is_shape(leaf: Any) -> bool:
     return isinstance(leaf, jax.ShapeDtypeStruct)
 
 
-def _teach(taught: Taught, narrator: AbstractNarrator, partial: Path) -> dict[str, np.ndarray]:
+def _teach(taught: Taught, narrator: AbstractNarrator, partial: Path, devices: Devices) -> dict[str, np.ndarray]:
     recipe = taught.recipe
     key = jax.random.fold_in(jax.random.key(recipe.seed), 1)
     schedule = Schedule(
@@ -91,7 +96,7 @@ def _teach(taught: Taught, narrator: AbstractNarrator, partial: Path) -> dict[st
     with narrator.task("teacher", recipe.steps, ("loss",)) as task:
         watcher = Watcher(advance=task.to, report=lambda _, figures: task.show(figures), note=narrator.say)
         try:
-            state = fit(step, step.init(eqx.filter_jit(taught.build)()), key, schedule, watcher, checkpoints)
+            state = fit(step, step.init(eqx.filter_jit(taught.build)()), key, schedule, watcher, checkpoints, devices)
         finally:
             if checkpoints is not None:
                 checkpoints.close()

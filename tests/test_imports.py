@@ -8,19 +8,30 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pplemd"
 ALLOWED = {  # what a part may import of the package, besides itself and the errors
+    "devices": set(),
     "diffusion": set(),
     "networks": set(),
     "data": set(),
-    "storage": set(),
+    "storage": {"devices"},
     "importers": {"networks", "teachers", "diffusion", "storage"},
     "metrics": {"storage"},
     "viewing": {"storage"},
     "diagnosis": {"storage", "viewing"},
     "teachers": {"diffusion", "networks"},
-    "dsl": {"teachers"},
+    "dsl": {"teachers", "devices"},
     "inference": {"dsl", "teachers", "diffusion"},
     "parameterization": {"inference", "dsl"},
-    "learning": {"parameterization", "inference", "dsl", "teachers", "diffusion", "networks", "data", "storage"},
+    "learning": {
+        "parameterization",
+        "inference",
+        "dsl",
+        "teachers",
+        "diffusion",
+        "networks",
+        "data",
+        "storage",
+        "devices",
+    },
 }
 MET_IN = {
     "blackjax": "inference",

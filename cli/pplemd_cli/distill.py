@@ -31,6 +31,10 @@ def distill(
     ] = None,
     json: options.AsJson = False,
     device: options.Device = None,
+    mesh: options.Mesh = None,
+    coordinator: options.Coordinator = None,
+    processes: options.Processes = None,
+    process_id: options.ProcessId = None,
     debug: options.Debug = False,
 ) -> None:
     """Distil a model file into a one-step generator, and say how good it is.
@@ -39,6 +43,8 @@ def distill(
     --dry-run builds everything with shapes alone: parameters, memory, operations by part, the time of a step, and what
     fits the device: rematerialisation, microbatches, more devices. An imported teacher needs no checkpoint for it.
     Ctrl-C and SIGTERM save a checkpoint and exit with 130 or 143; --resume goes on from it, bit for bit.
+    All devices are used where they divide the batch; --mesh says otherwise. On several hosts, start one process each:
+    by srun, or with --coordinator, --processes and --process-id. docs/scaling.md.
 
     For example:
 
@@ -48,11 +54,11 @@ def distill(
 
         pplemd distill models/digits.py --out runs/digits --resume
 
-        pplemd distill models/imagenet64.py --teacher edm-imagenet-64x64-cond-adm.pkl
-
         pplemd distill models/imagenet64.py --dry-run --target h100
+
+        pplemd distill models/imagenet64.py --teacher edm-imagenet-64x64-cond-adm.pkl --mesh data=8
     """
-    options.prepare(device, debug)
+    options.prepare(device, debug, (coordinator, processes, process_id))
     changes = options.changes(overrides, steps, seed)
     if dry_run:
         plans.tell(plans.planned(model, program, changes, teacher, compiled=False, target=target), json)
@@ -62,7 +68,9 @@ def distill(
     from pplemd.runs.session import distil
 
     with stops.saved("Go on with the same command and --resume."):
-        outcome = distil(model, out, name=program, overrides=changes, resume=resume, teacher=teacher)
+        outcome = distil(model, out, name=program, overrides=changes, resume=resume, teacher=teacher, mesh=mesh)
+    if not options.speaks():
+        return
     run, seconds, figures = str(outcome.folder), round(outcome.seconds, 1), dataclasses.asdict(outcome.report)
     if json:
         show.as_json({"run": run, "steps": outcome.steps, **figures, "seconds": seconds})

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import traceback
+from typing import NoReturn
 
 import typer
 
@@ -49,9 +50,18 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments)
     except Stop as stop:
-        sys.exit(_say("stopped.", OFFSET + stop.number))
+        _end(_say("stopped.", OFFSET + stop.number))
     except Exception as error:
-        sys.exit(_code(error))
+        _end(_code(error))
+
+
+def _end(code: int) -> NoReturn:
+    """Exit after a mistake; one of several processes does not wait for the others."""
+    if "jax" in sys.modules:
+        from pplemd.devices import leave
+
+        leave(code)
+    sys.exit(code)
 
 
 def _code(error: Exception) -> int:

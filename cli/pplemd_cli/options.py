@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pplemd_cli import stops
+
 ModelFile = Annotated[Path, typer.Argument(help="The model file: Python code, which is executed.", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="A run folder, as printed by distill.", show_default=False)]
 TeacherPath = Annotated[
@@ -53,6 +55,31 @@ Device = Annotated[
     DeviceName | None, typer.Option(help="What to run on; by default the fastest that JAX finds.", show_default=False)
 ]
 
+Mesh = Annotated[
+    str | None,
+    typer.Option(
+        "--mesh",
+        metavar="AXES",
+        help="The devices, as in data=8, or data=4,model=2, where model splits the parameters too; by default all that "
+        "divide the batch.",
+        show_default=False,
+    ),
+]
+Coordinator = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Where the processes of a run on several hosts meet; under SLURM, srun tells them.",
+        show_default=False,
+    ),
+]
+Processes = Annotated[
+    int | None, typer.Option(min=1, help="How many processes, with --coordinator.", show_default=False)
+]
+ProcessId = Annotated[
+    int | None, typer.Option(min=0, help="Which of them this is, from 0, with --coordinator.", show_default=False)
+]
+
 
 def changes(overrides: list[str] | None, steps: int | None, seed: int | None) -> tuple[str, ...]:
     """Changes to a recipe, those with options of their own last."""
@@ -60,17 +87,30 @@ def changes(overrides: list[str] | None, steps: int | None, seed: int | None) ->
     return (*(overrides or ()), *own)
 
 
-def prepare(device: DeviceName | None, debug: bool) -> None:
+def prepare(
+    device: DeviceName | None, debug: bool, cluster: tuple[str | None, int | None, int | None] | None = None
+) -> None:
     """Set up JAX before it starts; what it compiles is kept between runs.
+
+    Args:
+        device: what to run on.
+        debug: stop at the first NaN.
+        cluster: coordinator, processes and number of this one, where a command runs on several hosts.
 
     Raises:
         typer.BadParameter: where the device is not there.
+        DeviceError: where the processes of a run do not meet.
     """
     if debug:
         os.environ["PPLEMD_DEBUG"] = "1"
         os.environ["JAX_DEBUG_NANS"] = "1"
     if device is not None:
         os.environ["JAX_PLATFORMS"] = {"gpu": "cuda"}.get(device.value, device.value)
+    if cluster is not None:
+        from pplemd.devices import Cluster, join
+
+        join(Cluster(*cluster))
+        stops.listen()  # whatever the meeting did to signals
     import jax
 
     from pplemd.storage.compiled import keep_compiled
@@ -83,3 +123,10 @@ def prepare(device: DeviceName | None, debug: bool) -> None:
         raise typer.BadParameter(
             f"JAX found no device{wanted} ({reason}). Leave --device out, or install JAX for it."
         ) from error
+
+
+def speaks() -> bool:
+    """Whether this process prints what came of a run: the first of them, or the only one."""
+    from pplemd.devices import first
+
+    return first()

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from numpyro.distributions import Distribution
 
+from pplemd.devices import at_hand
 from pplemd.errors import ProgramError
 
 Fill = Callable[[int, Distribution], Array]
@@ -204,7 +205,7 @@ def _rows(rows: Mapping[str, Array], name: str, size: int) -> Array:
 
 def _advance(stage: Stage, values: dict[Any, Any]) -> None:
     if stage.outputs:
-        results = jex.jaxpr_as_fun(stage.jaxpr)(*(values[variable] for variable in stage.inputs))
+        results = jex.jaxpr_as_fun(stage.jaxpr)(*(at_hand(values[variable]) for variable in stage.inputs))
         values.update(zip(stage.outputs, results, strict=True))
 
 

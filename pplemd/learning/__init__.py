@@ -17,10 +17,10 @@ from pplemd.learning.labels import Labels as Labels
 from pplemd.learning.labels import uniform_labels as uniform_labels
 from pplemd.learning.learner import Learner as Learner
 from pplemd.learning.loop import Adjustment as Adjustment
-from pplemd.learning.loop import Interrupted as Interrupted
 from pplemd.learning.loop import Schedule as Schedule
 from pplemd.learning.loop import Watcher as Watcher
 from pplemd.learning.loop import Window as Window
+from pplemd.learning.loop import compiled_text as compiled_text
 from pplemd.learning.loop import first_window as first_window
 from pplemd.learning.loop import fit as fit
 from pplemd.learning.monte_carlo import FIT_PARTS as FIT_PARTS
@@ -32,6 +32,7 @@ from pplemd.learning.optimisers import Optax as Optax
 from pplemd.learning.recipe import Recipe as Recipe
 from pplemd.learning.recipe import ScoreRecipe as ScoreRecipe
 from pplemd.learning.score_matching import denoising_loss as denoising_loss
+from pplemd.learning.stops import Interrupted as Interrupted
 from pplemd.learning.teach import Taught as Taught
 from pplemd.learning.teach import TeachRecipe as TeachRecipe
 from pplemd.learning.teach import TeachState as TeachState

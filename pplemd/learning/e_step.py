@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from pplemd.devices import over_rows
 from pplemd.dsl import Centering, Problem, Program
 from pplemd.inference import (
     Chain,
@@ -124,7 +125,7 @@ class EStep(eqx.Module):
         labels = None if self.labels is None else self.labels.draw(key_labels, self.recipe.batch)
         keys = jax.random.split(key_latents, self.recipe.batch)
         draw = jax.vmap(lambda k, label: self.problem.draw(k, program, label))
-        return Fresh(draw(keys, labels), labels)
+        return Fresh(over_rows(draw, keys, labels), labels)
 
     def run(
         self,
@@ -160,7 +161,7 @@ class EStep(eqx.Module):
             )
 
         starts = (jax.random.split(key_chain, count), sigma, fresh.labels, eps, fresh.latents)
-        draw = mapped(one, starts, self.recipe.compute.accumulate)
+        draw = over_rows(lambda *some: mapped(one, some, self.recipe.compute.accumulate), *starts)
         return Batch(draw, sigma, fresh.labels, self.recipe.chain.cancel.paired, eps)
 
     def _chain(self, sizes: StepSizes | None, sigma: Array, key: PRNGKeyArray, generate, latents) -> Chain:

@@ -1,6 +1,8 @@
 """One step of EM distillation: score update, E-step, M-step."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -8,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from pplemd.devices import mean_over_rows
 from pplemd.diffusion import AbstractWeighting
 from pplemd.dsl import Problem, Program
 from pplemd.inference import StepSizes
@@ -16,7 +19,7 @@ from pplemd.learning.e_step import NOT_TUNED, Batch, EStep, Fresh, Tuning, x_fig
 from pplemd.learning.labels import Labels
 from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.loop import AbstractState
-from pplemd.learning.microbatches import averaged
+from pplemd.learning.microbatches import ResultT, averaged
 from pplemd.learning.recipe import Recipe
 from pplemd.learning.score_matching import Noise, drawn_noise, edm_weight, matching_loss
 from pplemd.teachers import AbstractDenoiser, AbstractTeacher
@@ -113,23 +116,20 @@ class EMStep(eqx.Module):
 
     def _gradient(self, program: Program, batch: Batch, key: PRNGKeyArray) -> tuple[Program, Array, dict[str, Array]]:
         """The generator's gradient, the E-step's pull, and the anchor's loss where there is one."""
-        parts, problem, weighting = self.recipe.compute.accumulate, self.problem, self.recipe.weighting
+        problem, weighting, anchor = self.problem, self.recipe.weighting, self.recipe.anchor
 
-        def pulled(some: Batch) -> tuple[Program, Array]:
-            return eqx.filter_grad(m_step_loss, has_aux=True)(program, problem, some, weighting)
+        def pulled(some: Batch, tied_to: Pairs | None) -> tuple[Program, Array, dict[str, Array]]:
+            gradient, loss = eqx.filter_grad(m_step_loss, has_aux=True)(program, problem, some, weighting)
+            if tied_to is None or anchor is None:
+                return gradient, loss, {}
+            tie, back = eqx.filter_value_and_grad(anchor_loss)(program, problem, tied_to)
+            return jax.tree.map(lambda g, b: g + anchor.weight * b, gradient, back), loss, {"anchor": tie}
 
-        slopes = eqx.filter(program, eqx.is_inexact_array)
-        gradient, loss = averaged(pulled, (batch,), parts, (slopes, 0.0))
-        if self.pairs is None:
-            return gradient, loss, {}
+        return self._mean(pulled, batch, None if self.pairs is None else self.pairs.batch(key, self.recipe.batch))
 
-        def held(some: Pairs) -> tuple[Array, Program]:
-            return eqx.filter_value_and_grad(anchor_loss)(program, problem, some)
-
-        assert self.recipe.anchor is not None
-        weight = self.recipe.anchor.weight
-        tied, back = averaged(held, (self.pairs.batch(key, self.recipe.batch),), parts, (0.0, slopes))
-        return jax.tree.map(lambda g, b: g + weight * b, gradient, back), loss, {"anchor": tied}
+    def _mean(self, function: Callable[..., ResultT], *rows: Any) -> ResultT:
+        """The mean over a batch of what is a mean over some of its rows: device by device, microbatch by microbatch."""
+        return mean_over_rows(lambda *some: averaged(function, some, self.recipe.compute.accumulate), *rows)
 
     @property
     def _adapts(self) -> bool:
@@ -172,9 +172,7 @@ class EMStep(eqx.Module):
                 weighting = recipe.weighting or edm_weight(current.module)
                 return eqx.filter_value_and_grad(matching_loss)(current.module, x, noise, some.labels, weighting)
 
-            fresh = self.fresh(program, key_fresh)
-            like = (0.0, eqx.filter(current.module, eqx.is_inexact_array))
-            loss, gradient = averaged(part, (fresh, noise), self.recipe.compute.accumulate, like)
+            loss, gradient = self._mean(part, self.fresh(program, key_fresh), noise)
             return descend(current, gradient, self._score_optimiser), loss
 
         losses = []

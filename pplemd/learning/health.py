@@ -155,7 +155,7 @@ def score_lag(
     def losses(x, noise, labels):
         return tuple(matching_loss(known, x, noise, labels, weighting) for known in (score, other))
 
-    own, others = averaged(losses, (x, Noise(sigma, eps), labels), parts, (0.0, 0.0))
+    own, others = averaged(losses, (x, Noise(sigma, eps), labels), parts)
     return own / others
 
 

@@ -1,10 +1,7 @@
 """The training loop: one compiled step, called until it is done, told to stop, or stuck. It knows nothing of EM."""
 
-import signal
-import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -12,7 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from pplemd.devices import ONE, Devices, StopVote
 from pplemd.errors import DivergenceError
+from pplemd.learning.stops import Interrupted, listening
 from pplemd.storage.checkpoints import Checkpoints
 
 
@@ -42,24 +41,6 @@ class Window(eqx.Module):
     count: Int[Array, ""]
 
 
-class Schedule(eqx.Module):
-    """How often the loop does what.
-
-    Attributes:
-        steps: steps in all.
-        log_every: steps between reports.
-        sample_every: steps between inspections and pictures.
-        checkpoint_every: steps between checkpoints.
-        patience: skipped updates in a row after which it stops.
-    """
-
-    steps: int
-    log_every: int
-    sample_every: int
-    checkpoint_every: int
-    patience: int
-
-
 class Adjustment(eqx.Module):
     """What is decided of a state outside of the compiled step, every so many steps but the last.
 
@@ -72,6 +53,26 @@ class Adjustment(eqx.Module):
     decide: Callable[[int, Any], tuple[Any, dict[str, float]]]
 
 
+class Schedule(eqx.Module):
+    """How often the loop does what.
+
+    Attributes:
+        steps: steps in all.
+        log_every: steps between reports.
+        sample_every: steps between inspections and pictures.
+        checkpoint_every: steps between checkpoints.
+        patience: skipped updates in a row after which it stops.
+        adjustment: what is decided between steps; of step and state alone, so that it is decided again alike.
+    """
+
+    steps: int
+    log_every: int
+    sample_every: int
+    checkpoint_every: int
+    patience: int
+    adjustment: Adjustment | None = None
+
+
 class Watcher:
     """What the loop tells while it runs; each method does nothing unless replaced by a function.
 
@@ -82,6 +83,8 @@ class Watcher:
         note: called with a sentence for the user.
         begin: called once, with the step that the run starts from.
         inspect: called with the step and the state, before the report that its figures go into.
+
+    Every state that they are called with lies whole on one device, whatever the training runs on.
     """
 
     def __init__(
@@ -97,19 +100,6 @@ class Watcher:
         self.note, self.begin, self.inspect = note, begin, inspect
 
 
-class Interrupted(Exception):  # noqa: N818
-    """The loop was asked to stop; its state is saved.
-
-    Attributes:
-        step: the last step done.
-        signal: the signal's number.
-    """
-
-    def __init__(self, step: int, signal_number: int):
-        super().__init__(f"stopped after step {step} by {signal.Signals(signal_number).name}")
-        self.step, self.signal = step, signal_number
-
-
 def fit(
     step: Step,
     state: AbstractState,
@@ -117,11 +107,12 @@ def fit(
     schedule: Schedule,
     watcher: Watcher,
     checkpoints: Checkpoints | None = None,
-    adjustment: Adjustment | None = None,
+    devices: Devices = ONE,
 ) -> Any:
     """Run a step until the schedule ends.
 
-    The key of step i is fold_in(key, i): a run that goes on from a checkpoint is the run that was not stopped.
+    The key of step i is fold_in(key, i): a run that goes on from a checkpoint is the run that was not stopped. Of
+    several processes, each calls this with the same arguments but for the watcher.
 
     Args:
         step: (state, key) -> (state, metrics), pure; compiled once here.
@@ -130,75 +121,101 @@ def fit(
         schedule: how often to do what.
         watcher: told what happens.
         checkpoints: where to save, and to go on from.
-        adjustment: what is decided between steps; of step and state alone, so that it is decided again alike.
+        devices: what to run on.
 
     Returns:
-        The last state.
+        The last state, whole on one device.
 
     Raises:
-        Interrupted: after SIGINT or SIGTERM, once the state is saved.
+        Interrupted: after SIGINT or SIGTERM in any process, once the state is saved.
         DivergenceError: at the first report after `patience` skipped updates in a row.
     """
-    advance, window = _compiled(step), first_window(step, state, key)
+    advance, held = _compiled(devices), devices.everywhere(step)
+    window = devices.split(first_window(step, state, key))
     found = None if checkpoints is None else checkpoints.latest(window, watcher.note)
     done, window = found or (0, window)
     watcher.begin(done)
-    with _signals() as received:
+    stop = StopVote()
+    with listening() as received:
         while done < schedule.steps:
-            window = advance(step, window, jax.random.fold_in(key, done))
+            with devices.entered():
+                window = advance(held, window, jax.random.fold_in(key, done))
             done += 1
             watcher.advance(done)
-            window, decided = _adjusted(done, window, schedule, adjustment)
-            window = _keep_up(done, window, schedule, watcher, decided)
-            stopping = bool(received) and done < schedule.steps
+            window, decided = _adjusted(done, window, schedule, devices)
+            window = _keep_up(done, window, schedule, watcher, decided, devices)
+            stopping = stop(done, received[0] if received else None) if done < schedule.steps else None
             if checkpoints is not None and (stopping or _due(done, schedule.checkpoint_every, schedule)):
                 checkpoints.save(done, window)
             if stopping:
-                raise Interrupted(done, received[0])
-    return window.state
+                if checkpoints is not None:
+                    checkpoints.wait()
+                raise Interrupted(done, stopping)
+    return devices.local(window.state)
 
 
 def first_window(step: Step, state: AbstractState, key: PRNGKeyArray) -> Window:
     """The window before the first step; with shapes for arrays it gives the structure of a checkpoint."""
     _, metrics = eqx.filter_eval_shape(step, state, key)
-    return Window(state, jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics), jnp.zeros((), jnp.int32))
+    return Window(state, *_nothing(metrics))
 
 
-def _compiled(step: Step) -> Callable:
-    """The step with its metrics summed, compiled; only the window's buffers are donated."""
+def _nothing(metrics: dict[str, Any]) -> tuple[dict[str, Array], Array]:
+    """Sums and count of a window that no step was in; metrics may be shapes."""
+    return jax.tree.map(lambda metric: jnp.zeros(metric.shape, metric.dtype), metrics), jnp.zeros((), jnp.int32)
+
+
+def _emptied(window: Window, devices: Devices) -> Window:
+    """The window after its report."""
+    return Window(window.state, *devices.everywhere(_nothing(window.sums)))
+
+
+def _compiled(devices: Devices) -> Callable[[Step, Window, PRNGKeyArray], Window]:
+    """A step with its metrics summed, compiled; only the window's buffers are donated."""
 
     @eqx.filter_jit(donate="all-except-first")
     def advance(held: Step, window: Window, key: PRNGKeyArray) -> Window:
         state, metrics = held(window.state, key)
-        return Window(state, jax.tree.map(jnp.add, window.sums, metrics), window.count + 1)
+        return devices.kept(Window(state, jax.tree.map(jnp.add, window.sums, metrics), window.count + 1))
 
     return advance
 
 
-def _adjusted(
-    done: int, window: Window, schedule: Schedule, adjustment: Adjustment | None
-) -> tuple[Window, dict[str, float]]:
+def compiled_text(step: Step, state: AbstractState, key: PRNGKeyArray, devices: Devices) -> str:
+    """The compiled step as XLA writes it (HLO): `pplemd.devices.exchanges` tells from it what is sent."""
+    window = devices.split(first_window(step, state, key))
+    with devices.entered():
+        lowered = _compiled(devices).lower(devices.everywhere(step), window, key)  # type: ignore[attr-defined]
+        return lowered.compile().compiled.as_text()
+
+
+def _adjusted(done: int, window: Window, schedule: Schedule, devices: Devices) -> tuple[Window, dict[str, float]]:
     """The window with its state adjusted, where it is time, and the figures of that."""
+    adjustment = schedule.adjustment
     if adjustment is None or done % adjustment.every or done >= schedule.steps:
         return window, {}
-    state, found = adjustment.decide(done, window.state)
-    return Window(state, window.sums, window.count), found
+    seen = devices.local(window.state)
+    state, found = adjustment.decide(done, seen)
+    return Window(devices.replaced(window.state, seen, state), window.sums, window.count), found
 
 
-def _keep_up(done: int, window: Window, schedule: Schedule, watcher: Watcher, decided: dict[str, float]) -> Window:
+def _keep_up(
+    done: int, window: Window, schedule: Schedule, watcher: Watcher, decided: dict[str, float], devices: Devices
+) -> Window:
     """Inspect, report, stop where stuck, and draw, where it is time; the sums start again after their report."""
     logging, sampling = _due(done, schedule.log_every, schedule), _due(done, schedule.sample_every, schedule)
-    found = decided | (watcher.inspect(done, window.state) if sampling else {})
+    seen = devices.local(window.state) if sampling else None
+    found = decided | (watcher.inspect(done, seen) if sampling else {})
     if logging:
         count = int(window.count)
         found = {name: float(total) / count for name, total in window.sums.items()} | found
-        window = Window(window.state, jax.tree.map(jnp.zeros_like, window.sums), jnp.zeros_like(window.count))
+        window = _emptied(window, devices)
     if found:
         watcher.report(done, found)
     if logging:
         _stop_if_stuck(done, window.state, schedule.patience)
     if sampling:
-        watcher.picture(done, window.state)
+        watcher.picture(done, seen)
     return window
 
 
@@ -215,28 +232,3 @@ def _stop_if_stuck(done: int, state: AbstractState, patience: int) -> None:
             "weights are as they were before. Usual causes: a teacher that returns NaN at some sigma, a learning rate "
             "or E-step step size that is too large (try --set generator.learning_rate=1e-4, or --set frozen=true)."
         )
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM; a second one of either acts as it did before."""
-    received: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def receive(number: int, frame: Any) -> None:
-        received.append(number)
-        restore()
-
-    if threading.current_thread() is not threading.main_thread():  # signals are somebody else's business there
-        yield received
-        return
-    try:
-        for number in before:
-            signal.signal(number, receive)
-        yield received
-    finally:
-        restore()

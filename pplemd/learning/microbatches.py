@@ -16,31 +16,41 @@ def mapped(function: Callable[..., ResultT], arguments: tuple[Any, ...], parts: 
     Args:
         function: of one sample.
         arguments: its arguments, pytrees with a leading batch dimension; None for one that is not there.
-        parts: microbatches, a divisor of the batch.
+        parts: microbatches, at least: as many as divide the batch.
     """
+    parts = _dividing(arguments, parts)
     if parts == 1:
         return jax.vmap(function)(*arguments)
     return _joined(jax.lax.map(lambda some: jax.vmap(function)(*some), _cut(arguments, parts)))
 
 
-def averaged(function: Callable[..., ResultT], arguments: tuple[Any, ...], parts: int, like: ResultT) -> ResultT:
+def averaged(function: Callable[..., ResultT], arguments: tuple[Any, ...], parts: int) -> ResultT:
     """The mean over microbatches of what a function gives for each: of losses and gradients that are means themselves.
 
     Args:
         function: of a microbatch; its result is a pytree of floating-point arrays.
         arguments: its arguments, pytrees with a leading batch dimension.
-        parts: microbatches, a divisor of the batch.
-        like: arrays of the structure, shapes and types of a result; 0.0 for a scalar.
+        parts: microbatches, at least: as many as divide the batch.
     """
+    parts = _dividing(arguments, parts)
     if parts == 1:
         return function(*arguments)
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), jnp.result_type(leaf)), like)  # no weak types
+    cut = _cut(arguments, parts)
+    first = jax.tree.map(lambda leaf: leaf[0], cut)
+    like = jax.eval_shape(function, *first)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)  # no weak types
 
     def add(sums: ResultT, some: Any) -> tuple[ResultT, None]:
         return jax.tree.map(jnp.add, sums, function(*some)), None
 
-    sums, _ = jax.lax.scan(add, zeros, _cut(arguments, parts))
+    sums, _ = jax.lax.scan(add, zeros, cut)
     return jax.tree.map(lambda leaf: leaf / parts, sums)
+
+
+def _dividing(tree: PyTree, parts: int) -> int:
+    """The least number of equal parts that is not less than `parts`; one sample is the smallest."""
+    count = jax.tree.leaves(tree)[0].shape[0]
+    return next((more for more in range(parts, count) if count % more == 0), count)
 
 
 def _cut(tree: PyTree, parts: int) -> PyTree:

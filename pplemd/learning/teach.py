@@ -10,13 +10,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.data import Dataset
+from pplemd.devices import mean_over_rows
 from pplemd.diffusion import LogNormal
 from pplemd.errors import DataError, RecipeError
 from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.loop import AbstractState
 from pplemd.learning.optimisers import Adam
 from pplemd.learning.recipe import ScoreRecipe
-from pplemd.learning.score_matching import noised_loss
+from pplemd.learning.score_matching import drawn_noise, edm_weight, matching_loss
 from pplemd.networks import AbstractNetwork, dropped
 from pplemd.teachers import AbstractDenoiser, Denoiser, Guidance, Guided
 
@@ -155,15 +156,14 @@ class TeachStep(eqx.Module):
         key_batch, key_noise, key_labels = jax.random.split(key, 3)
         index = jax.random.randint(key_batch, (recipe.batch,), 0, self.x.shape[0])
         labels = None if self.labels is None else self.told(key_labels, self.labels[index])
-        loss, gradient = eqx.filter_value_and_grad(noised_loss)(
-            state.denoiser.module,
-            key_noise,
-            self.x[index],
-            labels,
-            (recipe.score.sigmas, recipe.score.weighting),
-            state.step / recipe.steps,
-            dropout=True,
-        )
+        x, current = self.x[index], state.denoiser.module
+        noise, key_dropout = drawn_noise(key_noise, x.shape, recipe.score.sigmas, state.step / recipe.steps)
+
+        def part(x, noise, labels, keys):
+            weighting = recipe.score.weighting or edm_weight(current)
+            return eqx.filter_value_and_grad(matching_loss)(current, x, noise, labels, weighting, keys)
+
+        loss, gradient = mean_over_rows(part, x, noise, labels, jax.random.split(key_dropout, recipe.batch))
         denoiser = descend(state.denoiser, gradient, recipe.score.optimiser.transformation(recipe.steps))
         averaged = average(state.average, denoiser.module, warmed(recipe.ema, state.step))
         return TeachState(state.step + 1, denoiser, averaged), {"loss": loss}

@@ -1,9 +1,11 @@
-"""The start of a run: a model with its changes, and its folder, new or found again."""
+"""The start of a run: a model with its changes, and its folder, new or found again; for all processes alike."""
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
-from pplemd.errors import RecipeError
+from pplemd.devices import first, led
+from pplemd.errors import DeviceError, RecipeError
 from pplemd.fits import Fit
 from pplemd.model import Model
 from pplemd.runs import record
@@ -48,6 +50,53 @@ def opened(
     Raises:
         PplemdError: where model, recipe or folder cannot be used.
     """
+    found: list[tuple[Declared, RunFolder]] = []
+
+    def lead() -> dict[str, Any]:
+        found.append(_opened(model, out, chosen, resume, narrator))
+        return _told(*found[0])
+
+    told = led(lead)
+    return found[0] if first() else _followed(model, chosen, told)
+
+
+def _told(declared: Declared, folder: RunFolder) -> dict[str, Any]:
+    """What the first process tells the others of a run."""
+    brought = declared.imported
+    teacher = None if brought is None or brought.path is None else str(brought.path)
+    return {
+        "folder": str(folder.path.absolute()),
+        "name": declared.name,
+        "overrides": list(declared.overrides),
+        "teacher": teacher,
+        "digest": declared.digest,
+    }
+
+
+def _followed(model: Model | Fit | Path | str, chosen: Chosen, told: dict[str, Any]) -> tuple[Declared, RunFolder]:
+    """The model and the run folder of the first process, in another one.
+
+    Raises:
+        DeviceError: where its model file is another.
+    """
+    teacher = None if told["teacher"] is None else Path(told["teacher"])
+    name = chosen.name if isinstance(model, Model | Fit) else told["name"]
+    declared = _declared(model, Chosen(name, tuple(told["overrides"]), teacher))
+    if declared.digest != told["digest"]:
+        raise DeviceError(
+            f"{declared.path} is another file here than in the first process. All processes of a run read the same "
+            "model file: put it where all of them see it."
+        )
+    return declared, RunFolder(told["folder"])
+
+
+def _opened(
+    model: Model | Fit | Path | str,
+    out: Path | str | None,
+    chosen: Chosen,
+    resume: bool,
+    narrator: AbstractNarrator,
+) -> tuple[Declared, RunFolder]:
     named = None if out is None else RunFolder(out)
     if named is not None and resume and not named.config.exists():
         narrator.say(f"{named.path} holds no run yet; starting one.")

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pplemd.devices import ONE, Devices, led
 from pplemd.distillation import Distilled, distilled, first_shapes
-from pplemd.errors import CheckpointError
+from pplemd.errors import CheckpointError, DeviceError
 from pplemd.fits import FitPlan, plan_fit
 from pplemd.fitting import Fitted, first_fit_shapes, fitted
 from pplemd.learning import EMState, Window
@@ -54,7 +55,31 @@ def _holds(folder: RunFolder, declared: Declared) -> bool:
     return known.path == declared.path and known.name == declared.name
 
 
-def begin(declared: Declared, folder: RunFolder) -> None:
+def begin_or_go_on(declared: Declared, folder: RunFolder, devices: Devices, say: Say) -> None:
+    """Write the configuration of a new run, or tell where one goes on with other devices; for every process.
+
+    Raises:
+        CheckpointError: where the folder cannot be written.
+        DeviceError: where the processes do not see the same folder.
+    """
+
+    def lead() -> None:
+        if not folder.config.exists():
+            begin(declared, folder, devices)
+            return
+        before = folder.read_config().get("mesh", str(ONE))
+        if before != str(devices):
+            say(f"note: this run was started on {before}, and goes on with {devices}; its last digits may differ.")
+
+    led(lead)
+    if not folder.config.exists():
+        raise DeviceError(
+            f"the first process has written {folder.config}, and another does not see it. The processes of a run share "
+            "its folder: choose a place on a file system that all of them see, by --out."
+        )
+
+
+def begin(declared: Declared, folder: RunFolder, devices: Devices = ONE) -> None:
     """Write the configuration of a new run.
 
     Raises:
@@ -67,7 +92,7 @@ def begin(declared: Declared, folder: RunFolder) -> None:
     if folder.path.exists() and not folder.path.is_dir():
         raise CheckpointError(f"{folder.path} is a file; expected a folder, or nothing yet. Choose another by --out.")
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    write_json(folder.config, {**configuration(declared), "started": started})
+    write_json(folder.config, {**configuration(declared), "mesh": str(devices), "started": started})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pplemd.devices import Devices, chosen, first, together
+from pplemd.devices import told as told_devices
 from pplemd.distillation import Distillation, Distilled, distillation, first_shapes, run
 from pplemd.evaluation import Report, draw_teacher, evaluate
 from pplemd.fitting import Fitted
-from pplemd.learning import EMState
+from pplemd.learning import EMState, Watcher
 from pplemd.metrics import AbstractEvaluation
 from pplemd.model import Model, Plan, plan
 from pplemd.runs import record
@@ -20,7 +22,7 @@ from pplemd.schooling import at_rest, ready_teacher
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder, write_json
 from pplemd.teachers import AbstractTeacher
-from pplemd.viewing.narration import AbstractNarrator
+from pplemd.viewing.narration import AbstractNarrator, Silent
 from pplemd.viewing.pictures import draw, save_png
 from pplemd.viewing.progress import Terminal
 
@@ -53,8 +55,12 @@ def distil(
     resume: bool = False,
     narrator: AbstractNarrator | None = None,
     teacher: Path | str | None = None,
+    mesh: str | None = None,
 ) -> Outcome:
     """Distil a model into a one-step generator, and judge it.
+
+    Where `jax.distributed` is initialised, every process calls this with the same arguments; the first one writes the
+    run folder, which all must see, and speaks.
 
     Args:
         model: a model, or the path of a file that declares one.
@@ -64,26 +70,42 @@ def distil(
         resume: go on with a run that was stopped or killed, bit for bit; one that has ended is judged again.
         narrator: told how it goes; by default the terminal. `em.Silent()` is told in vain.
         teacher: the checkpoint of a teacher that is declared by `em.imported`; a run that is resumed knows its own.
+        mesh: the devices, such as "data=8" or "data=4,model=2"; by default all where they divide the batch.
 
     Raises:
-        PplemdError: where model, recipe or folder cannot be used; says what to do.
+        PplemdError: where model, recipe, folder or devices cannot be used; says what to do.
         Interrupted: after SIGINT or SIGTERM, once the run is saved.
     """
+    asked = Chosen(name, tuple(overrides), None if teacher is None else Path(teacher))
+    with together():
+        return _distil(model, out, asked, resume, (narrator or Terminal()) if first() else Silent(), mesh)
+
+
+def _distil(
+    model: Model | Path | str,
+    out: Path | str | None,
+    asked: Chosen,
+    resume: bool,
+    told: AbstractNarrator,
+    mesh: str | None,
+) -> Outcome:
     began = time.monotonic()
-    told = narrator or Terminal()
-    chosen = Chosen(name, tuple(overrides), None if teacher is None else Path(teacher))
-    declared, folder = opened(model, out, chosen, resume, told)
+    declared, folder = opened(model, out, asked, resume, told)
     if declared.imported is not None:
         declared.imported.checkpoint()  # says where to get one before anything is traced
     planned = plan(declared.distilled_model)
+    devices = chosen(mesh, planned.model.recipe.batch)
     first_shapes(planned)  # traces the step: a mistake in it shows now, not after the teacher's training
-    if not folder.config.exists():
-        record.begin(declared, folder)
+    record.begin_or_go_on(declared, folder, devices, told.say)
     told.say(f"{declared.name}: {planned.problem.name} -> {folder.path}")
+    runs_on = told_devices(devices, planned.model.recipe.batch)
+    if runs_on is not None:
+        told.say(runs_on)
     checkpoints = Checkpoints(folder.checkpoints)
     try:
-        again, work = _prepared(planned, ready_teacher(planned.model.teacher, told), told)
-        state = _train(work, planned.model.evaluation, folder, checkpoints, told)
+        ready = ready_teacher(planned.model.teacher, told, devices)
+        again, work = _prepared(planned, ready, told)
+        state = _train(work, planned.model.evaluation, folder, checkpoints, told, devices)
     finally:
         checkpoints.close()
     distilled = work.distilled(state)
@@ -109,10 +131,11 @@ def _train(
     folder: RunFolder,
     checkpoints: Checkpoints,
     narrator: AbstractNarrator,
+    devices: Devices,
 ) -> EMState:
     with narrator.task("distil", work.step.recipe.steps, shown(work.step.recipe)) as task:
-        watch = Watch(work, evaluation, folder, narrator.say, task)
-        return run(work, watch.watcher(), checkpoints)
+        watcher = Watch(work, evaluation, folder, narrator.say, task).watcher() if first() else Watcher()
+        return run(work, watcher, checkpoints, devices)
 
 
 def _judge(
@@ -125,7 +148,8 @@ def _judge(
 ) -> Report:
     with narrator.task("judge", 1.0) as task:
         report = evaluate(distilled, teacher, evaluation, seed, task.to)
-    write_json(folder.evaluation, dataclasses.asdict(report))
+    if first():
+        write_json(folder.evaluation, dataclasses.asdict(report))
     return report
 
 

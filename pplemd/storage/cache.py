@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pplemd.devices import arrays_from_first, first
+
 logger = logging.getLogger("pplemd")
 
 
@@ -57,6 +59,8 @@ def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def cached_arrays(key: str, build: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The arrays that `build()` returns, from the cache where an earlier call with the same key left them.
 
+    Of several processes, the first one's cache is asked and written; the arrays are the same in all.
+
     Args:
         key: whatever settles the content: a digest of the inputs, the settings, the versions.
         build: computes the numeric arrays by name; called only where the cache has none that can be read.
@@ -66,9 +70,10 @@ def cached_arrays(key: str, build: Callable[[], Mapping[str, np.ndarray]]) -> di
         logger "pplemd".
     """
     path = cache_dir() / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.npz"
-    found = _load(path)
+    found = arrays_from_first(_load(path) if first() else None)
     if found is not None:
         return found
     built = dict(build())
-    _save(path, built)
+    if first():
+        _save(path, built)
     return built

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from pplemd.devices import first, from_first, led, whole
 from pplemd.errors import CheckpointError
 from pplemd.storage.files import sweep, write_atomic
 from pplemd.storage.folder import reason, unwritable
@@ -31,6 +33,9 @@ OVERHEAD = 500_000  # bytes of a checkpoint besides its arrays: metadata, manife
 class Checkpoints:
     """Numbered snapshots of a pytree's arrays, saved by Orbax, each with a digest of its content.
 
+    Of several processes, all call the same methods, each writes its own part, and the first one the rest: the folder
+    must be one that they share. What was saved on some devices can be read on any others.
+
     Args:
         folder: where they lie.
         keep: how many of the newest to keep.
@@ -44,27 +49,37 @@ class Checkpoints:
         self._folder = folder.absolute()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None if read_only else keep,
-            enable_async_checkpointing=False,
             read_only=read_only,
             cleanup_tmp_directories=not read_only,  # what a kill left half written
         )
         self._seals = self._folder / "seals.json"
-        self._lock = None if read_only else _locked(self._folder)
+        self._lock: IO[bytes] | None = None
+        self._pool = ThreadPoolExecutor(1, "checkpoints")
+        self._writing: tuple[int, Future] | None = None
         if not read_only:
-            sweep(self._seals)
+            led(self._take)
         try:
             self._manager = ocp.CheckpointManager(self._folder, options=options)
         except (OSError, ValueError) as error:
             raise CheckpointError(unwritable(folder, error)) from error
 
+    def _take(self) -> None:
+        """Make the folder this run's own."""
+        self._lock = _locked(self._folder)
+        sweep(self._seals)
+
     def save(self, step: int, tree: Any) -> None:
         """Save a snapshot; it appears under its number only when it is whole.
 
+        Returns once the arrays are copied: their buffers may be given away. They are written meanwhile; `wait`, `close`
+        and the next `save` wait for that, and raise what it met.
+
         Raises:
-            CheckpointError: where it cannot be written, as on a full disk; older ones stay.
+            CheckpointError: where it, or the one before, cannot be written, as on a full disk; older ones stay.
         """
+        self.wait()
         arrays = eqx.filter(tree, eqx.is_array)
-        self._check_room(step, arrays)
+        led(lambda: self._check_room(step, arrays))
         try:
             if step in self._manager.all_steps():  # a damaged one that `latest` passed over
                 self._manager.delete(step)
@@ -75,10 +90,34 @@ class Checkpoints:
                     digest=ocp.args.JsonSave({"sha256": digest(arrays), "arrays": outline(arrays)}),
                 ),
             )
-            self._manager.wait_until_finished()
-            self._seal(step)
         except Exception as error:  # Orbax and TensorStore raise many kinds
-            raise CheckpointError(unwritable(self._folder / str(step), error)) from error
+            raise self._unwritable(step, error) from error
+        self._writing = (step, self._pool.submit(self._finish, step))
+
+    def wait(self) -> None:
+        """Wait until what was saved is written.
+
+        Raises:
+            CheckpointError: where it cannot be.
+        """
+        if self._writing is None:
+            return
+        (step, written), self._writing = self._writing, None
+        try:
+            written.result()
+        except Exception as error:  # as above
+            raise self._unwritable(step, error) from error
+
+    def _finish(self, step: int) -> None:
+        """Wait for Orbax, and seal; in a thread of its own."""
+        self._manager.wait_until_finished()
+        if first():
+            self._seal(step)
+
+    def _unwritable(self, step: int, error: Exception) -> Exception:
+        """What to raise; where a process was lost, that is told elsewhere."""
+        lost = isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1
+        return error if lost else CheckpointError(unwritable(self._folder / str(step), error))
 
     def _check_room(self, step: int, arrays: Any) -> None:
         """See that there is room, before Orbax finds that there is none, whose threads tell of it at length."""
@@ -98,26 +137,28 @@ class Checkpoints:
         kept = {str(step): before[str(step)] for step in self._manager.all_steps() if str(step) in before}
         write_atomic(self._seals, json.dumps({**kept, str(new): _digests(self._folder / str(new))}).encode())
 
-    def _check_files(self, step: int) -> None:
+    def _damage(self, step: int) -> str | None:
+        """What is wrong with a snapshot's files, or None."""
         sealed = _json_or_empty(self._seals).get(str(step))  # none where a kill came before it was written
         if sealed is None:
-            return
+            return None
         found = _digests(self._folder / str(step))
         damaged = sorted(name for name in sealed.keys() | found.keys() if sealed.get(name) != found.get(name))
-        if damaged:
-            raise CheckpointError(f"its file {damaged[0]} is damaged, missing or strange")
+        return f"its file {damaged[0]} is damaged, missing or strange" if damaged else None
 
     def latest(self, like: Any, say: Callable[[str], None] = log.warning) -> tuple[int, Any] | None:
         """The newest snapshot that is whole, or None where there is none.
 
         Args:
-            like: a pytree with the same arrays (or their shapes) as the one that was saved.
+            like: a pytree with the same arrays (or their shapes) as the one that was saved; arrays come back to where
+                those are, whatever they were saved from.
             say: told of each damaged snapshot that is passed over.
 
         Raises:
             CheckpointError: where there are snapshots but none can be read.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
+        self.wait()
+        steps = from_first(sorted(self._manager.all_steps(), reverse=True))
         for step in steps:
             try:
                 return step, self._read(step, like)
@@ -132,8 +173,10 @@ class Checkpoints:
 
     def _read(self, step: int, like: Any) -> Any:
         arrays, static = eqx.partition(like, lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct))
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, arrays)
-        self._check_files(step)
+        abstract = jax.tree.map(_placed, arrays)
+        damage = from_first(self._damage(step) if first() else None)
+        if damage is not None:
+            raise CheckpointError(damage)
         seal = self._manager.restore(step, args=ocp.args.Composite(digest=ocp.args.JsonRestore()))["digest"]
         if seal["arrays"] != outline(abstract):
             raise CheckpointError("its arrays are not those of the program")
@@ -143,10 +186,24 @@ class Checkpoints:
         return eqx.combine(found, static)
 
     def close(self) -> None:
-        """Wait for what is being written and let go of the folder."""
-        self._manager.close()
-        if self._lock is not None:
-            self._lock.close()
+        """Wait for what is being written and let go of the folder.
+
+        Raises:
+            CheckpointError: where it cannot be written.
+        """
+        try:
+            self.wait()
+        finally:
+            self._pool.shutdown()
+            self._manager.close()
+            if self._lock is not None:
+                self._lock.close()
+
+
+def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Shape, type and place of an array that is to be read: the first device, where nothing is said."""
+    place = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
 
 
 def _locked(folder: Path) -> IO[bytes]:
@@ -195,9 +252,10 @@ def outline(tree: Any) -> dict[str, str]:
 
 
 def digest(tree: Any) -> str:
-    """SHA-256 of a pytree's arrays: their places, types, shapes and bytes."""
+    """SHA-256 of a pytree's arrays: their places in it, types, shapes and bytes, whatever devices they lie on."""
     total = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    for path, given in jax.tree_util.tree_leaves_with_path(tree):
+        leaf = whole(given)  # one at a time
         data = jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
         content = np.ascontiguousarray(np.asarray(data))
         total.update(f"{jax.tree_util.keystr(path)}{leaf.dtype}{content.shape}".encode())

@@ -45,8 +45,8 @@ def start():
     return Walk(jnp.ones(3), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
 
-def schedule(steps=23, log=5, sample=8, checkpoint=10, patience=4):
-    return Schedule(steps, log, sample, checkpoint, patience)
+def schedule(steps=23, log=5, sample=8, checkpoint=10, patience=4, adjustment=None):
+    return Schedule(steps, log, sample, checkpoint, patience, adjustment)
 
 
 STEP = Step(jnp.asarray(0.3))
@@ -130,7 +130,7 @@ def test_what_is_decided_between_steps_is_in_the_next_and_decided_again_alike(tm
         return STEP(state, key)
 
     adjustment = Adjustment(4, doubled)
-    last = fit(counting, start(), KEY, schedule(steps=12), whole.watcher(), adjustment=adjustment)
+    last = fit(counting, start(), KEY, schedule(steps=12, adjustment=adjustment), whole.watcher())
     assert len(traces) == 2  # once for its shapes, once to compile: nothing is compiled again
     state = start()
     for i in range(12):
@@ -147,7 +147,7 @@ def test_what_is_decided_between_steps_is_in_the_next_and_decided_again_alike(tm
 def resumed(folder, diary, adjustment):
     checkpoints = Checkpoints(folder / "checkpoints")
     try:
-        return fit(STEP, start(), KEY, schedule(steps=12), diary.watcher(), checkpoints, adjustment)
+        return fit(STEP, start(), KEY, schedule(steps=12, adjustment=adjustment), diary.watcher(), checkpoints)
     finally:
         checkpoints.close()
 

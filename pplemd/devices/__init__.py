@@ -1,0 +1,23 @@
+"""One computation on many devices and hosts: the mesh, what lies where on it, and the processes that share a run."""
+
+from pplemd.devices.exchanges import Exchange as Exchange
+from pplemd.devices.exchanges import exchanges as exchanges
+from pplemd.devices.mesh import DATA as DATA
+from pplemd.devices.mesh import MODEL as MODEL
+from pplemd.devices.mesh import chosen as chosen
+from pplemd.devices.mesh import told as told
+from pplemd.devices.placing import ONE as ONE
+from pplemd.devices.placing import Devices as Devices
+from pplemd.devices.placing import whole as whole
+from pplemd.devices.processes import Cluster as Cluster
+from pplemd.devices.processes import StopVote as StopVote
+from pplemd.devices.processes import arrays_from_first as arrays_from_first
+from pplemd.devices.processes import first as first
+from pplemd.devices.processes import from_first as from_first
+from pplemd.devices.processes import join as join
+from pplemd.devices.processes import leave as leave
+from pplemd.devices.processes import led as led
+from pplemd.devices.processes import together as together
+from pplemd.devices.rows import at_hand as at_hand
+from pplemd.devices.rows import mean_over_rows as mean_over_rows
+from pplemd.devices.rows import over_rows as over_rows

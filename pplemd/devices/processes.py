@@ -1,0 +1,183 @@
+"""The processes that share a run: how they meet, agree, and end when one is lost."""
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from pplemd.errors import DeviceError, PplemdError
+
+LOST_AFTER = 60  # seconds without a sign of life after which a process counts as lost; a collective may notice before
+PERIOD = 1.0  # seconds between votes: what a stop waits for, beside the step under way
+SLURM_STEP_TASKS = "SLURM_STEP_NUM_TASKS"  # set for what srun starts, and not for the script around it
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """How the processes of a run find each other.
+
+    Attributes:
+        coordinator: host and port of process 0.
+        processes: how many there are.
+        process: which of them this is, from 0.
+    """
+
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+
+
+def join(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> None:
+    """Meet the other processes: those that were named, or those that srun started; alone where there are none.
+
+    Must be called before JAX looks for devices.
+
+    Raises:
+        DeviceError: where what was given does not make a cluster, or the others do not come.
+    """
+    given = (cluster.coordinator, cluster.processes, cluster.process)
+    if given == (None, None, None):
+        if int(environment.get(SLURM_STEP_TASKS, "1")) == 1:
+            return
+    else:
+        _check(cluster)
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from the loop
+    try:
+        jax.distributed.initialize(*given, heartbeat_timeout_seconds=LOST_AFTER)
+        jax.devices()  # the processes meet again here
+    except (RuntimeError, ValueError) as error:
+        raise DeviceError(
+            f"the processes of this run did not meet ({_line(error)}). Start one process for each number from 0 to N - "
+            "1, all with the same --coordinator HOST:PORT, a port of the host of process 0 that the others can reach."
+        ) from error
+
+
+def _check(cluster: Cluster) -> None:
+    found = f"--coordinator {cluster.coordinator} --processes {cluster.processes} --process-id {cluster.process}"
+    if cluster.coordinator is None or cluster.processes is None or cluster.process is None:
+        raise DeviceError(
+            f"found {found}; expected all three, as in --coordinator node0:7000 --processes 2 --process-id 0. Under "
+            "SLURM, srun tells them, and none is needed."
+        )
+    _, colon, port = cluster.coordinator.rpartition(":")
+    if not colon or not port.isdigit():
+        raise DeviceError(f"--coordinator is {cluster.coordinator!r}; expected HOST:PORT, as in node0:7000.")
+    if not 0 <= cluster.process < cluster.processes:
+        raise DeviceError(f"found {found}; expected a --process-id from 0 to {cluster.processes - 1}.")
+
+
+def first() -> bool:
+    """Whether this is the process that writes and speaks: the first, or the only one."""
+    return jax.process_index() == 0
+
+
+def from_first(value: Any) -> Any:
+    """What the first process gives, as JSON keeps it, in every process; all must call it."""
+    if jax.process_count() == 1:
+        return value
+    content = json.dumps(value).encode() if first() else b""
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(content))))
+    told = np.frombuffer(content, np.uint8) if first() else np.zeros(size, np.uint8)
+    return json.loads(bytes(multihost_utils.broadcast_one_to_all(told)))
+
+
+def arrays_from_first(arrays: Mapping[str, np.ndarray] | None) -> dict[str, np.ndarray] | None:
+    """The arrays that the first process gives, in every process; None where it gives none."""
+    if jax.process_count() == 1:
+        return None if arrays is None else dict(arrays)
+    given = {} if arrays is None else arrays
+    shapes = None if arrays is None else {name: (array.shape, str(array.dtype)) for name, array in given.items()}
+    outline = from_first(shapes)
+    if outline is None:
+        return None
+    like = {name: np.zeros(shape, dtype) for name, (shape, dtype) in outline.items()}
+    told = multihost_utils.broadcast_one_to_all({name: given.get(name, zeros) for name, zeros in like.items()})
+    return {name: np.asarray(array, like[name].dtype) for name, array in told.items()}
+
+
+def led(decide: Callable[[], T]) -> T:
+    """What the first process decides, as JSON keeps it; its mistake is every process's.
+
+    Raises:
+        PplemdError: that of the first process.
+    """
+    value, mistake = None, None
+    if first():
+        try:
+            value = decide()
+        except PplemdError as error:
+            mistake = error
+    told, sentence = from_first([value, None if mistake is None else str(mistake)])
+    if mistake is not None:
+        raise mistake
+    if sentence is not None:
+        raise DeviceError(sentence)
+    return told if jax.process_count() > 1 else value
+
+
+class StopVote:
+    """Whether to stop: alone, as soon as a signal came; of several processes, all after the same step.
+
+    They ask each other about once a second, so that asking costs nothing in steps that are short.
+    """
+
+    def __init__(self) -> None:
+        self._next, self._every, self._asked = 0, 1, time.monotonic()
+
+    def __call__(self, done: int, received: int | None) -> int | None:
+        """The signal to stop by, or None.
+
+        Args:
+            done: the step; every process asks after each of its steps.
+            received: the signal that this process received, if any.
+        """
+        if jax.process_count() == 1:
+            return received
+        if done < self._next:
+            return None
+        now = time.monotonic()
+        told = np.asarray([received or 0, min(1e3 * (now - self._asked), 1e9)], np.int32)
+        signals, waited = np.max(multihost_utils.process_allgather(told), axis=0)
+        self._every = int(min(4 * self._every, max(1, self._every * 1e3 * PERIOD / max(waited, 1))))
+        self._next, self._asked = done + self._every, time.monotonic()
+        return int(signals) or None
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """In a `with` block, what fails because another process is gone says so.
+
+    Raises:
+        DeviceError: where a collective failed.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        raise DeviceError(
+            f"another process of this run was lost or stopped ({_line(error)}). What was saved is whole: start all "
+            "processes again with --resume, or as many as there are; its own message tells why it ended."
+        ) from error
+
+
+def leave(code: int) -> None:
+    """End this process now where it is one of several: the orderly end would wait for those that are lost."""
+    if jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
