@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from pplemd.devices import mean_over_rows
 from pplemd.diffusion import AbstractWeighting
 from pplemd.dsl import Problem, Program
+from pplemd.errors import RecipeError
 from pplemd.inference import StepSizes
 from pplemd.learning.anchor import Pairs, anchor_loss
 from pplemd.learning.e_step import NOT_TUNED, Batch, EStep, Fresh, Tuning, x_figures
@@ -67,6 +68,9 @@ class EMStep(eqx.Module):
         recipe: how to distil.
         labels: the label prior, or None.
         pairs: what the recipe's anchor ties the generator to, or None.
+
+    Raises:
+        RecipeError: where the batch cannot be cut into the microbatches asked for.
     """
 
     problem: Problem
@@ -74,6 +78,15 @@ class EMStep(eqx.Module):
     recipe: Recipe
     labels: Labels | None
     pairs: Pairs | None = None
+
+    def __check_init__(self) -> None:
+        batch, parts = self.recipe.batch, self.recipe.compute.accumulate
+        if batch % parts:  # seen here, not by the recipe: both may be changed, one after the other
+            raise RecipeError(
+                "the recipe's batch must be a multiple of compute.accumulate, the microbatches that it is cut into; "
+                f"found batch={batch}, compute.accumulate={parts}. Set either: --set batch=N, or "
+                "--set compute.accumulate=N."
+            )
 
     def init(self, program: Program, score_network: AbstractDenoiser) -> EMState:
         """The state before the first step."""

@@ -78,12 +78,6 @@ class Recipe(eqx.Module):
             value = getattr(self, name)
             if value < 1:
                 raise RecipeError(f"the recipe needs {name} >= 1; found {name}={value}.")
-        if self.batch % self.compute.accumulate:
-            raise RecipeError(
-                "the recipe's batch must be a multiple of compute.accumulate, the microbatches that it is cut into; "
-                f"found batch={self.batch}, compute.accumulate={self.compute.accumulate}. Set either: --set batch=N, "
-                "or --set compute.accumulate=N."
-            )
         if not 0 <= self.seed < 2**32:  # what a JAX key takes
             raise RecipeError(f"the recipe needs 0 <= seed < 2**32; found seed={self.seed}.")
         if not 0 <= self.ema < 1:
