@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pplemd_cli import options, plans, show, stops
+from pplemd_cli.cluster import Cluster
 
 
 def distill(
@@ -49,7 +50,7 @@ def distill(
 
         pplemd distill mine.py --mesh data=4,model=2
     """
-    options.prepare(device, debug, (coordinator, processes, process_id))
+    options.prepare(device, debug, Cluster(coordinator, processes, process_id))
     changes = options.changes(overrides, steps, seed)
     if dry_run:
         plans.tell(plans.planned(model, program, changes, teacher, compiled=False), json)
