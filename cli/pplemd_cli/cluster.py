@@ -75,8 +75,8 @@ def join(cluster: Cluster) -> None:
 
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
         raise DeviceError(
-            f"the processes of this run did not meet ({reason}). Start one process for each number from 0 to N - 1, all "
-            "with the same --coordinator HOST:PORT, a port of the host of process 0 that the others can reach."
+            f"the processes of this run did not meet ({reason}). Start one process for each number from 0 to N - 1, "
+            "all with the same --coordinator HOST:PORT, a port of the host of process 0 that the others can reach."
         ) from error
     stops.listen()  # whatever the meeting did to signals
 

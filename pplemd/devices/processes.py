@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,8 +15,6 @@ from jax.experimental import multihost_utils
 from pplemd.errors import DeviceError, PplemdError
 
 PERIOD = 1.0  # seconds between votes: what a stop waits for, beside the step under way
-
-T = TypeVar("T")
 
 
 def first() -> bool:
@@ -48,7 +46,7 @@ def arrays_from_first(arrays: Mapping[str, np.ndarray] | None) -> dict[str, np.n
     return {name: np.asarray(array, like[name].dtype) for name, array in told.items()}
 
 
-def led(decide: Callable[[], T]) -> T:
+def led(decide: Callable[[], Any]) -> Any:
     """What the first process decides, as JSON keeps it; its mistake is every process's.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import pytest
 import typer
+
 from pplemd_cli.cluster import Cluster
 
 

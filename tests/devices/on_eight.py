@@ -98,7 +98,10 @@ def apart(one, other) -> float:
 def same_as_one(mesh, **changes):
     """How far training on a mesh is from training on one device: the state, and the reports."""
     (alone, reported), (many, told) = state(ONE, **changes), state(chosen(mesh, 16), **changes)
-    return {"state": apart(alone, many), "reports": apart(*(jax.tree.map(np.asarray, each) for each in (reported, told)))}
+    return {
+        "state": apart(alone, many),
+        "reports": apart(*(jax.tree.map(np.asarray, each) for each in (reported, told))),
+    }
 
 
 def counted(mesh, **changes):
