@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pplemd_cli import options, plans, show, stops
+from pplemd_cli.cluster import Cluster
 
 
 def distill(
@@ -58,7 +59,7 @@ def distill(
 
         pplemd distill models/imagenet64.py --teacher edm-imagenet-64x64-cond-adm.pkl --mesh data=8
     """
-    options.prepare(device, debug, (coordinator, processes, process_id))
+    options.prepare(device, debug, Cluster(coordinator, processes, process_id))
     changes = options.changes(overrides, steps, seed)
     if dry_run:
         plans.tell(plans.planned(model, program, changes, teacher, compiled=False, target=target), json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pplemd_cli import stops
+from pplemd_cli.cluster import Cluster, join
 
 ModelFile = Annotated[Path, typer.Argument(help="The model file: Python code, which is executed.", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="A run folder, as printed by distill.", show_default=False)]
@@ -87,18 +87,16 @@ def changes(overrides: list[str] | None, steps: int | None, seed: int | None) ->
     return (*(overrides or ()), *own)
 
 
-def prepare(
-    device: DeviceName | None, debug: bool, cluster: tuple[str | None, int | None, int | None] | None = None
-) -> None:
+def prepare(device: DeviceName | None, debug: bool, cluster: Cluster | None = None) -> None:
     """Set up JAX before it starts; what it compiles is kept between runs.
 
     Args:
         device: what to run on.
         debug: stop at the first NaN.
-        cluster: coordinator, processes and number of this one, where a command runs on several hosts.
+        cluster: how processes meet, where a command runs on several hosts.
 
     Raises:
-        typer.BadParameter: where the device is not there.
+        typer.BadParameter: where the device is not there, or what was given does not make a cluster.
         DeviceError: where the processes of a run do not meet.
     """
     if debug:
@@ -107,10 +105,7 @@ def prepare(
     if device is not None:
         os.environ["JAX_PLATFORMS"] = {"gpu": "cuda"}.get(device.value, device.value)
     if cluster is not None:
-        from pplemd.devices import Cluster, join
-
-        join(Cluster(*cluster))
-        stops.listen()  # whatever the meeting did to signals
+        join(cluster)
     import jax
 
     from pplemd.storage.compiled import keep_compiled

@@ -9,12 +9,10 @@ from pplemd.devices.mesh import told as told
 from pplemd.devices.placing import ONE as ONE
 from pplemd.devices.placing import Devices as Devices
 from pplemd.devices.placing import whole as whole
-from pplemd.devices.processes import Cluster as Cluster
 from pplemd.devices.processes import StopVote as StopVote
 from pplemd.devices.processes import arrays_from_first as arrays_from_first
 from pplemd.devices.processes import first as first
 from pplemd.devices.processes import from_first as from_first
-from pplemd.devices.processes import join as join
 from pplemd.devices.processes import leave as leave
 from pplemd.devices.processes import led as led
 from pplemd.devices.processes import together as together

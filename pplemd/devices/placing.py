@@ -52,12 +52,12 @@ class Devices:
 
     def kept(self, tree: PyTree) -> PyTree:
         """In a compiled function: the same state, to be left on the devices as `split` puts it there."""
-        if self.mesh is None:
+        mesh = self.mesh
+        if mesh is None:
             return tree
 
         def keep(leaf):
-            sharding = NamedSharding(self.mesh, self._spec(leaf))
-            return jax.lax.with_sharding_constraint(leaf, sharding)
+            return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, self._spec(leaf)))
 
         return jax.tree.map(lambda leaf: keep(leaf) if eqx.is_array(leaf) else leaf, tree)
 

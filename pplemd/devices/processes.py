@@ -1,13 +1,12 @@
-"""The processes that share a run: how they meet, agree, and end when one is lost."""
+"""The processes that share a run, once they met: how they agree, and end when one is lost."""
 
-import dataclasses
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,65 +14,7 @@ from jax.experimental import multihost_utils
 
 from pplemd.errors import DeviceError, PplemdError
 
-LOST_AFTER = 60  # seconds without a sign of life after which a process counts as lost; a collective may notice before
 PERIOD = 1.0  # seconds between votes: what a stop waits for, beside the step under way
-SLURM_STEP_TASKS = "SLURM_STEP_NUM_TASKS"  # set for what srun starts, and not for the script around it
-
-T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True)
-class Cluster:
-    """How the processes of a run find each other.
-
-    Attributes:
-        coordinator: host and port of process 0.
-        processes: how many there are.
-        process: which of them this is, from 0.
-    """
-
-    coordinator: str | None = None
-    processes: int | None = None
-    process: int | None = None
-
-
-def join(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> None:
-    """Meet the other processes: those that were named, or those that srun started; alone where there are none.
-
-    Must be called before JAX looks for devices.
-
-    Raises:
-        DeviceError: where what was given does not make a cluster, or the others do not come.
-    """
-    given = (cluster.coordinator, cluster.processes, cluster.process)
-    if given == (None, None, None):
-        if int(environment.get(SLURM_STEP_TASKS, "1")) == 1:
-            return
-    else:
-        _check(cluster)
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from the loop
-    try:
-        jax.distributed.initialize(*given, heartbeat_timeout_seconds=LOST_AFTER)
-        jax.devices()  # the processes meet again here
-    except (RuntimeError, ValueError) as error:
-        raise DeviceError(
-            f"the processes of this run did not meet ({_line(error)}). Start one process for each number from 0 to N - "
-            "1, all with the same --coordinator HOST:PORT, a port of the host of process 0 that the others can reach."
-        ) from error
-
-
-def _check(cluster: Cluster) -> None:
-    found = f"--coordinator {cluster.coordinator} --processes {cluster.processes} --process-id {cluster.process}"
-    if cluster.coordinator is None or cluster.processes is None or cluster.process is None:
-        raise DeviceError(
-            f"found {found}; expected all three, as in --coordinator node0:7000 --processes 2 --process-id 0. Under "
-            "SLURM, srun tells them, and none is needed."
-        )
-    _, colon, port = cluster.coordinator.rpartition(":")
-    if not colon or not port.isdigit():
-        raise DeviceError(f"--coordinator is {cluster.coordinator!r}; expected HOST:PORT, as in node0:7000.")
-    if not 0 <= cluster.process < cluster.processes:
-        raise DeviceError(f"found {found}; expected a --process-id from 0 to {cluster.processes - 1}.")
 
 
 def first() -> bool:
@@ -105,7 +46,7 @@ def arrays_from_first(arrays: Mapping[str, np.ndarray] | None) -> dict[str, np.n
     return {name: np.asarray(array, like[name].dtype) for name, array in told.items()}
 
 
-def led(decide: Callable[[], T]) -> T:
+def led(decide: Callable[[], Any]) -> Any:
     """What the first process decides, as JSON keeps it; its mistake is every process's.
 
     Raises:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pplemd.devices import ONE, Cluster, chosen, exchanges, join
+from pplemd.devices import ONE, chosen, exchanges
 from pplemd.devices.mesh import parsed
 from pplemd.errors import DeviceError
 
@@ -24,26 +24,6 @@ def test_one_device_is_one_device():
     assert str(ONE) == "one device"
     with pytest.raises(DeviceError, match="asks for 8 devices; expected 1 or fewer"):
         chosen("data=4,model=2", 8)
-
-
-def test_alone_where_there_are_no_others():
-    join(Cluster(), {})
-    join(Cluster(), {"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "1"})
-
-
-@pytest.mark.parametrize(
-    ("cluster", "phrase"),
-    [
-        (Cluster("node0:7000"), "expected all three"),
-        (Cluster(None, 2, 0), "expected all three"),
-        (Cluster("node0", 2, 0), "expected HOST:PORT"),
-        (Cluster("node0:http", 2, 0), "expected HOST:PORT"),
-        (Cluster("node0:7000", 2, 2), "a --process-id from 0 to 1"),
-    ],
-)
-def test_half_a_cluster_is_refused(cluster, phrase):
-    with pytest.raises(DeviceError, match=phrase):
-        join(cluster, {})
 
 
 HLO = """HloModule jit_advance, entry_computation_layout={()->f32[]}
