@@ -32,9 +32,10 @@ def test_each_file_says_how_it_is_run_and_what_to_expect(path):
 
 
 FITS = [path for path in MODELS if "em.Fit(" in path.read_text()]
+BROUGHT = [path for path in MODELS if "em.imported(" in path.read_text()]  # their teachers are checkpoints of others
 
 
-@pytest.mark.parametrize("path", [path for path in MODELS if path not in FITS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in MODELS if path not in FITS + BROUGHT], ids=lambda path: path.stem)
 def test_each_file_distils(path, fresh_cache):
     text = path.read_text()
     overrides = SHORT if "em.teach(" in text else SHORT[:2]
@@ -44,6 +45,14 @@ def test_each_file_distils(path, fresh_cache):
     assert set(outcome.report.student) == set(outcome.report.teacher) >= set(outcome.report.floor)
     assert all(np.isfinite(list(outcome.report.student.values())))
     assert Path("run/samples.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("path", BROUGHT, ids=lambda path: path.stem)
+def test_each_file_shows_its_plan_before_there_is_a_teacher(path):
+    planned = plan(declare(path).distilled_model)
+    assert planned.problem.output.shape == planned.teacher.shape
+    with pytest.raises(em.PplemdError, match="--teacher PATH"):
+        em.distil(path, "run", narrator=em.Silent())
 
 
 HOUSES = {
