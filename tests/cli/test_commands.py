@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+
 def lenet() -> dict[str, np.ndarray]:
     """Weights of a classifier of four classes, with LeNet's names."""
     shapes = {"convnet.c1": (2, 1, 5, 5), "convnet.c3": (3, 2, 5, 5), "convnet.c5": (7, 3, 5, 5), "fc.f6": (5, 7)}
