@@ -3,8 +3,8 @@
     python tests/benchmarks/mnist.py --teacher teacher_mnist_vit.npz --features feat_lenet_mnist.npz --data mnist.npz \
         --out results --minutes 4 --try "steps=2000" --try "steps=2000 seed=1" --try "anchor=none"
 
-Each --try holds changes as `pplemd distill --set` takes them, and "sigma=NUMBER" for sigma* of the generator. The teacher
-is judged once. No new try is begun after the minutes are over.
+Each --try holds changes as `pplemd distill --set` takes them, and "sigma=NUMBER" for sigma* of the generator. The
+teacher is judged once. No new try is begun after the minutes are over.
 """
 
 import argparse
