@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Array
 
@@ -11,7 +12,7 @@ from pplemd.metrics import AbstractFeatures, GivenFeatures
 
 
 def features(
-    source: Path | str | Callable[[Array], Array], classify: Callable[[Array], Array] | None = None
+    source: Path | str | Callable[[Array], Array] | Any, classify: Callable[[Array], Array] | None = None
 ) -> AbstractFeatures:
     """Features for `em.metrics.ImageEvaluation(data, features=...)`.
 

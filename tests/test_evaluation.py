@@ -80,7 +80,10 @@ def test_draw_gives_the_count_from_chunks_of_one_size():
 
 
 def test_samples_keep_the_class_that_they_were_asked_for():
-    drawn = draw(lambda key, count, labels: labels, jax.random.key(0), CHUNK + 7, em.Labels([1, 2, 1]))
+    def source(key, count, labels):
+        return labels.astype(jnp.float32)
+
+    drawn = draw(source, jax.random.key(0), CHUNK + 7, em.Labels([1, 2, 1]))
     np.testing.assert_array_equal(drawn.x, drawn.labels)
     assert len(drawn.labels) == CHUNK + 7
     assert set(drawn.labels) == {0, 1, 2}

@@ -44,9 +44,9 @@ def classifier(arrays: Arrays) -> AbstractClassifier:
     for key, build in _FAMILIES.items():
         if key in arrays:
             return build(arrays)
-    found = ", ".join(sorted(arrays)[:4]) or "none"
+    found = ", ".join(ascii(name)[1:-1][:40] for name in sorted(arrays)[:4]) or "none at all"
     raise ImporterError(
-        f"found arrays that no classifier known here has ({ascii(found)[:160]}, ...); expected LeNet-5's "
+        f"found arrays that no classifier known here has ({found}); expected LeNet-5's "
         "(convnet.c1.weight, ...) or those of a residual network of CIFAR-10 (layer1.0.conv1.weight, ...). Give any "
         "other network as a JAX function: em.features(function)."
     )

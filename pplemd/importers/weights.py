@@ -21,7 +21,10 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
         ImporterError: where it is damaged, hostile or of another kind; nothing of it is executed.
     """
     file = Path(path)
-    return read_npz(file)[1] if file.suffix == ".npz" else read_weights(file)
+    try:
+        return read_npz(file)[1] if file.suffix == ".npz" else read_weights(file)
+    except ImporterError as error:
+        raise error if str(path) in str(error) else ImporterError(f"{path}: {error}") from error
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:

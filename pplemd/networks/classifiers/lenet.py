@@ -14,8 +14,8 @@ class LeNet(AbstractClassifier):
     """Two convolutions of 5 x 5 with pooling, then three dense layers; the features are those before the classes.
 
     Source: LeCun et al., Proceedings of the IEEE 86 (1998), section II.B.
-    Departs: dense between the first two layers, max pooling, ReLU in the convolutions and the first dense layer, a
-        linear layer of classes: the network of abdulfatir/gan-metrics-pytorch, whose weights it takes.
+    Departs: every feature of the second convolution sees all of the first, pooling takes the largest, and the classes
+        are a linear layer: the network of abdulfatir/gan-metrics-pytorch, whose weights it takes.
 
     Args:
         channels: of the convolutions, and the widths of the dense layers: c1, c3, c5, f6, classes.
@@ -43,8 +43,8 @@ class LeNet(AbstractClassifier):
         """Tanh of the last hidden layer, 84 numbers in (-1, 1)."""
         image = self.view(x)
         for conv in (self.first, self.second):
-            image = halved(jax.nn.relu(conv(image)[2:-2, 2:-2]))
-        hidden = jax.nn.relu(self.third(image.reshape(-1)))
+            image = halved(jnp.tanh(conv(image)[2:-2, 2:-2]))
+        hidden = jnp.tanh(self.third(image.reshape(-1)))
         return jnp.tanh(self.fourth(hidden))
 
     def logits(self, features: Float[Array, " width"]) -> Float[Array, " classes"]:

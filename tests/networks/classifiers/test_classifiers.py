@@ -26,7 +26,7 @@ def test_a_view_is_standardised_channel_by_channel():
 
 def test_a_view_is_enlarged_between_the_centres_of_pixels():
     """A ramp stays a ramp: pixel j of n has its centre at (j + 1/2) / n; beyond the outermost centres it is held."""
-    ramp = (jnp.arange(4) + 0.5) / 4
+    ramp = (jnp.arange(4.0) + 0.5) / 4
     x = jnp.broadcast_to(2 * ramp[None, :, None] - 1, (4, 4, 1))
     found = View(8, (0.0,), (1.0,))(x)[:, :, 0]
     centres = np.clip((np.arange(8) + 0.5) / 8, 0.5 / 4, 3.5 / 4)
