@@ -4,11 +4,12 @@
         --out results --minutes 4 --try "steps=2000" --try "steps=2000 seed=1" --try "anchor=none"
 
 Each --try holds changes as `pplemd distill --set` takes them, and "sigma=NUMBER" for sigma* of the generator. The
-teacher is judged once. No new try is begun after the minutes are over.
+teacher is judged once, by each --heun. No new try is begun after the minutes are over.
 """
 
 import argparse
 import dataclasses
+import functools
 import json
 import time
 from pathlib import Path
@@ -38,7 +39,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--try", dest="tries", action="append", default=[], metavar="CHANGES")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--count", type=int, default=COUNT, help="samples judged")
-    parser.add_argument("--samplers", action="store_true", help="judge the teacher by several samplers, nothing else")
+    parser.add_argument("--heun", type=int, nargs="*", default=[18], help="steps of the teacher's sampler, or none")
     return parser.parse_args()
 
 
@@ -62,6 +63,10 @@ def figures(measure: AbstractMeasure, source, count: int, planned: Plan) -> dict
     return {**measure.measure(drawn.x, labels=drawn.labels), "seconds_per_1000": drawn.seconds_per_1000}
 
 
+def sample_by(sampler: HeunSampler, teacher: AbstractTeacher, key, count, labels):
+    return sample(key, teacher, count, labels, sampler)
+
+
 def tell(out: Path, name: str, found: dict[str, float], **more: float) -> None:
     line = {"name": name, **{key: round(value, 4) for key, value in {**found, **more}.items()}}
     print(json.dumps(line), flush=True)
@@ -80,13 +85,9 @@ def main() -> None:
     model = changed(options, [])
     planned, teacher = plan(model), model.teacher.ready()
     measure = model.evaluation.prepare()
-    samplers = {18: HeunSampler()} if not options.samplers else {n: HeunSampler(n) for n in (6, 9, 12, 18, 35)}
-    for steps, sampler in samplers.items():
-
-        def source(key, count, labels, sampler=sampler):
-            return sample(key, teacher, count, labels, sampler)
-
-        tell(options.out, f"teacher, {steps} steps", figures(measure, source, options.count, planned))
+    for steps in options.heun:
+        by_heun = functools.partial(sample_by, HeunSampler(steps), teacher)
+        tell(options.out, f"teacher, {steps} steps", figures(measure, by_heun, options.count, planned))
     for number, text in enumerate(options.tries):
         if time.monotonic() - began > 60 * options.minutes:
             print("out of time", flush=True)
