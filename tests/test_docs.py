@@ -37,16 +37,22 @@ def eps(x_t: np.ndarray, step: float) -> np.ndarray:
     return arrays["last.weight"] @ (hidden / (1 + np.exp(-hidden))) + arrays["last.bias"]
 
 
-def test_the_worked_example_is_the_network_and_distils(points):
+GIVEN = ("given.weights=eps.npz", "steps=2", "batch=4")
+
+
+def test_the_worked_example_is_the_network(points):
     np.savez("eps.npz", **state_dict())
-    given = ("given.weights=eps.npz", "steps=2", "batch=4")
-    teacher = declare(points / "points.py", None, given).distilled_model.teacher
+    teacher = declare(points / "points.py", None, GIVEN).distilled_model.teacher
     step, x = 300, np.array([0.4, -0.7])
     sigma = em.diffusion.linear_schedule().sigmas[step]
     expected = x - sigma * eps(x / np.sqrt(1 + sigma**2), step)
     found = teacher.denoise(jnp.asarray(x, jnp.float32), jnp.asarray(sigma, jnp.float32))
     np.testing.assert_allclose(found, expected, atol=1e-4)
-    outcome = em.distil(points / "points.py", "run", overrides=given, narrator=em.Silent())
+
+
+def test_the_worked_example_distils(points):
+    np.savez("eps.npz", **state_dict())
+    outcome = em.distil(points / "points.py", "run", overrides=GIVEN, narrator=em.Silent())
     assert np.isfinite(outcome.distilled.sample(jax.random.key(0), 5)).all()
 
 

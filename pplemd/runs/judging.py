@@ -50,6 +50,11 @@ class Otherwise:
             )
         return dataclasses.replace(chosen, features=features(self.features))
 
+    def file(self, folder: RunFolder) -> Path:
+        """Where figures are kept: evaluation.json, or beside it evaluation-NAME.json, NAME that of the file given."""
+        given = self.features or self.data
+        return folder.evaluation if given is None else folder.path / f"evaluation-{given.stem}.json"
+
     def refuse_fit(self) -> None:
         """See that nothing is given that a fit has no use for.
 
@@ -64,23 +69,23 @@ def judged(
     distilled: Distilled,
     teacher: AbstractTeacher,
     evaluation: AbstractEvaluation | None,
-    folder: RunFolder,
+    file: Path,
     seed: int,
     narrator: AbstractNarrator,
 ) -> Report:
-    """Judge a generator beside its teacher, and keep the figures in the run's evaluation.json.
+    """Judge a generator beside its teacher, and keep the figures.
 
     Args:
         distilled: the generator.
         teacher: its teacher.
         evaluation: what to measure; by default distances from other draws of the teacher.
-        folder: the run.
+        file: where the figures are kept.
         seed: seed of the samples.
         narrator: told how it goes.
     """
     with narrator.task("judge", 1.0) as task:
         report = evaluate(distilled, teacher, evaluation, seed, task.to)
-    write_json(folder.evaluation, dataclasses.asdict(report))
+    write_json(file, dataclasses.asdict(report))
     return report
 
 
@@ -91,7 +96,7 @@ def judge(
     narrator: AbstractNarrator,
     otherwise: Otherwise = Otherwise(),
 ) -> Report:
-    """Judge a run's newest checkpoint, and keep the figures in its evaluation.json.
+    """Judge a run's newest checkpoint, and keep the figures in its folder.
 
     Args:
         loaded: what was read from the run.
@@ -103,4 +108,4 @@ def judge(
     model = loaded.plan.model
     evaluation = otherwise.evaluation(model.evaluation)
     teacher = ready_teacher(model.teacher, narrator)
-    return judged(loaded.distilled, teacher, evaluation, folder, seed, narrator)
+    return judged(loaded.distilled, teacher, evaluation, otherwise.file(folder), seed, narrator)

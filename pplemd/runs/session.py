@@ -87,7 +87,7 @@ def distil(
     finally:
         checkpoints.close()
     distilled = work.distilled(state)
-    report = judged(distilled, ready, planned.model.evaluation, folder, 0, told)
+    report = judged(distilled, ready, planned.model.evaluation, folder.evaluation, 0, told)
     return Outcome(distilled, report, folder.path, work.step.recipe.steps, time.monotonic() - began)
 
 
