@@ -10,6 +10,7 @@ from pplemd.errors import ImporterError
 from pplemd.importers.filling import CONV, LINEAR, Layout, Slot, blank, fill
 from pplemd.importers.weights import read_arrays
 from pplemd.networks.classifiers import AbstractClassifier, LeNet, ResNet
+from pplemd.networks.layers import Conv, Linear
 
 Arrays = Mapping[str, np.ndarray]
 PARALLEL = "module."  # what torch.nn.DataParallel puts before every name
@@ -59,14 +60,15 @@ def _lenet(arrays: Arrays) -> LeNet:
     dense = Layout(  # a 5 x 5 convolution of a 5 x 5 image: (out, in, h, w) -> (h w in, out)
         lambda ours: (ours[1], ours[0] // 25, 5, 5), lambda array: array.transpose(2, 3, 1, 0).reshape(-1, len(array))
     )
-    places = zip(
-        layers,
-        (network.first, network.second, network.third, network.fourth, network.last),
-        (CONV, CONV, dense, LINEAR, LINEAR),
-        strict=True,
-    )
+    places: dict[str, tuple[Conv | Linear, Layout]] = {
+        "convnet.c1": (network.first, CONV),
+        "convnet.c3": (network.second, CONV),
+        "convnet.c5": (network.third, dense),
+        "fc.f6": (network.fourth, LINEAR),
+        "fc.f7": (network.last, LINEAR),
+    }
     slots = []
-    for key, layer, layout in places:
+    for key, (layer, layout) in places.items():
         slots += [Slot(layer.weight, f"{key}.weight", layout), Slot(layer.bias, f"{key}.bias")]
     return fill(network, slots, arrays)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int32, Num
 
@@ -64,7 +65,7 @@ def _mapped(function: Callable[[Array], Array], rows: Float32[np.ndarray, "n *sh
     for start in range(0, len(rows), size):
         some = rows[start : start + size]
         padded = np.concatenate([some, np.repeat(some[:1], size - len(some), axis=0)])
-        parts.append(np.asarray(_batch(function, padded), np.float32)[: len(some)])
+        parts.append(np.asarray(_batch(function, jnp.asarray(padded)), np.float32)[: len(some)])
     return np.concatenate(parts)
 
 

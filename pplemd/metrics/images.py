@@ -148,9 +148,9 @@ class ImageEvaluation(AbstractEvaluation):
         if len(test.x) <= self.k:
             raise DataError(f"found {len(test.x)} held-out samples, expected more than k = {self.k}: hold out more")
         extractor = self.features or _learned(train)
-        seen = [Featured(extractor.features(split.x), split.label) for split in (train, test)]
-        held_out = region(seen[1].features, self.k, "held-out samples")
-        return ImageMeasure(train.x, extractor, *seen, held_out, self.k, self.count)
+        seen, held_out = (Featured(extractor.features(split.x), split.label) for split in (train, test))
+        around = region(held_out.features, self.k, "held-out samples")
+        return ImageMeasure(train.x, extractor, seen, held_out, around, self.k, self.count)
 
 
 def _learned(train: SplitLike) -> AbstractFeatures:

@@ -39,8 +39,10 @@ class Otherwise:
         chosen = declared
         if self.data is not None:
             images = npz(self.data)
-            known = isinstance(declared, ImageEvaluation)
-            chosen = dataclasses.replace(declared, dataset=images) if known else ImageEvaluation(images)
+            if isinstance(declared, ImageEvaluation):
+                chosen = dataclasses.replace(declared, dataset=images)
+            else:
+                chosen = ImageEvaluation(images)
         if self.features is None:
             return chosen
         if not isinstance(chosen, ImageEvaluation):
