@@ -21,6 +21,7 @@ from pplemd.dsl import posterior as posterior
 from pplemd.errors import PplemdError as PplemdError
 from pplemd.fits import Fit as Fit
 from pplemd.fitting import Fitted as Fitted
+from pplemd.given_features import features as features
 from pplemd.importers import imported as imported
 from pplemd.inference import ALL as ALL
 from pplemd.inference import HMC as HMC

@@ -18,6 +18,7 @@ from pplemd.reference import reference_draws
 from pplemd.teachers import AbstractDensity, AbstractDrawnTeacher, AbstractTeacher, sample
 
 GLANCE = 1000  # samples judged while a run is under way: a fifth of what images are judged by at its end
+SOLVED = 2000  # samples judged where the teacher's own are the reference, and each takes it a reverse diffusion
 CHUNK = 500  # samples drawn at a time: bounds memory, and gives a progress bar something to show
 
 Draw = Callable[[PRNGKeyArray, int, Int[Array, " count"] | None], Array]
@@ -48,10 +49,12 @@ class Drawn:
 
     Attributes:
         x: the samples.
+        labels: the class that each was asked for, or None.
         seconds_per_1000: wall time for a thousand, compilation left out (but for chains).
     """
 
     x: Float[np.ndarray, "count ..."]
+    labels: Int[np.ndarray, " count"] | None
     seconds_per_1000: float
 
 
@@ -75,13 +78,13 @@ def evaluate(
         DivergenceError: where samples are not finite.
     """
     labels = distilled.labels
-    chosen_evaluation = evaluation or SampleEvaluation(_reference(teacher, labels))
+    chosen_evaluation = evaluation or _against_teacher(teacher, labels)
     measure = chosen_evaluation.prepare()
     count = chosen_evaluation.count
     key = jax.random.fold_in(jax.random.key(seed), 0x5EED)
     from_teacher = _of_teacher(teacher, key, count, labels, lambda share: advance(0.7 * share))
     from_student = draw(distilled.sample, jax.random.fold_in(key, 1), count, labels, lambda s: advance(0.7 + 0.1 * s))
-    floor = measure.floor(seed)
+    floor = measure.floor(seed, labelled=labels is not None)
     advance(0.9)
     of_teacher = _measured(measure, from_teacher, "teacher")
     advance(0.95)
@@ -101,13 +104,14 @@ def glance(distilled: Distilled, measure: AbstractMeasure, key: PRNGKeyArray, co
         key: a key.
         count: samples to judge.
     """
-    x = draw(distilled.sample, key, count, distilled.labels).x
+    drawn = draw(distilled.sample, key, count, distilled.labels)
+    x = drawn.x
     share = float(np.isfinite(x.reshape(len(x), -1)).all(axis=1).mean())
     figures = {"run_finite": share}
     if share < 1:
         return figures
     try:
-        return figures | {f"run_{name}": value for name, value in measure.measure(x).items()}
+        return figures | {f"run_{name}": value for name, value in measure.measure(x, labels=drawn.labels).items()}
     except DataError:  # numbers too large to square: the run goes on, and its alarms tell why
         return figures
 
@@ -119,7 +123,7 @@ def _measured(measure, drawn: Drawn, who: str) -> dict[str, float]:
             f"{bad} of {len(drawn.x)} samples of the {who} are not finite, so they cannot be judged. "
             "The run has diverged: distil again with a smaller learning rate or E-step step size."
         )
-    return {**measure.measure(drawn.x), "seconds_per_1000": drawn.seconds_per_1000}
+    return {**measure.measure(drawn.x, labels=drawn.labels), "seconds_per_1000": drawn.seconds_per_1000}
 
 
 def draw(
@@ -140,13 +144,16 @@ def draw(
     """
     chunks, size = -(-count // CHUNK), min(count, CHUNK)
 
+    def asked(i: int) -> Int[Array, " size"] | None:
+        return None if labels is None else labels.draw(jax.random.split(jax.random.fold_in(key, i))[0], size)
+
     def one(i: int) -> np.ndarray:
-        key_labels, key_x = jax.random.split(jax.random.fold_in(key, i))
-        chosen = None if labels is None else labels.draw(key_labels, size)
-        return np.asarray(source(key_x, size, chosen))
+        key_x = jax.random.split(jax.random.fold_in(key, i))[1]
+        return np.asarray(source(key_x, size, asked(i)))
 
     drawn = timed_chunks(one, chunks, lambda done: advance(done / chunks))
-    return Drawn(drawn.x[:count], drawn.seconds * 1000 / (chunks * size))
+    chosen = None if labels is None else np.concatenate([np.asarray(asked(i)) for i in range(chunks)])[:count]
+    return Drawn(drawn.x[:count], chosen, drawn.seconds * 1000 / (chunks * size))
 
 
 def draw_teacher(
@@ -181,7 +188,15 @@ def _of_teacher(
     began = time.perf_counter()
     x = reference_draws(teacher, count, int(jax.random.randint(key, (), 0, 2**31 - 1)))
     advance(1.0)
-    return Drawn(x, (time.perf_counter() - began) * 1000 / count)
+    return Drawn(x, None, (time.perf_counter() - began) * 1000 / count)
+
+
+def _against_teacher(teacher: AbstractTeacher, labels: Labels | None) -> SampleEvaluation:
+    """The evaluation of a model without one; of fewer samples where each is a reverse diffusion's."""
+    reference = _reference(teacher, labels)
+    if isinstance(teacher, AbstractDrawnTeacher | AbstractDensity):
+        return SampleEvaluation(reference)
+    return SampleEvaluation(reference, SOLVED)
 
 
 def _reference(teacher: AbstractTeacher, labels: Labels | None) -> Callable[[int, int], np.ndarray]:

@@ -79,6 +79,17 @@ def test_draw_gives_the_count_from_chunks_of_one_size():
     assert drawn.seconds_per_1000 > 0
 
 
+def test_samples_keep_the_class_that_they_were_asked_for():
+    def source(key, count, labels):
+        return labels.astype(jnp.float32)
+
+    drawn = draw(source, jax.random.key(0), CHUNK + 7, em.Labels([1, 2, 1]))
+    np.testing.assert_array_equal(drawn.x, drawn.labels)
+    assert len(drawn.labels) == CHUNK + 7
+    assert set(drawn.labels) == {0, 1, 2}
+    assert draw(lambda key, count, labels: jnp.zeros((count, 2)), jax.random.key(0), 5, None).labels is None
+
+
 def test_pictures_show_every_class_in_turn():
     assert list(uniform_classes(3, 7)) == [0, 1, 2, 0, 1, 2, 0]
     teacher = em.GaussianMixture(np.array([[0.0, 0.0], [9.0, 9.0]]), 0.1, labels=True)
@@ -106,11 +117,11 @@ def test_a_glance_that_cannot_be_measured_stops_nothing():
 class Refuses(em.metrics.AbstractMeasure):
     """Refuses its samples, as the Frechet distance does where they are too large to square."""
 
-    def measure(self, x, seed=0):
+    def measure(self, x, seed=0, labels=None):
         raise DataError("found features too large to square")
 
     def real(self, count, seed=0):
         return np.zeros((count, 2))
 
-    def floor(self, seed=0):
+    def floor(self, seed=0, labelled=False):
         return {}

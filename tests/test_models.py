@@ -67,6 +67,15 @@ def test_files_of_brought_teachers_say_where_they_come_from_and_plan_without_one
     assert model.program(shapes, None).net.shape == shapes.shape
 
 
+@pytest.mark.parametrize("path", BROUGHT, ids=lambda path: path.stem)
+def test_each_file_shows_its_plan_before_there_is_a_teacher(path):
+    chosen = next((name for file, name in PARAMETERS if file == path.stem), None)
+    planned = plan(declare(path, chosen).distilled_model)
+    assert planned.problem.output.shape == planned.teacher.shape
+    with pytest.raises(em.PplemdError, match="--teacher PATH"):
+        em.distil(path, "run", narrator=em.Silent(), name=chosen)
+
+
 HOUSES = {
     "J": 2,
     "county_idx": [1, 1, 2],

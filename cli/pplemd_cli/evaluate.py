@@ -1,6 +1,10 @@
 """pplemd evaluate: judge a run's generator beside its teacher."""
 
 import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from pplemd_cli import options, show, stops
 
@@ -8,6 +12,14 @@ from pplemd_cli import options, show, stops
 def evaluate(
     run: options.RunPath,
     model: options.OtherFile = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(help="Judge images by this classifier's features, in place of the model's.", show_default=False),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Judge images against this .npz, in place of the model's data.", show_default=False),
+    ] = None,
     seed: options.Seed = None,
     json: options.AsJson = False,
     device: options.Device = None,
@@ -18,17 +30,22 @@ def evaluate(
     A fit is judged by its parameters, an estimate of log p(y), and long chains of its latents.
 
     Writes evaluation.json in the run folder. Another --seed draws other samples, to see the spread.
+    --features takes LeNet-5's weights (MNIST) or those of a residual network of CIFAR-10; images are compared with the
+    held-out ones of the data, and a class-conditional student with the classes that it was asked for; the figures are
+    kept apart, in evaluation-NAME.json of the file's name.
 
     For example:
 
         pplemd evaluate runs/digits
 
         pplemd evaluate runs/digits --seed 1 --json
+
+        pplemd evaluate runs/mnist --features lenet.npz --data mnist.npz
     """
     options.prepare(device, debug)
     from pplemd.runs import record
     from pplemd.runs.fitting import judged as judge_fit
-    from pplemd.runs.session import judge
+    from pplemd.runs.judging import Otherwise, judge
     from pplemd.storage.folder import RunFolder
     from pplemd.viewing.progress import Terminal
 
@@ -36,10 +53,12 @@ def evaluate(
     with stops.saved("Go on with the same command."):
         loaded = record.load_any(folder, model, told.say)
         if isinstance(loaded, record.LoadedFit):
+            Otherwise(features, data).refuse_fit()
             report = judge_fit(loaded.fitted, loaded.plan.fit.recipe.judging, folder, seed or 0, told)
             figures, printed = dataclasses.asdict(report), show.fit_report
         else:
-            figures, printed = dataclasses.asdict(judge(loaded, folder, seed or 0, told)), show.report
+            found = judge(loaded, folder, seed or 0, told, Otherwise(features, data))
+            figures, printed = dataclasses.asdict(found), show.report
     if json:
         show.as_json({"run": str(run), "step": loaded.step, **figures})
     else:

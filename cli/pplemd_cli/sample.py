@@ -35,6 +35,10 @@ def sample(
     correct: Annotated[
         bool, typer.Option("--correct", help="Resample by importance weights; needs em.networks.CouplingFlow.")
     ] = False,
+    beside: Annotated[
+        bool,
+        typer.Option("--beside", help="A picture: the teacher's samples beside them, a class in each row."),
+    ] = False,
     model: options.OtherFile = None,
     json: options.AsJson = False,
     device: options.Device = None,
@@ -52,6 +56,8 @@ def sample(
         pplemd sample runs/digits
 
         pplemd sample runs/digits -n 50000 --out digits.npz --seed 3
+
+        pplemd sample runs/mnist --beside --out mnist.png
 
         pplemd sample runs/eight_schools -n 20000 --format netcdf --correct
     """
@@ -71,6 +77,14 @@ def sample(
         line = f"{target}: the latents of step {loaded.step:,} given the data, {drawn.per_second:,.0f} draws a second"
         told_all = {"out": str(target), "count": count, "step": loaded.step, "per_second": round(drawn.per_second)}
         show.either(json, told_all, line)
+        return
+    if beside:
+        from pplemd.runs.beside import picture_beside
+        from pplemd.viewing.pictures import save_png
+
+        save_png(target, picture_beside(loaded, seed or 0, told))
+        line = f"{target}: samples of the teacher, and of step {loaded.step:,} at its right"
+        show.either(json, {"out": str(target), "step": loaded.step}, line)
         return
     if correct:
         samples, weighted = drawing.corrected_samples(loaded, count, seed or 0)

@@ -43,15 +43,6 @@ def _edm_convention(config: Mapping[str, Any]) -> str:
     return f"{name}: x_sigma = x + sigma eps, images in [-1, 1]{deviation}"
 
 
-def _pixel_transformer(config: Mapping[str, Any], arrays: Mapping[str, Any] | None) -> AbstractDenoiser:
-    if arrays is None:
-        raise ImporterError(
-            "a pixel transformer's sizes are those of its arrays, and none were given; expected its checkpoint. Give "
-            "it by --teacher PATH."
-        )
-    return pixel_transformer_denoiser(config, arrays)
-
-
 def _flow_convention(config: Mapping[str, Any]) -> str:
     low, high = config.get("range", RANGE)
     return f"flow matching, x1-prediction, t = 1 for data: x_t = t x1 + (1 - t) eps, images in [{low:g}, {high:g}]"
@@ -59,7 +50,7 @@ def _flow_convention(config: Mapping[str, Any]) -> str:
 
 FAMILIES = {
     "edm": Family(_edm, _edm_convention),
-    "pixel_transformer": Family(_pixel_transformer, _flow_convention),
+    "pixel_transformer": Family(pixel_transformer_denoiser, _flow_convention),
 }
 
 

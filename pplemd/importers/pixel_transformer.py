@@ -14,10 +14,11 @@ from pplemd.networks import PixelTransformer
 from pplemd.teachers import AbstractDenoiser, DenoiserFunction
 
 HEADS = 4  # the one size that no array tells
+SIZES = ("patch", "width", "layers", "heads", "hidden", "extra", "classes")  # that a configuration may say
 RANGE = (0.0, 1.0)  # what black and white are to the network
 
 
-def pixel_transformer_denoiser(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> AbstractDenoiser:
+def pixel_transformer_denoiser(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None) -> AbstractDenoiser:
     """Return the teacher that a pixel transformer's arrays are.
 
     The network predicts the data end of a flow, x1(x_t, t, y) with x_t = t x1 + (1 - t) n, in its own range of pixels.
@@ -26,21 +27,38 @@ def pixel_transformer_denoiser(config: Mapping[str, Any], arrays: Mapping[str, n
 
     Args:
         config: `heads` (4 by default), `range` of the pixels ((0, 1) by default), and `shape`, (h, w, c), where the
-            images are not square. Every other size is read off the arrays; other entries are ignored.
+            images are not square. Every other size is read off the arrays; other entries are ignored. Without arrays
+            it says the sizes: `shape`, and what else of `PixelTransformer`'s is not its default.
         arrays: the state dict: `patch_embed`, `pos_embed`, `transformer.<i>` as torch.nn.TransformerEncoderLayer with
-            the norms last and exact GELU, `unpatch`, and `y_encoder`, whose last row is that of no class.
+            the norms last and exact GELU, `unpatch`, and `y_encoder`, whose last row is that of no class. None for the
+            teacher of shapes alone.
 
     Raises:
         ImporterError: arrays that are missing, left over, misshapen or not finite, all of them in one message.
     """
-    sizes = _sizes(config, arrays)
+    sizes = _said(config) if arrays is None else _sizes(config, arrays)
     low, high = (float(end) for end in config.get("range", RANGE))
     if not low < high:
         raise ImporterError(f"the configuration's range of pixels is {low} to {high}; expected that of black to white.")
     template = blank(lambda: PixelTransformer(**sizes, key=jax.random.key(0)))
-    network = fill(template, _slots(template), arrays)
+    network = template if arrays is None else fill(template, _slots(template), arrays)
     function = Rescaled(FlowClean(network), 2 / (high - low), -1 - 2 * low / (high - low))
     return DenoiserFunction(function, network.shape, network.classes)
+
+
+def _said(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The network's arguments, as the configuration says them.
+
+    Raises:
+        ImporterError: where it does not say the shape of the images.
+    """
+    if "shape" not in config:
+        raise ImporterError(
+            "a pixel transformer's sizes are those of its arrays, and none were given; expected its checkpoint, or a "
+            "configuration with `shape`, (h, w, c). Give the checkpoint by --teacher PATH."
+        )
+    said = {name: config[name] for name in SIZES if name in config}
+    return {**said, "shape": tuple(config["shape"])}
 
 
 def _sizes(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A state dict beside its configuration: safetensors, or what torch.save wrote."""
+"""A state dict: safetensors, an .npz, or what torch.save wrote."""
 
 from pathlib import Path
 from typing import Any
@@ -6,9 +6,25 @@ from typing import Any
 import numpy as np
 
 from pplemd.errors import ImporterError
+from pplemd.importers.npz import read_npz
 from pplemd.importers.pickles import Budget, Tensor, read_torch_save
 from pplemd.importers.safetensors import read_safetensors
 from pplemd.importers.views import view
+
+
+def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
+    """The arrays of a state dict by name, from an .npz, a .safetensors, or what torch.save wrote.
+
+    Of an .npz that holds names that begin with "sd/", those alone are taken, without that beginning.
+
+    Raises:
+        ImporterError: where it is damaged, hostile or of another kind; nothing of it is executed.
+    """
+    file = Path(path)
+    try:
+        return read_npz(file)[1] if file.suffix == ".npz" else read_weights(file)
+    except ImporterError as error:
+        raise error if str(path) in str(error) else ImporterError(f"{path}: {error}") from error
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:

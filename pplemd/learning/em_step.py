@@ -22,7 +22,7 @@ from pplemd.learning.learner import Learner, average, copied, descend, learner, 
 from pplemd.learning.loop import AbstractState
 from pplemd.learning.microbatches import ResultT, averaged
 from pplemd.learning.recipe import Recipe
-from pplemd.learning.score_matching import Noise, drawn_noise, edm_weight, matching_loss
+from pplemd.learning.score_matching import Noise, default_weight, drawn_noise, matching_loss
 from pplemd.teachers import AbstractDenoiser, AbstractTeacher
 
 ANCHOR = 2**31 - 1  # folded into a step's key, beyond the keys of its split
@@ -182,7 +182,7 @@ class EMStep(eqx.Module):
 
             def part(some: Fresh, noise: Noise) -> tuple[Array, AbstractDenoiser]:
                 x = jax.vmap(lambda u, label: self.problem.generate(program, u, label))(some.latents, some.labels)
-                weighting = recipe.weighting or edm_weight(current.module)
+                weighting = recipe.weighting or default_weight(current.module)
                 return eqx.filter_value_and_grad(matching_loss)(current.module, x, noise, some.labels, weighting)
 
             loss, gradient = self._mean(part, self.fresh(program, key_fresh), noise)

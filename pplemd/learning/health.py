@@ -13,7 +13,7 @@ from pplemd.dsl import Program
 from pplemd.inference import ALL, Point, ScorePotential, TiltedLaw, gauss_legendre
 from pplemd.learning.em_step import Batch, EMState, EMStep, mean_square
 from pplemd.learning.microbatches import averaged, mapped
-from pplemd.learning.score_matching import Noise, edm_weight, matching_loss
+from pplemd.learning.score_matching import Noise, default_weight, matching_loss
 from pplemd.networks import Computing, computed
 from pplemd.teachers import AbstractDenoiser, AbstractTeacher, DenoiserFunction
 
@@ -72,7 +72,7 @@ class HealthCheck(eqx.Module):
         samples = (seen.x, learned.sigmas.sample(key_sigma, (self.batch,), progress), seen.labels)
         figures = chain_figures(batch, small.recipe.frozen)
         figures["score_gap"] = _score_gap(teacher, score, seen, parts)
-        weighting = learned.weighting or edm_weight(score)
+        weighting = learned.weighting or default_weight(score)
         figures["score_lag"] = score_lag(score, teacher, key_lag, samples, weighting, parts)
         for name, known in (("teacher", teacher), ("student", score)):
             figures[f"curl_{name}"] = _mean_curl(known, key_curl, seen, parts)

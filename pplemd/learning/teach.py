@@ -17,7 +17,7 @@ from pplemd.learning.learner import Learner, average, copied, descend, learner, 
 from pplemd.learning.loop import AbstractState
 from pplemd.learning.optimisers import Adam
 from pplemd.learning.recipe import ScoreRecipe
-from pplemd.learning.score_matching import drawn_noise, edm_weight, matching_loss
+from pplemd.learning.score_matching import default_weight, drawn_noise, matching_loss
 from pplemd.networks import AbstractNetwork, dropped
 from pplemd.teachers import AbstractDenoiser, Denoiser, Guidance, Guided
 
@@ -160,7 +160,7 @@ class TeachStep(eqx.Module):
         noise, key_dropout = drawn_noise(key_noise, x.shape, recipe.score.sigmas, state.step / recipe.steps)
 
         def part(x, noise, labels, keys):
-            weighting = recipe.score.weighting or edm_weight(current)
+            weighting = recipe.score.weighting or default_weight(current)
             return eqx.filter_value_and_grad(matching_loss)(current, x, noise, labels, weighting, keys)
 
         loss, gradient = mean_over_rows(part, x, noise, labels, jax.random.split(key_dropout, recipe.batch))

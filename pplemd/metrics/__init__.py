@@ -10,6 +10,7 @@ from pplemd.metrics.features import principal as principal
 from pplemd.metrics.features import train_classifier as train_classifier
 from pplemd.metrics.frechet import frechet as frechet
 from pplemd.metrics.frechet import frechet_gaussians as frechet_gaussians
+from pplemd.metrics.given import GivenFeatures as GivenFeatures
 from pplemd.metrics.images import ImageEvaluation as ImageEvaluation
 from pplemd.metrics.images import ImageMeasure as ImageMeasure
 from pplemd.metrics.mixtures import MixtureEvaluation as MixtureEvaluation
@@ -17,7 +18,9 @@ from pplemd.metrics.mixtures import MixtureMeasure as MixtureMeasure
 from pplemd.metrics.modes import ModeFigures as ModeFigures
 from pplemd.metrics.modes import mixture_modes as mixture_modes
 from pplemd.metrics.neighbours import PrecisionRecall as PrecisionRecall
+from pplemd.metrics.neighbours import Region as Region
 from pplemd.metrics.neighbours import precision_recall as precision_recall
+from pplemd.metrics.neighbours import region as region
 from pplemd.metrics.posteriors import PosteriorEvaluation as PosteriorEvaluation
 from pplemd.metrics.posteriors import PosteriorMeasure as PosteriorMeasure
 from pplemd.metrics.posteriors import mmd as mmd

@@ -4,15 +4,22 @@ from abc import abstractmethod
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Float, Float32, Num
+from jaxtyping import Float, Int, Num
 
 
 class AbstractMeasure(eqx.Module):
     """A prepared evaluation: holds the reference, and turns samples into named figures."""
 
     @abstractmethod
-    def measure(self, x: Num[np.ndarray, "n *shape"], seed: int = 0) -> dict[str, float]:
-        """The figures of these samples, in the order in which they are shown; `seed` fixes random directions.
+    def measure(
+        self, x: Num[np.ndarray, "n *shape"], seed: int = 0, labels: Int[np.ndarray, " n_labels"] | None = None
+    ) -> dict[str, float]:
+        """The figures of these samples, in the order in which they are shown.
+
+        Args:
+            x: the samples.
+            seed: fixes random directions.
+            labels: the class that each was asked for, where there was one.
 
         Raises:
             DataError: samples of another shape than the reference, too few, or NaN.
@@ -23,8 +30,13 @@ class AbstractMeasure(eqx.Module):
         """Real samples other than the reference, `count` of them or as many as there are."""
 
     @abstractmethod
-    def floor(self, seed: int = 0) -> dict[str, float]:
-        """The figures of real samples: the best that can be hoped for. The same names and order as `measure`."""
+    def floor(self, seed: int = 0, labelled: bool = False) -> dict[str, float]:
+        """The figures of real samples: the best that can be hoped for. The same names and order as `measure`.
+
+        Args:
+            seed: chooses the samples.
+            labelled: whether their labels stand for the classes that samples are asked for.
+        """
 
 
 class AbstractEvaluation(eqx.Module):
@@ -40,6 +52,6 @@ class AbstractEvaluation(eqx.Module):
         """Draw or load the reference and train what the figures need."""
 
 
-def take(x: Float32[np.ndarray, "n *shape"], count: int, seed: int) -> Float32[np.ndarray, "m *shape"]:
+def take(x: Num[np.ndarray, "n *shape"], count: int, seed: int) -> Num[np.ndarray, "m *shape"]:
     """Rows of `x` in random order without replacement: `count` of them, or all where there are fewer."""
     return x[np.random.default_rng(seed).permutation(len(x))[:count]]

@@ -26,6 +26,10 @@ class AbstractFeatures(eqx.Module):
     def features(self, x: Num[np.ndarray, "n *shape"]) -> Float32[np.ndarray, "n width"]:
         """The feature vector of each sample."""
 
+    @abstractmethod
+    def labels_of(self, features: Float32[np.ndarray, "n width"]) -> Int32[np.ndarray, " n"] | None:
+        """The class that each sample is read as, from its features; None where no classes are known."""
+
 
 class Classifier(AbstractFeatures):
     """A trained network with one hidden ReLU layer; its hidden activations are the features."""
@@ -66,6 +70,10 @@ class Principal(AbstractFeatures):
     def features(self, x: Num[np.ndarray, "n *shape"]) -> Float32[np.ndarray, "n width"]:
         """Components along the axes, in the samples' own units."""
         return (_rows(x) - self.mean[None, :]) @ self.axes
+
+    def labels_of(self, features: Float32[np.ndarray, "n width"]) -> None:
+        """None: components know no classes."""
+        return
 
 
 def _rows(x: np.ndarray) -> Float32[np.ndarray, "n d"]:

@@ -2,16 +2,17 @@
 
 from typing import Protocol, runtime_checkable
 
+import equinox as eqx
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Num
+from jaxtyping import Float, Float32, Int, Num
 
 from pplemd.errors import DataError
 from pplemd.metrics.base import AbstractEvaluation, AbstractMeasure, take
 from pplemd.metrics.checks import flat
 from pplemd.metrics.classes import class_kl
-from pplemd.metrics.features import AbstractFeatures, Classifier, principal, train_classifier
+from pplemd.metrics.features import AbstractFeatures, principal, train_classifier
 from pplemd.metrics.frechet import frechet
-from pplemd.metrics.neighbours import precision_recall
+from pplemd.metrics.neighbours import Region, against, region
 
 
 @runtime_checkable
@@ -44,60 +45,90 @@ class DatasetLike(Protocol):
         """The number of classes."""
 
 
+class Featured(eqx.Module):
+    """Images as features, with their class indices where they have some."""
+
+    features: Float32[np.ndarray, "n width"]
+    label: Int[np.ndarray, " n"] | None
+
+    def some(self, count: int, seed: int) -> "Featured":
+        """So many of them, in random order without replacement, or all where there are fewer."""
+        chosen = take(np.arange(len(self.features)), count, seed)
+        return Featured(self.features[chosen], None if self.label is None else self.label[chosen])
+
+
 class ImageMeasure(AbstractMeasure):
-    """Figures of images in the feature space of a classifier, or of principal components."""
+    """Figures of images in a feature space."""
 
-    train: Float32[np.ndarray, "n_train *shape"]  # the train split
-    extractor: AbstractFeatures  # learned from the train split alone
-    features_train: Float32[np.ndarray, "n_train width"]
-    features_test: Float32[np.ndarray, "n_test width"]
-    frequencies: Float64[np.ndarray, " classes"] | None  # share of each class in the held-out split
+    x_train: Float32[np.ndarray, "n_train *shape"]  # the train split
+    extractor: AbstractFeatures  # given, or learned from the train split alone
+    train: Featured
+    test: Featured
+    region: Region  # of the held-out split
     k: int  # neighbours that set the radius in precision and recall
+    count: int  # samples that figures are of
 
-    def measure(self, x: Num[np.ndarray, "n *shape"], seed: int = 0) -> dict[str, float]:
-        """frechet, precision, recall, class_kl (with labels) and frechet_train; nothing is random.
+    def measure(
+        self, x: Num[np.ndarray, "n *shape"], seed: int = 0, labels: Int[np.ndarray, " n_labels"] | None = None
+    ) -> dict[str, float]:
+        """frechet, precision, recall, class_kl, class_accuracy and frechet_train; nothing is random.
 
         The first four compare with the held-out split, frechet_train with the train split, whose larger count makes its
-        upward bias smaller.
+        upward bias smaller. class_kl needs labels of the data, class_accuracy (the share of samples that are read as
+        the class that they were asked for) labels of the samples, and both a classifier.
         """
-        if x.shape[1:] != self.train.shape[1:]:
+        if x.shape[1:] != self.x_train.shape[1:]:
             raise DataError(
-                f"found samples of shape {x.shape[1:]}, expected {self.train.shape[1:]}: check the generator"
+                f"found samples of shape {x.shape[1:]}, expected {self.x_train.shape[1:]}: check the generator"
             )
         flat(x, "samples", self.k + 1)
-        return self._figures(self.extractor.features(x), self.features_train)
+        samples = Featured(self.extractor.features(x), labels)
+        return self._figures(samples) | {"frechet_train": frechet(samples.features, self.train.features)}
 
     def real(self, count: int, seed: int = 0) -> Float[np.ndarray, "n *shape"]:
         """Train images, without replacement."""
-        return take(self.train, count, seed)
+        return take(self.x_train, count, seed)
 
-    def floor(self, seed: int = 0) -> dict[str, float]:
-        """The train split against the held-out split; frechet_train is that of two random halves of the train split."""
-        figures = self._figures(self.features_train, self.features_train)
-        mixed = take(self.features_train, len(self.features_train), seed)
+    def floor(self, seed: int = 0, labelled: bool = False) -> dict[str, float]:
+        """The train split against the held-out split, of no more images than samples are judged.
+
+        frechet_train is that of two random halves of the train split, class_accuracy that of the held-out split, by its
+        own labels: the classifier has not seen it.
+        """
+        some = self.train.some(self.count, seed)
+        figures = self._figures(Featured(some.features, None))
+        accuracy = self._accuracy(self.test) if labelled else None
+        mixed = self.train.some(len(self.train.features), seed).features
         half = len(mixed) // 2
-        return figures | {"frechet_train": frechet(mixed[:half], mixed[half:])}
+        last = {"frechet_train": frechet(mixed[:half], mixed[half:])}
+        return figures | ({} if accuracy is None else {"class_accuracy": accuracy}) | last
 
-    def _figures(
-        self, features: Float32[np.ndarray, "n width"], features_train: Float32[np.ndarray, "m width"]
-    ) -> dict[str, float]:
-        pair = precision_recall(self.features_test, features, self.k)
+    def _figures(self, samples: Featured) -> dict[str, float]:
+        pair = against(self.region, samples.features, self.k)
         figures = {
-            "frechet": frechet(features, self.features_test),
+            "frechet": frechet(samples.features, self.test.features),
             "precision": pair.precision,
             "recall": pair.recall,
         }
-        if self.frequencies is not None and isinstance(self.extractor, Classifier):
-            labels = self.extractor.labels_of(features)
-            figures["class_kl"] = class_kl(labels, self.frequencies, len(self.frequencies))
-        return figures | {"frechet_train": frechet(features, features_train)}
+        read = self.extractor.labels_of(samples.features)
+        if read is not None and self.test.label is not None:
+            classes = 1 + max(int(read.max()), int(self.test.label.max()))
+            shares = np.bincount(self.test.label, minlength=classes) / len(self.test.label)
+            figures["class_kl"] = class_kl(read, shares, classes)
+        accuracy = self._accuracy(samples)
+        return figures if accuracy is None else figures | {"class_accuracy": accuracy}
+
+    def _accuracy(self, samples: Featured) -> float | None:
+        """Share of the samples that are read as their label, where that is known."""
+        read = self.extractor.labels_of(samples.features)
+        return None if read is None or samples.label is None else float((read == samples.label).mean())
 
 
 class ImageEvaluation(AbstractEvaluation):
-    """Judge samples by the features of a data set's images, against its held-out split.
+    """Judge samples by features of images, against the held-out split of a data set.
 
-    Features are the 64 hidden activations of a small classifier of the train split; without labels, or with a single
-    class, they are at most 64 principal components of the train split and there is no class_kl.
+    By default features are the 64 hidden activations of a small classifier of the train split; without labels, or with
+    a single class, they are at most 64 principal components of the train split, which know no classes.
     """
 
     dataset: DatasetLike
@@ -105,9 +136,10 @@ class ImageEvaluation(AbstractEvaluation):
     k: int = (
         3  # neighbours that set the radius in precision and recall: Kynkaanniemi et al., arXiv:1904.06991, section 3
     )
+    features: AbstractFeatures | None = None  # given, as by em.features(path); None for those of the train split
 
     def prepare(self) -> ImageMeasure:
-        """Train the classifier, or take it from the cache, and compute the features of both splits.
+        """Train the classifier where none is given, or take it from the cache; compute the features of both splits.
 
         Raises:
             DataError: a held-out split of no more than `k` samples.
@@ -115,12 +147,14 @@ class ImageEvaluation(AbstractEvaluation):
         train, test = self.dataset.train, self.dataset.test
         if len(test.x) <= self.k:
             raise DataError(f"found {len(test.x)} held-out samples, expected more than k = {self.k}: hold out more")
-        extractor: AbstractFeatures
-        frequencies = None
-        if train.label is None or test.label is None or len(np.unique(train.label)) < 2:
-            extractor = principal(train.x)
-        else:
-            extractor = train_classifier(train.x, train.label)
-            frequencies = np.bincount(test.label, minlength=self.dataset.classes or 0) / len(test.label)
-        features = extractor.features(train.x), extractor.features(test.x)
-        return ImageMeasure(train.x, extractor, *features, frequencies, self.k)
+        extractor = self.features or _learned(train)
+        seen, held_out = (Featured(extractor.features(split.x), split.label) for split in (train, test))
+        around = region(held_out.features, self.k, "held-out samples")
+        return ImageMeasure(train.x, extractor, seen, held_out, around, self.k, self.count)
+
+
+def _learned(train: SplitLike) -> AbstractFeatures:
+    """Features of the train split's own."""
+    if train.label is None or len(np.unique(train.label)) < 2:
+        return principal(train.x)
+    return train_classifier(train.x, train.label)

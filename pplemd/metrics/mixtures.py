@@ -1,7 +1,7 @@
 """The evaluation of samples of a known Gaussian mixture."""
 
 import numpy as np
-from jaxtyping import Float, Float32, Num
+from jaxtyping import Float, Float32, Int, Num
 
 from pplemd.metrics.base import AbstractEvaluation, AbstractMeasure
 from pplemd.metrics.modes import check_mixture, mixture_modes
@@ -18,7 +18,9 @@ class MixtureMeasure(AbstractMeasure):
     std: Float[np.ndarray, " modes"]
     reference: Float32[np.ndarray, "n d"]  # exact draws, of a fixed seed
 
-    def measure(self, x: Num[np.ndarray, "n *shape"], seed: int = 0) -> dict[str, float]:
+    def measure(
+        self, x: Num[np.ndarray, "n *shape"], seed: int = 0, labels: Int[np.ndarray, " n_labels"] | None = None
+    ) -> dict[str, float]:
         """Modes (a count), sharp, weight_kl and sliced_w2; `seed` fixes its directions."""
         figures = mixture_modes(x, self.means, self.weights, self.std)
         return {
@@ -32,7 +34,7 @@ class MixtureMeasure(AbstractMeasure):
         """Exact draws, independent of the reference."""
         return _draw(self.means, self.weights, self.std, count, (_REAL, seed))
 
-    def floor(self, seed: int = 0) -> dict[str, float]:
+    def floor(self, seed: int = 0, labelled: bool = False) -> dict[str, float]:
         """The figures of as many exact draws as the reference has."""
         return self.measure(self.real(len(self.reference), seed), seed)
 

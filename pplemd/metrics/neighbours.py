@@ -39,6 +39,39 @@ def _inside(
     return np.concatenate([(block <= radii[None, :]).any(axis=1) for block in _distances(x, centres)])
 
 
+class Region(eqx.Module):
+    """Where a set of samples is: the union of the balls around them that reach their k-th neighbour."""
+
+    centres: Float64[np.ndarray, "n d"]
+    radii: Float64[np.ndarray, " n"]
+
+    def share(self, rows: Float64[np.ndarray, "m d"]) -> float:
+        """Share of these samples inside.
+
+        Raises:
+            DataError: another dimension.
+        """
+        same_width(self.centres, rows)
+        return float(_inside(rows, self.centres, self.radii).mean())
+
+
+def region(x: Num[np.ndarray, "n *shape"], k: int, name: str = "samples") -> Region:
+    """The region of a set of samples.
+
+    Args:
+        x: the samples.
+        k: neighbours that set the radius.
+        name: what a message calls them.
+
+    Raises:
+        DataError: k below 1, no more than k samples, NaN.
+    """
+    if k < 1:
+        raise DataError(f"found k = {k} neighbours, expected at least 1: use 3")
+    rows = flat(x, name, k + 1)
+    return Region(rows, _radii(rows, k))
+
+
 def precision_recall(
     real: Num[np.ndarray, "n *shape_real"], fake: Num[np.ndarray, "m *shape_fake"], k: int = 3
 ) -> PrecisionRecall:
@@ -60,10 +93,19 @@ def precision_recall(
 
     Source: Kynkaanniemi et al., arXiv:1904.06991, equations 1 and 2.
     """
-    if k < 1:
-        raise DataError(f"found k = {k} neighbours, expected at least 1: use 3")
-    rows_real, rows_fake = flat(real, "real samples", k + 1), flat(fake, "fake samples", k + 1)
-    same_width(rows_real, rows_fake)
-    precision = _inside(rows_fake, rows_real, _radii(rows_real, k)).mean()
-    recall = _inside(rows_real, rows_fake, _radii(rows_fake, k)).mean()
-    return PrecisionRecall(float(precision), float(recall))
+    return against(region(real, k, "real samples"), fake, k)
+
+
+def against(real: Region, fake: Num[np.ndarray, "m *shape"], k: int = 3) -> PrecisionRecall:
+    """Precision and recall against a region that is known already.
+
+    Args:
+        real: the region of the real samples, for the same k.
+        fake: features of samples to judge, (m, d), m > k.
+        k: neighbours that set the radius.
+
+    Raises:
+        DataError: as of `precision_recall`.
+    """
+    region_fake = region(fake, k, "fake samples")
+    return PrecisionRecall(real.share(region_fake.centres), region_fake.share(real.centres))

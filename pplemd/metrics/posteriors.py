@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, Float32, Num
+from jaxtyping import Float, Float32, Int, Num
 from threadpoolctl import threadpool_limits
 
 from pplemd.errors import DataError
@@ -24,7 +24,9 @@ class PosteriorMeasure(AbstractMeasure):
     source: DrawFunction  # other real samples
     values: Values | None
 
-    def measure(self, x: Num[np.ndarray, "n *shape"], seed: int = 0) -> dict[str, float]:
+    def measure(
+        self, x: Num[np.ndarray, "n *shape"], seed: int = 0, labels: Int[np.ndarray, " n_labels"] | None = None
+    ) -> dict[str, float]:
         """mean_error, sd_error, mmd and c2st; `seed` fixes which samples the last two are of.
 
         mean_error: the largest |difference of means| over all of the model's numbers, in s.d. of the reference.
@@ -58,7 +60,7 @@ class PosteriorMeasure(AbstractMeasure):
         """Draws of chains with other seeds than the reference's."""
         return self.source(count, _FIRST_REAL_SEED + seed)
 
-    def floor(self, seed: int = 0) -> dict[str, float]:
+    def floor(self, seed: int = 0, labelled: bool = False) -> dict[str, float]:
         """The figures of as many draws of other chains."""
         return self.measure(self.real(len(self.reference), seed), seed)
 

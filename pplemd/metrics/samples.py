@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int, Num
 
 from pplemd.errors import DataError
 from pplemd.metrics.base import AbstractEvaluation, AbstractMeasure, take
@@ -21,7 +21,9 @@ class SampleMeasure(AbstractMeasure):
     reference: Float[np.ndarray, "n *shape"]
     source: Float[np.ndarray, "m *shape"] | DrawFunction  # other real samples: a pool, or the draw function
 
-    def measure(self, x: Num[np.ndarray, "n *shape"], seed: int = 0) -> dict[str, float]:
+    def measure(
+        self, x: Num[np.ndarray, "n *shape"], seed: int = 0, labels: Int[np.ndarray, " n_labels"] | None = None
+    ) -> dict[str, float]:
         """sliced_w2, mean_error and std_error, all in units of the data; `seed` fixes the directions.
 
         The errors are the root mean square over coordinates of the difference in means and in standard deviations.
@@ -41,7 +43,7 @@ class SampleMeasure(AbstractMeasure):
             return take(self.source.astype(np.float32), count, seed)
         return self.source(count, _FIRST_REAL_SEED + seed)
 
-    def floor(self, seed: int = 0) -> dict[str, float]:
+    def floor(self, seed: int = 0, labelled: bool = False) -> dict[str, float]:
         """The figures of as many real samples as the reference has, or as there are."""
         return self.measure(self.real(len(self.reference), seed), seed)
 

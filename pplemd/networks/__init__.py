@@ -1,6 +1,8 @@
 """Networks for one sample, channels last, whose array leaves are all trainable parameters."""
 
 from pplemd.networks.base import AbstractNetwork as AbstractNetwork
+from pplemd.networks.classifiers import LeNet as LeNet
+from pplemd.networks.classifiers import ResNet as ResNet
 from pplemd.networks.computing import Computing as Computing
 from pplemd.networks.computing import computed as computed
 from pplemd.networks.computing import narrowed as narrowed

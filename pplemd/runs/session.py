@@ -4,23 +4,23 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pplemd.devices import Devices, chosen, first, together
 from pplemd.devices import told as told_devices
 from pplemd.distillation import Distillation, Distilled, distillation, first_shapes, run
-from pplemd.evaluation import Report, draw_teacher, evaluate
+from pplemd.evaluation import Report, draw_teacher
 from pplemd.fitting import Fitted
 from pplemd.learning import EMState, Watcher
 from pplemd.metrics import AbstractEvaluation
 from pplemd.model import Model, Plan, plan
 from pplemd.runs import record
 from pplemd.runs.declared import Declared
+from pplemd.runs.judging import judged
 from pplemd.runs.opening import Chosen, opened
 from pplemd.runs.watch import Watch, shown
 from pplemd.schooling import at_rest, ready_teacher
 from pplemd.storage.checkpoints import Checkpoints
-from pplemd.storage.folder import RunFolder, write_json
+from pplemd.storage.folder import RunFolder
 from pplemd.teachers import AbstractTeacher
 from pplemd.viewing.narration import AbstractNarrator, Silent
 from pplemd.viewing.pictures import draw, save_png
@@ -109,7 +109,7 @@ def _distil(
     finally:
         checkpoints.close()
     distilled = work.distilled(state)
-    report = _judge(distilled, again(), planned.model.evaluation, folder, 0, told)
+    report = judged(distilled, again(), planned.model.evaluation, folder.evaluation, 0, told)
     return Outcome(distilled, report, folder.path, work.step.recipe.steps, time.monotonic() - began)
 
 
@@ -136,35 +136,6 @@ def _train(
     with narrator.task("distil", work.step.recipe.steps, shown(work.step.recipe)) as task:
         watcher = Watch(work, evaluation, folder, narrator.say, task).watcher() if first() else Watcher()
         return run(work, watcher, checkpoints, devices)
-
-
-def _judge(
-    distilled: Distilled,
-    teacher: Any,
-    evaluation: AbstractEvaluation | None,
-    folder: RunFolder,
-    seed: int,
-    narrator: AbstractNarrator,
-) -> Report:
-    with narrator.task("judge", 1.0) as task:
-        report = evaluate(distilled, teacher, evaluation, seed, task.to)
-    if first():
-        write_json(folder.evaluation, dataclasses.asdict(report))
-    return report
-
-
-def judge(loaded: record.Loaded, folder: RunFolder, seed: int, narrator: AbstractNarrator) -> Report:
-    """Judge a run's newest checkpoint, and keep the figures in its evaluation.json.
-
-    Args:
-        loaded: what was read from the run.
-        folder: the run.
-        seed: seed of the samples.
-        narrator: told how it goes.
-    """
-    model = loaded.plan.model
-    teacher = ready_teacher(model.teacher, narrator)
-    return _judge(loaded.distilled, teacher, model.evaluation, folder, seed, narrator)
 
 
 def load(run_folder: Path | str, model_file: Path | str | None = None) -> Distilled | Fitted:

@@ -6,6 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+
+def lenet() -> dict[str, np.ndarray]:
+    """Weights of a classifier of four classes, with LeNet's names."""
+    shapes = {"convnet.c1": (2, 1, 5, 5), "convnet.c3": (3, 2, 5, 5), "convnet.c5": (7, 3, 5, 5), "fc.f6": (5, 7)}
+    rng, arrays = np.random.default_rng(0), {}
+    for name, shape in {**shapes, "fc.f7": (4, 5)}.items():
+        arrays[f"{name}.weight"] = rng.standard_normal(shape).astype(np.float32)
+        arrays[f"{name}.bias"] = rng.standard_normal(shape[0]).astype(np.float32)
+    return arrays
+
+
 SAMPLE = ["sample", "run", "-n", "7", "--label", "2", "--seed", "3", "--json", "--out"]
 
 
@@ -13,6 +24,9 @@ SAMPLE = ["sample", "run", "-n", "7", "--label", "2", "--seed", "3", "--json", "
 def labelled(new_shell, taught):
     """A model with classes, through every command: the folder, and what each command said."""
     shell = new_shell()
+    images = np.random.default_rng(1).integers(0, 256, (80, 4, 4, 1)).astype(np.uint8)
+    np.savez(shell.folder / "data.npz", images=images, labels=np.arange(80, dtype=np.int32) % 3)
+    np.savez(shell.folder / "lenet.npz", **lenet())
     said = shell.drive(
         {
             "inspect": ["inspect", taught],
@@ -23,9 +37,15 @@ def labelled(new_shell, taught):
             "png": ["sample", "run"],
             "no class": ["sample", "run", "--label", "3"],
             "evaluate": ["evaluate", "run", "--json"],
+            "beside": ["sample", "run", "--beside", "--out", "beside.png", "--json"],
+            "features alone": ["evaluate", "run", "--features", "lenet.npz"],
+            "no features": ["evaluate", "run", "--features", "data.npz", "--data", "data.npz"],
+            "features": ["evaluate", "run", "--features", "lenet.npz", "--data", "data.npz", "--json"],
         }
     )
-    assert [code for code, _, _ in said.values()] == [0, 0, 0, 0, 0, 0, 2, 0], said
+    wrong = {name for name, (code, _, _) in said.items() if code}
+    assert wrong == {"no class", "features alone", "no features"}, said
+    assert all(said[name][0] == 2 for name in wrong), said
     return shell.folder, said
 
 
@@ -64,6 +84,28 @@ def test_evaluate_again_is_the_same(labelled):
     for who in ("floor", "teacher", "student"):
         mine = {name: value for name, value in figures[who].items() if name != "seconds_per_1000"}
         assert mine.items() <= again[who].items()
+
+
+def test_evaluate_by_features_and_data_that_are_given(labelled):
+    figures = json.loads(labelled[1]["features"][1])
+    for who in ("floor", "teacher", "student"):
+        assert set(figures[who]) >= {"frechet", "precision", "recall", "class_kl", "class_accuracy", "frechet_train"}
+        assert 0 <= figures[who]["class_accuracy"] <= 1
+    assert json.loads((labelled[0] / "run" / "evaluation-lenet.json").read_text())["floor"] == figures["floor"]
+    assert "Give some by --data FILE.npz" in labelled[1]["features alone"][2]
+    assert "data.npz: found arrays that no classifier known here has" in labelled[1]["no features"][2]
+
+
+def test_a_picture_of_teacher_and_generator(labelled):
+    folder, said = labelled
+    assert json.loads(said["beside"][1]) == {"out": "beside.png", "step": 4}
+    with Image.open(folder / "beside.png") as picture:
+        seen = np.asarray(picture)
+    side, margin = 64, 4  # images of 4 x 4, enlarged 16 times
+    assert seen.shape == (3 * (side + margin) + margin, 17 * (side + margin) + margin)
+    middle = 8 * (side + margin)
+    assert (seen[:, middle : middle + side] == 128).all()
+    assert not (seen[:, :middle] == 128).all()
 
 
 def test_inspect_of_a_teacher_to_be_taught(labelled):

@@ -60,6 +60,13 @@ def test_shapes_are_known_without_weights(files, teacher):
         outline("gan", {})
 
 
+def test_a_transformer_s_plan_needs_the_shape_of_its_images():
+    planned = outline("pixel_transformer", {"shape": (4, 6, 3), "patch": 2, "width": 8, "heads": 2, "classes": 5})
+    assert (planned.shape, planned.classes) == ((4, 6, 3), 5)
+    with pytest.raises(ImporterError, match="a configuration with `shape`"):
+        outline("pixel_transformer", {"patch": 2})
+
+
 def test_digests_tell_files_apart(files):
     digests = {read_checkpoint(files / name).sha256() for name in ("edm.pkl", "weights.npz", "folder", "teacher")}
     assert len(digests) == 4

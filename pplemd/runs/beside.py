@@ -1,0 +1,50 @@
+"""A run's samples beside its teacher's, in one picture."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from pplemd.evaluation import draw, draw_teacher
+from pplemd.runs.record import Loaded
+from pplemd.schooling import ready_teacher
+from pplemd.teachers import AbstractTeacher, sample
+from pplemd.viewing.narration import AbstractNarrator
+from pplemd.viewing.pictures import image_grid, scatter
+
+EACH = 8  # images in a row, of the teacher and of the student
+ROWS = 8  # where there are no classes
+POINTS = 2000  # of each, where x is no image
+
+
+def picture_beside(loaded: Loaded, seed: int, narrator: AbstractNarrator) -> Image.Image:
+    """Images of the teacher at the left, of the generator at the right, a row for each class; or two clouds of points.
+
+    Args:
+        loaded: the run.
+        seed: seed of the samples.
+        narrator: told how it goes.
+    """
+    planned = loaded.plan
+    teacher, shape = ready_teacher(planned.model.teacher, narrator), planned.problem.output.shape
+    if len(shape) != 3:
+        drawn = draw(loaded.distilled.sample, jax.random.key(seed), POINTS, planned.labels).x
+        return scatter(drawn, draw_teacher(teacher, planned.labels, seed, count=POINTS).x)
+    labels = None if planned.labels is None else jnp.repeat(jnp.arange(planned.labels.classes), EACH)
+    count = EACH * ROWS if labels is None else len(labels)
+    with narrator.task("sample", 2) as task:
+        rows = [_rows(_of_teacher(teacher, jax.random.key(seed), count, labels))]
+        task.to(1)
+        rows.append(_rows(np.asarray(loaded.distilled.sample(jax.random.key(seed), count, labels))))
+        task.to(2)
+    nothing = np.full_like(rows[0][:, :1], np.nan)  # is drawn grey
+    whole = np.concatenate([rows[0], nothing, rows[1]], axis=1)
+    return image_grid(whole.reshape(-1, *shape), columns=2 * EACH + 1)
+
+
+def _of_teacher(teacher: AbstractTeacher, key: jax.Array, count: int, labels: jax.Array | None) -> np.ndarray:
+    return np.asarray(sample(key, teacher, count, labels))
+
+
+def _rows(x: np.ndarray) -> np.ndarray:
+    return x.reshape(-1, EACH, *x.shape[1:])
