@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from pplemd.diffusion.scores import denoised_from_score
 from pplemd.errors import RecipeError
 
 NetworkFn = Callable[..., Array]  # network(x_t, time, label) -> prediction of x_t's shape
@@ -168,6 +169,21 @@ class FlowClean(eqx.Module):
         """Return the denoised sample, data units; sigma in data units."""
         time = 1 / (1 + jnp.asarray(sigma))
         return self.network(time * x_sigma, time, label)
+
+
+class VEScore(eqx.Module):
+    """Denoiser from a network that predicts the score in variance-exploding coordinates: `D = x_sigma + sigma^2 s`.
+
+    Source: arXiv:2011.13456, section 3.4; arXiv:2206.00364, equation 3.
+    """
+
+    network: NetworkFn  # s(x_sigma, sigma, label)
+
+    def __call__(
+        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
+    ) -> Float[Array, "*shape"]:
+        """Return the denoised sample, data units; sigma in data units."""
+        return denoised_from_score(self.network(x_sigma, sigma, label), x_sigma, sigma)
 
 
 class Rescaled(eqx.Module):

@@ -2,6 +2,10 @@
 
 from pplemd.networks.base import AbstractNetwork as AbstractNetwork
 from pplemd.networks.coupling import CouplingFlow as CouplingFlow
+from pplemd.networks.diffusers import LevelKind as LevelKind
+from pplemd.networks.diffusers import TimeKind as TimeKind
+from pplemd.networks.diffusers import UNet2DModel as UNet2DModel
+from pplemd.networks.diffusers import UNet2DOptions as UNet2DOptions
 from pplemd.networks.edm import DDPMPP as DDPMPP
 from pplemd.networks.edm import NCSNPP as NCSNPP
 from pplemd.networks.edm import DhariwalUNet as DhariwalUNet

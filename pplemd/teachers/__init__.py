@@ -21,7 +21,9 @@ from pplemd.teachers.one_step import OneStep as OneStep
 from pplemd.teachers.one_step import one_step as one_step
 from pplemd.teachers.posterior import Posterior as Posterior
 from pplemd.teachers.preconditioned import Preconditioned as Preconditioned
+from pplemd.teachers.sampling import DDIMSampler as DDIMSampler
 from pplemd.teachers.sampling import HeunSampler as HeunSampler
 from pplemd.teachers.sampling import check as check
 from pplemd.teachers.sampling import denoise as denoise
+from pplemd.teachers.sampling import own_schedule as own_schedule
 from pplemd.teachers.sampling import sample as sample
