@@ -17,8 +17,8 @@ def import_(
     """Read a checkpoint of another library, executing nothing, and keep it as a folder.
 
     Reads EDM's .pkl, diffusers folders of a UNet2DModel, safetensors or torch.save state dicts with a config.json
-    beside them, and .npz files, of these networks and of pixel transformers. Writes OUT/teacher.json and OUT/weights.safetensors, both or neither. Whatever
-    else a file asks for is refused and named.
+    beside them, and .npz files, of these networks and of pixel transformers. Writes OUT/teacher.json and
+    OUT/weights.safetensors, both or neither. Whatever else a file asks for is refused and named.
 
     For example:
 

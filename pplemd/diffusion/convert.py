@@ -66,9 +66,12 @@ class VPSchedule(eqx.Module):
         Returns:
             The index t in [0, steps - 1], a float.
         """
-        log_sigma = jnp.log(jnp.asarray(sigma))
-        knots = jnp.asarray(np.log(self.sigmas), log_sigma.dtype)
-        return jnp.interp(log_sigma, knots, jnp.arange(len(self.alphas_cumprod), dtype=log_sigma.dtype))
+        sigma = jnp.asarray(sigma)
+        knots, widths = (jnp.asarray(each, sigma.dtype) for each in (self.sigmas, np.diff(np.log(self.sigmas))))
+        below = jnp.clip(jnp.searchsorted(knots, sigma, side="right") - 1, 0, len(widths) - 1)
+        # of the ratio, not a difference of logarithms: the time of a step's own sigma is the step, to the last digit
+        fraction = jnp.log(sigma / knots[below]) / widths[below]
+        return jnp.clip(below.astype(sigma.dtype) + fraction, 0, len(widths))
 
 
 def linear_schedule(steps: int = 1000, beta_low: float = 1e-4, beta_high: float = 0.02) -> VPSchedule:

@@ -17,6 +17,7 @@ from pplemd.importers.pixel_transformer import RANGE, pixel_transformer_denoiser
 from pplemd.teachers import AbstractDenoiser
 
 UNET_2D = ("UNet2DModel", "UNetUnconditionalModel")  # today, and in the first half of 2022
+WIDTHS = {"block_out_channels", "block_channels"}  # entries that no other family has
 SHOWN = 5  # of the things that do not fit
 SMALL = 4096  # numbers: constants, such as filters and noise levels, which a network's shape may depend on
 
@@ -75,7 +76,7 @@ def family(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], source: 
     said = config.get("architecture")
     if isinstance(said, str) and said in FAMILIES:
         return said
-    if config.get("_class_name") in UNET_2D or ("_class_name" not in config and {"block_out_channels"} <= set(config)):
+    if config.get("_class_name") in UNET_2D or ("_class_name" not in config and WIDTHS & set(config)):
         return "diffusers"
     if config.get("model_type") in ("SongUNet", "DhariwalUNet"):
         return "edm"

@@ -1,4 +1,4 @@
-"""A state dict beside its configuration: safetensors, or what torch.save wrote."""
+"""A state dict by itself: safetensors, what torch.save wrote, or an .npz."""
 
 from pathlib import Path
 from typing import Any
@@ -6,17 +6,21 @@ from typing import Any
 import numpy as np
 
 from pplemd.errors import ImporterError
+from pplemd.importers.npz import read_npz
 from pplemd.importers.pickles import Budget, Tensor, read_torch_save
 from pplemd.importers.safetensors import read_safetensors
 from pplemd.importers.views import view
 
 
-def read_weights(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a .safetensors file, or of a state dict that torch.save wrote, by name.
+def read_weights(path: Path | str) -> dict[str, np.ndarray]:
+    """The arrays of a .safetensors file, an .npz, or a state dict that torch.save wrote, by name.
 
     Raises:
         ImporterError: where it is damaged, hostile or of another kind; nothing of it is executed.
     """
+    path = Path(path)
+    if path.suffix == ".npz":
+        return read_npz(path)[1]
     return read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
 
 

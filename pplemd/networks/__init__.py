@@ -16,6 +16,10 @@ from pplemd.networks.edm import SongUNet as SongUNet
 from pplemd.networks.edm import SongVariant as SongVariant
 from pplemd.networks.edm import UNetOptions as UNetOptions
 from pplemd.networks.embeddings import dropped as dropped
+from pplemd.networks.layers import Conv as Conv
+from pplemd.networks.layers import GroupNorm as GroupNorm
+from pplemd.networks.layers import LayerNorm as LayerNorm
+from pplemd.networks.layers import Linear as Linear
 from pplemd.networks.mlp import MLP as MLP
 from pplemd.networks.pixel_transformer import PixelTransformer as PixelTransformer
 from pplemd.networks.residual_mlp import ResidualMLP as ResidualMLP

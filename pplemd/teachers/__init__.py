@@ -13,6 +13,7 @@ from pplemd.teachers.function import ScoreFunction as ScoreFunction
 from pplemd.teachers.guided import Guidance as Guidance
 from pplemd.teachers.guided import Guided as Guided
 from pplemd.teachers.guided import unguided as unguided
+from pplemd.teachers.last_is_none import LastIsNone as LastIsNone
 from pplemd.teachers.mixture import GaussianMixture as GaussianMixture
 from pplemd.teachers.noised import AbstractNoised as AbstractNoised
 from pplemd.teachers.noised import Quadratic as Quadratic
