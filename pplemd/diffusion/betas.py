@@ -10,7 +10,9 @@ from pplemd.diffusion.convert import VPSchedule
 MOST = 0.999  # of a beta of the cosine schedule: arXiv:2102.09672, section 3.2
 OFFSET = 0.008  # the same source
 STEEPNESS = 6.0  # the logistic curve is taken from -6 to 6: arXiv:2203.02923, its code
-LAST = 2.0**-24  # in place of alpha = 0 at the last step, whose sigma would have no end
+LAST = (
+    0.25  # of the alpha^2 before it, in place of 0 at the last step, whose sigma would have no end: twice that before
+)
 
 
 def schedule_of(betas: Sequence[float] | Float[np.ndarray, " steps"], zero_snr: bool = False) -> VPSchedule:
@@ -18,18 +20,20 @@ def schedule_of(betas: Sequence[float] | Float[np.ndarray, " steps"], zero_snr: 
 
     Args:
         betas: variances of the steps' noise, each in (0, 1).
-        zero_snr: shift and scale alpha_t so that nothing of the data is left at the last step; alpha^2 is 2^-24 there.
+        zero_snr: shift and scale alpha_t so that nothing of the data is left at the last step.
 
     Raises:
         RecipeError: the betas do not give a schedule.
 
     Source: arXiv:2006.11239, equation 4; arXiv:2305.08891, algorithm 1 (zero_snr).
+
+    Departs: with zero_snr something is left at the last step, whose sigma is twice that of the one before: it must end.
     """
     squares = np.cumprod(1 - np.asarray(betas, np.float64))
-    if zero_snr and squares.size:
+    if zero_snr and squares.size > 1:
         roots = np.sqrt(squares)
         roots = (roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])
-        squares = np.maximum(roots**2, LAST)
+        squares = np.append(roots[:-1] ** 2, LAST * roots[-2] ** 2)
     return VPSchedule(tuple(float(square) for square in squares))
 
 

@@ -112,7 +112,9 @@ class Reference:
         for i, kind in enumerate(c["up_block_types"]):
             skip, last, prefix = "Skip" in kind, i == len(c["up_block_types"]) - 1, f"up_blocks.{i}"
             for j in range(c["layers_per_block"] + 1):
-                h = self.block(np.concatenate([h, skips.pop()]), f"{prefix}.resnets.{j}", skip)
+                aside = skips.pop()
+                first = min(len(h) + len(aside) // 4, 32) if kind == "AttnSkipUpBlock2D" else None
+                h = self.block(np.concatenate([h, aside]), f"{prefix}.resnets.{j}", skip, first=first)
                 h = h if skip else self.attend(h, f"{prefix}.attentions.{j}", skip)
             if skip:
                 h = self.attend(h, f"{prefix}.attentions.0", skip)
@@ -154,12 +156,20 @@ class Reference:
             emb = emb + layers("class_embedding", self.waves(label))
         return self.act(emb)
 
-    def block(self, x: np.ndarray, key: str, skip: bool, scale: float = 1.0, resize: Any = lambda x: x) -> np.ndarray:
+    def block(
+        self,
+        x: np.ndarray,
+        key: str,
+        skip: bool,
+        scale: float = 1.0,
+        resize: Any = lambda x: x,
+        first: int | None = None,
+    ) -> np.ndarray:
         """One residual block; its groups depend on the channels in levels with a skip."""
         w, eps = self.w, self.c["norm_eps"]
         scale = math.sqrt(2) if skip else scale
         count = (lambda h: min(len(h) // 4, 32)) if skip else self.groups
-        h = conv(w, f"{key}.conv1", resize(self.act(norm(w, f"{key}.norm1", x, count(x), eps))))
+        h = conv(w, f"{key}.conv1", resize(self.act(norm(w, f"{key}.norm1", x, first or count(x), eps))))
         told = linear(w, f"{key}.time_emb_proj", self.emb)[:, None, None]
         if self.c.get("resnet_time_scale_shift") == "scale_shift":
             h = norm(w, f"{key}.norm2", h, count(h), eps)

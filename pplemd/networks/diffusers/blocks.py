@@ -22,6 +22,7 @@ class ResnetBlock(eqx.Module):
         width: features of the conditioning vector c.
         style: of the level.
         resize: what happens to the image's size.
+        groups: of the first norm, other than the style's.
         key: random key.
 
     Raises:
@@ -46,12 +47,13 @@ class ResnetBlock(eqx.Module):
         width: int,
         style: BlockStyle,
         resize: Resize = Resize.KEEP,
+        groups: int | None = None,
         *,
         key: Key[Array, ""],
     ) -> None:
         key_first, key_modulation, key_last, key_skip = jax.random.split(key, 4)
         matrix = channels_in != channels_out or (resize is not Resize.KEEP and style.projected)
-        self.norm_first = style.norm(channels_in)
+        self.norm_first = style.norm(channels_in, groups)
         self.conv_first = Conv(channels_in, channels_out, key=key_first)
         self.modulation = Linear(width, channels_out * (2 if style.modulated else 1), key=key_modulation)
         self.norm_last = style.norm(channels_out)

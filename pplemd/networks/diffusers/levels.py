@@ -135,10 +135,18 @@ def _resized(layer: HalvingConv | DoublingConv | Stage, x: Array, run: Run) -> A
     return run(layer, x) if isinstance(layer, Stage) else layer(x)
 
 
-def _stage(sizes: tuple[int, int], width: int, style: BlockStyle, attend: bool, *, key: Key[Array, ""]) -> Stage:
-    """A stage from some channels to others."""
+def _stage(
+    sizes: tuple[int, int],
+    width: int,
+    style: BlockStyle,
+    attend: bool,
+    groups: int | None = None,
+    *,
+    key: Key[Array, ""],
+) -> Stage:
+    """A stage from some channels to others, the first norm of other groups than the style's where they are given."""
     key_block, key_attention = jax.random.split(key)
-    block = ResnetBlock(*sizes, width, style, key=key_block)
+    block = ResnetBlock(*sizes, width, style, groups=groups, key=key_block)
     return Stage(block, Attention(sizes[1], style, key=key_attention) if attend else None)
 
 
@@ -172,8 +180,10 @@ def _up_level(
     key_up, key_output, *keys = jax.random.split(key, options.blocks + 3)
     stages = []
     for i, (skip, key_stage) in enumerate(zip(entering, keys, strict=True)):
-        attend = kind.attend and (not kind.skip or i == options.blocks)
-        stages.append(_stage(((hidden if i == 0 else out) + skip, out), width, style, attend, key=key_stage))
+        attend, size = kind.attend and (not kind.skip or i == options.blocks), hidden if i == 0 else out
+        # the original divides only the skip's channels by 4 there, and its checkpoints were trained so
+        groups = min(size + skip // 4, 32) if kind.skip and kind.attend else None
+        stages.append(_stage((size + skip, out), width, style, attend, groups, key=key_stage))
     if last:
         return UpLevel(tuple(stages), None, None, kind.skip)
     if not kind.resize:
