@@ -10,10 +10,10 @@ from pplemd.networks import LevelKind, TimeKind, UNet2DOptions
 OWNER = "a UNet2DModel"
 DOWN = ("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D", "SkipDownBlock2D", "AttnSkipDownBlock2D")
 UP = ("UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D", "SkipUpBlock2D", "AttnSkipUpBlock2D")
-USUAL = {  # of the original's constructor, where several levels have them
+CHANNELS = (224, 448, 672, 896)  # of the original's constructor, as the kinds of levels are
+USUAL = {
     "down_block_types": (DOWN[0], DOWN[1], DOWN[1], DOWN[1]),
     "up_block_types": (UP[1], UP[1], UP[1], UP[0]),
-    "block_out_channels": (224, 448, 672, 896),
 }
 PREFIX = "UNetRes"  # of the names of kinds of levels in 2022
 OLD = {  # names of entries in the first half of 2022
@@ -51,7 +51,7 @@ def options(config: Mapping[str, Any], compute: Any = None, rematerialise: bool 
     classes, as_times = _classes(given)
     return UNet2DOptions(
         shape=(*_size(given), image),
-        channels=given.wholes("block_out_channels", USUAL["block_out_channels"]),
+        channels=given.wholes("block_out_channels", CHANNELS),
         down=_kinds(given, "down_block_types", DOWN, "downsample_type"),
         up=_kinds(given, "up_block_types", UP, "upsample_type"),
         blocks=given.whole("layers_per_block", 2),

@@ -38,7 +38,11 @@ VP = (  # samplers of one convention, by time steps of a schedule of betas
 VE = ("ScoreSdeVeScheduler", "KarrasVeScheduler")  # of pipelines whose images are in [0, 1]
 EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 FLOW = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
-CONVERSIONS = {"epsilon": VPEps, "sample": VPClean, "v_prediction": VPVelocity}
+CONVERSIONS: dict[str, Callable[..., Callable[..., Array]]] = {
+    "epsilon": VPEps,
+    "sample": VPClean,
+    "v_prediction": VPVelocity,
+}
 PREDICTED = {"epsilon": "eps", "sample": "x", "v_prediction": "v = alpha_t eps - sqrt(1 - alpha_t^2) x"}
 MOST_STEPS = 100_000  # of a schedule
 

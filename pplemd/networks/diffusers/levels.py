@@ -47,7 +47,7 @@ class Encoder(eqx.Module):
     def __init__(self, options: UNet2DOptions, *, key: Key[Array, ""]) -> None:
         key_first, *keys = jax.random.split(key, len(options.channels) + 1)
         self.first = Conv(options.shape[2], options.channels[0], key=key_first)
-        channels, levels = options.channels[0], []
+        channels, levels = options.channels[0], list[DownLevel]()
         for out, kind, key_level in zip(options.channels, options.down, keys, strict=True):
             last = len(levels) == len(options.channels) - 1
             levels.append(_down_level(options, kind, (channels, out), last, key=key_level))
@@ -102,7 +102,7 @@ class Decoder(eqx.Module):
     def __init__(self, options: UNet2DOptions, *, key: Key[Array, ""]) -> None:
         key_middle, key_last, *keys = jax.random.split(key, len(options.channels) + 2)
         self.middle = _middle(options, key=key_middle) if options.middle else ()
-        skips, hidden, levels = _skips(options), options.channels[-1], []
+        skips, hidden, levels = _skips(options), options.channels[-1], list[UpLevel]()
         for out, kind, key_level in zip(reversed(options.channels), options.up, keys, strict=True):
             entering = [skips.pop() for _ in range(options.blocks + 1)]
             last = len(levels) == len(options.channels) - 1
