@@ -16,13 +16,15 @@ def import_(
 ) -> None:
     """Read a checkpoint of another library, executing nothing, and keep it as a folder.
 
-    Reads EDM's .pkl, safetensors or torch.save state dicts with a config.json beside them, and .npz files, of EDM's
-    networks and of pixel transformers. Writes OUT/teacher.json and OUT/weights.safetensors, both or neither. Whatever
-    else a file asks for is refused and named.
+    Reads EDM's .pkl, diffusers folders of a UNet2DModel, safetensors or torch.save state dicts with a config.json
+    beside them, and .npz files, of these networks and of pixel transformers. Writes OUT/teacher.json and
+    OUT/weights.safetensors, both or neither. Whatever else a file asks for is refused and named.
 
     For example:
 
         pplemd teacher import edm-imagenet-64x64-cond-adm.pkl --out teachers/imagenet64
+
+        pplemd teacher import ddpm-cifar10-32 --out teachers/cifar10
     """
     options.prepare(None, debug)
     from pplemd.runs.brought import import_teacher

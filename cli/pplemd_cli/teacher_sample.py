@@ -15,23 +15,26 @@ def sample(
     label: Annotated[
         int | None, typer.Option(help="One class for all; by default one after the other.", show_default=False)
     ] = None,
-    steps: Annotated[int, typer.Option(min=2, max=10_000, help="Noise levels of Heun's method.")] = 18,
+    steps: Annotated[int, typer.Option(min=2, max=10_000, help="Noise levels, or time steps of DDIM.")] = 18,
+    ddim: Annotated[bool, typer.Option("--ddim", help="DDIM on a diffusers pipeline's own time steps.")] = False,
     seed: options.Seed = None,
     out: Annotated[Path, typer.Option(help="The picture.")] = Path("teacher.png"),
     json: options.AsJson = False,
     device: options.Device = None,
     debug: options.Debug = False,
 ) -> None:
-    """Draw a grid of a checkpoint's samples by Heun's method (EDM's sampler), to see that it was read right.
+    """Draw a grid of a checkpoint's samples by Heun's method (EDM's sampler) or DDIM, to see that it was read right.
 
     For example:
 
         pplemd teacher sample teachers/imagenet64 -n 9 --label 207
+
+        pplemd teacher sample ddpm-cifar10-32 --ddim --steps 50
     """
     options.prepare(device, debug)
     from pplemd.runs.brought import Grid, draw_grid
     from pplemd.viewing.progress import Terminal
 
-    seconds = draw_grid(checkpoint, out, Grid(count, label, steps, seed or 0), Terminal())
-    facts = {"picture": str(out), "count": count, "steps": steps, "seconds": round(seconds, 2)}
+    seconds = draw_grid(checkpoint, out, Grid(count, label, steps, seed or 0, ddim), Terminal())
+    facts = {"picture": str(out), "count": count, "steps": steps, "ddim": ddim, "seconds": round(seconds, 2)}
     printing.either(json, facts, f"{out} shows {count:,} samples of {steps} steps; {seconds:.1f} s with compilation.")

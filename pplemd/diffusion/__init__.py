@@ -1,5 +1,10 @@
 """Noise levels, conventions, preconditioning, weightings and reverse samplers."""
 
+from pplemd.diffusion.betas import cosine_betas as cosine_betas
+from pplemd.diffusion.betas import linear_betas as linear_betas
+from pplemd.diffusion.betas import scaled_linear_betas as scaled_linear_betas
+from pplemd.diffusion.betas import schedule_of as schedule_of
+from pplemd.diffusion.betas import sigmoid_betas as sigmoid_betas
 from pplemd.diffusion.coefficients import AbstractCoefficients as AbstractCoefficients
 from pplemd.diffusion.coefficients import ContinuousVP as ContinuousVP
 from pplemd.diffusion.coefficients import DiscreteVP as DiscreteVP
@@ -8,15 +13,19 @@ from pplemd.diffusion.coefficients import cosine_levels as cosine_levels
 from pplemd.diffusion.convert import FlowClean as FlowClean
 from pplemd.diffusion.convert import FlowVelocity as FlowVelocity
 from pplemd.diffusion.convert import Rescaled as Rescaled
+from pplemd.diffusion.convert import VEScore as VEScore
 from pplemd.diffusion.convert import VPClean as VPClean
 from pplemd.diffusion.convert import VPEps as VPEps
 from pplemd.diffusion.convert import VPSchedule as VPSchedule
 from pplemd.diffusion.convert import VPVelocity as VPVelocity
 from pplemd.diffusion.convert import linear_schedule as linear_schedule
+from pplemd.diffusion.grids import SPACINGS as SPACINGS
 from pplemd.diffusion.grids import karras_grid as karras_grid
+from pplemd.diffusion.grids import step_grid as step_grid
 from pplemd.diffusion.precondition import Preconditioning as Preconditioning
 from pplemd.diffusion.precondition import precondition as precondition
 from pplemd.diffusion.samplers import ancestral as ancestral
+from pplemd.diffusion.samplers import ddim as ddim
 from pplemd.diffusion.samplers import euler as euler
 from pplemd.diffusion.samplers import heun as heun
 from pplemd.diffusion.scores import denoised_from_score as denoised_from_score

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from pplemd.diffusion.scores import denoised_from_score
 from pplemd.errors import RecipeError
 
 NetworkFn = Callable[..., Array]  # network(x_t, time, label) -> prediction of x_t's shape
@@ -65,9 +66,12 @@ class VPSchedule(eqx.Module):
         Returns:
             The index t in [0, steps - 1], a float.
         """
-        log_sigma = jnp.log(jnp.asarray(sigma))
-        knots = jnp.asarray(np.log(self.sigmas), log_sigma.dtype)
-        return jnp.interp(log_sigma, knots, jnp.arange(len(self.alphas_cumprod), dtype=log_sigma.dtype))
+        sigma = jnp.asarray(sigma)
+        knots, widths = (jnp.asarray(each, sigma.dtype) for each in (self.sigmas, np.diff(np.log(self.sigmas))))
+        below = jnp.clip(jnp.searchsorted(knots, sigma, side="right") - 1, 0, len(widths) - 1)
+        # of the ratio, not a difference of logarithms: the time of a step's own sigma is the step, to the last digit
+        fraction = jnp.log(sigma / knots[below]) / widths[below]
+        return jnp.clip(below.astype(sigma.dtype) + fraction, 0, len(widths))
 
 
 def linear_schedule(steps: int = 1000, beta_low: float = 1e-4, beta_high: float = 0.02) -> VPSchedule:
@@ -168,6 +172,21 @@ class FlowClean(eqx.Module):
         """Return the denoised sample, data units; sigma in data units."""
         time = 1 / (1 + jnp.asarray(sigma))
         return self.network(time * x_sigma, time, label)
+
+
+class VEScore(eqx.Module):
+    """Denoiser from a network that predicts the score in variance-exploding coordinates: `D = x_sigma + sigma^2 s`.
+
+    Source: arXiv:2011.13456, section 3.4; arXiv:2206.00364, equation 3.
+    """
+
+    network: NetworkFn  # s(x_sigma, sigma, label)
+
+    def __call__(
+        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
+    ) -> Float[Array, "*shape"]:
+        """Return the denoised sample, data units; sigma in data units."""
+        return denoised_from_score(self.network(x_sigma, sigma, label), x_sigma, sigma)
 
 
 class Rescaled(eqx.Module):

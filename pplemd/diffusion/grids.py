@@ -1,8 +1,10 @@
 """Grids of noise levels for the reverse samplers."""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from pplemd.diffusion.convert import VPSchedule
 from pplemd.errors import RecipeError
 
 
@@ -32,3 +34,45 @@ def karras_grid(steps: int, low: float, high: float, rho: float = 7.0) -> Float[
         )
     ends = high ** (1 / rho), low ** (1 / rho)
     return jnp.concatenate([jnp.linspace(*ends, steps) ** rho, jnp.zeros(1)])
+
+
+SPACINGS = ("leading", "trailing", "linspace")
+
+
+def step_grid(
+    schedule: VPSchedule, steps: int, spacing: str = "leading", offset: int = 0, to_zero: bool = True
+) -> Float[Array, "{steps}+1"]:
+    """Return the noise levels of evenly spaced time steps of a schedule, the noisiest first, then 0.
+
+    Args:
+        schedule: of the network that is sampled.
+        steps: number of sampler steps, at most as many as the schedule has.
+        spacing: "leading" begins the steps' intervals at 0, "trailing" ends them at the last one, "linspace" goes from
+            0 to the last one.
+        offset: added to leading time steps.
+        to_zero: whether the last level is 0, or the schedule's lowest (diffusers' set_alpha_to_one).
+
+    Returns:
+        The steps + 1 levels in data units, decreasing.
+
+    Raises:
+        RecipeError: more steps than the schedule has, an unknown spacing, or an offset past its end.
+
+    Source: arXiv:2010.02502, section 5 and appendix D.2 (leading); arXiv:2305.08891, table 2 (the three).
+    """
+    count = len(schedule.alphas_cumprod)
+    if not 1 <= steps <= count or spacing not in SPACINGS:
+        raise RecipeError(
+            f"step_grid: {steps} steps, spacing {spacing!r}; expected 1 to {count} steps, as many as the schedule has, "
+            f"and one of {', '.join(SPACINGS)}."
+        )
+    if spacing == "leading":
+        chosen = np.arange(steps)[::-1] * (count // steps) + offset
+    elif spacing == "trailing":
+        chosen = np.round(count - np.arange(steps) * count / steps).astype(int) - 1
+    else:
+        chosen = np.round(np.linspace(0, count - 1, steps)).astype(int)[::-1]
+    if not 0 <= chosen.min() <= chosen.max() < count:
+        raise RecipeError(f"step_grid: an offset of {offset} leads past the {count} time steps. Use 0 or 1.")
+    lowest = 0.0 if to_zero else schedule.sigmas[0]
+    return jnp.asarray(np.append(schedule.sigmas[chosen], lowest), jnp.float32)

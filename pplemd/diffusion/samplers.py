@@ -77,6 +77,38 @@ def heun(denoise: Denoise, x_start: Float[Array, "*shape"], grid: Float[Array, "
     return jax.lax.scan(step, x_start, _pairs(grid))[0]
 
 
+def ddim(
+    denoise: Denoise, x_start: Float[Array, "*shape"], grid: Float[Array, " levels"], clip: float | None = None
+) -> Float[Array, "*shape"]:
+    """Sample by DDIM without noise: Euler's steps, whose denoised sample may be clipped while its noise is not.
+
+    `x' = clip(D) + sigma' (x - D) / sigma`; in the coordinates of a variance-preserving schedule
+    `x'_t = alpha' clip(D) + sqrt(1 - alpha'^2) eps`.
+
+    Args:
+        denoise: `denoise(x_sigma, sigma)`, evaluated once a step, never at sigma 0.
+        x_start: the noised sample at `grid[0]`, data units.
+        grid: decreasing noise levels, data units; the last may be 0.
+        clip: largest absolute value of a denoised pixel, data units; None for no clipping.
+
+    Returns:
+        The sample at `grid[-1]`.
+
+    Raises:
+        RecipeError: the grid has fewer than two levels.
+
+    Source: arXiv:2010.02502, equation 12 with sigma_t = 0, and equation 13.
+    """
+
+    def step(x: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
+        sigma, sigma_next = pair
+        denoised = denoise(x, sigma)
+        kept = denoised if clip is None else jnp.clip(denoised, -clip, clip)
+        return kept + sigma_next * ((x - denoised) / sigma), None
+
+    return jax.lax.scan(step, x_start, _pairs(grid))[0]
+
+
 def ancestral(
     key: Key[Array, ""], denoise: Denoise, x_start: Float[Array, "*shape"], grid: Float[Array, " levels"]
 ) -> Float[Array, "*shape"]:

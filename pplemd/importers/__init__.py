@@ -2,6 +2,9 @@
 
 from pplemd.importers.checkpoint import Checkpoint as Checkpoint
 from pplemd.importers.classifiers import read_classifier as read_classifier
+from pplemd.importers.diffusers import diffusers_ddim as diffusers_ddim
+from pplemd.importers.diffusers import diffusers_denoiser as diffusers_denoiser
+from pplemd.importers.diffusers import unet_2d as unet_2d
 from pplemd.importers.edm import edm_denoiser as edm_denoiser
 from pplemd.importers.families import build as build
 from pplemd.importers.families import convention as convention
@@ -21,4 +24,4 @@ from pplemd.importers.imported import imported as imported
 from pplemd.importers.pixel_transformer import pixel_transformer_denoiser as pixel_transformer_denoiser
 from pplemd.importers.reading import read_checkpoint as read_checkpoint
 from pplemd.importers.teacher_folder import write_teacher_folder as write_teacher_folder
-from pplemd.importers.weights import read_arrays as read_arrays
+from pplemd.importers.weights import read_weights as read_weights

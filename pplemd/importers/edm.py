@@ -10,7 +10,8 @@ import numpy as np
 
 from pplemd.diffusion import AbstractCoefficients, ContinuousVP, DiscreteVP, PlainVE, cosine_levels
 from pplemd.errors import ImporterError
-from pplemd.importers.edm_config import Arguments, model_type, options, variant
+from pplemd.importers.arguments import Arguments
+from pplemd.importers.edm_config import model_type, options, variant
 from pplemd.importers.edm_names import filters, slots
 from pplemd.importers.filling import Constant, blank, fill
 from pplemd.networks import DhariwalUNet, FourierNoise, SongUNet, SongVariant, UNetOptions

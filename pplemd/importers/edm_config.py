@@ -1,12 +1,10 @@
 """What the constructor's arguments of an EDM checkpoint say, checked one by one."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import equinox as eqx
-
 from pplemd.errors import ImporterError
+from pplemd.importers.arguments import Arguments
 from pplemd.networks import FourierNoise, PositionalNoise, Side, SongVariant, UNetOptions
 
 PRECONDITIONED = {  # class of the checkpoint's network -> class of the network inside it, where it does not say
@@ -33,52 +31,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {  # of the original's constructors
         "attn_resolutions": (32, 16, 8),
     },
 }
-LARGEST = 2**20  # of any size in a configuration: far above any network, far below what overflows
-
-
-class Arguments(eqx.Module):
-    """A constructor's arguments, read by name and kind.
-
-    Attributes:
-        given: the arguments.
-    """
-
-    given: Mapping[str, Any]
-
-    def whole(self, name: str, default: int | None = None) -> int:
-        """An integer of 0 or more."""
-        found = self.given.get(name, default)
-        if not _is_whole(found):
-            raise _wrong(name, found, f"an integer from 0 to {LARGEST}")
-        return int(found)
-
-    def wholes(self, name: str, default: Sequence[int]) -> tuple[int, ...]:
-        """A list of integers of 0 or more."""
-        found = self.given.get(name, default)
-        if not _is_list(found) or not all(_is_whole(item) for item in found):
-            raise _wrong(name, found, f"a list of integers from 0 to {LARGEST}")
-        return tuple(int(item) for item in found)
-
-    def number(self, name: str, default: float) -> float:
-        """A finite number."""
-        found = self.given.get(name, default)
-        if not _is_number(found):
-            raise _wrong(name, found, "a finite number")
-        return float(found)
-
-    def numbers(self, name: str, default: Sequence[float]) -> tuple[float, ...]:
-        """A list of finite numbers."""
-        found = self.given.get(name, default)
-        if not _is_list(found) or not all(_is_number(item) for item in found):
-            raise _wrong(name, found, "a list of finite numbers")
-        return tuple(float(item) for item in found)
-
-    def one_of(self, name: str, default: str, names: Sequence[str]) -> str:
-        """One of some names."""
-        found = self.given.get(name, default)
-        if found not in names:
-            raise _wrong(name, found, f"one of {', '.join(names)}")
-        return str(found)
 
 
 def model_type(config: Mapping[str, Any], class_name: str) -> str:
@@ -153,26 +105,4 @@ def variant(config: Mapping[str, Any]) -> SongVariant:
         encoder=Side(given.one_of("encoder_type", "standard", ("standard", "skip", "residual"))),
         decoder=Side(given.one_of("decoder_type", "standard", ("standard", "skip"))),
         taps=given.numbers("resample_filter", (1.0, 1.0)),
-    )
-
-
-def _is_whole(found: Any) -> bool:
-    return _is_number(found) and int(found) == found and 0 <= found <= LARGEST
-
-
-def _is_number(found: Any) -> bool:
-    try:
-        return not isinstance(found, str | bytes | bool) and math.isfinite(found)
-    except (TypeError, ValueError, OverflowError):  # no number, or an integer beyond the largest float
-        return False
-
-
-def _is_list(found: Any) -> bool:
-    return isinstance(found, Sequence) and not isinstance(found, str | bytes)
-
-
-def _wrong(name: str, found: Any, expected: str) -> ImporterError:
-    shown = repr(found)[:80]
-    return ImporterError(
-        f"the configuration says {name}={shown}; expected {expected}. Check that it is of an EDM checkpoint."
     )

@@ -11,10 +11,13 @@ import numpy as np
 
 from pplemd.errors import ImporterError
 from pplemd.importers.checkpoint import Checkpoint
+from pplemd.importers.diffusers import diffusers_convention, diffusers_denoiser
 from pplemd.importers.edm import edm_denoiser
 from pplemd.importers.pixel_transformer import RANGE, pixel_transformer_denoiser
 from pplemd.teachers import AbstractDenoiser
 
+UNET_2D = ("UNet2DModel", "UNetUnconditionalModel")  # today, and in the first half of 2022
+WIDTHS = {"block_out_channels", "block_channels"}  # entries that no other family has
 SHOWN = 5  # of the things that do not fit
 SMALL = 4096  # numbers: constants, such as filters and noise levels, which a network's shape may depend on
 
@@ -49,6 +52,7 @@ def _flow_convention(config: Mapping[str, Any]) -> str:
 
 
 FAMILIES = {
+    "diffusers": Family(diffusers_denoiser, diffusers_convention),
     "edm": Family(_edm, _edm_convention),
     "pixel_transformer": Family(pixel_transformer_denoiser, _flow_convention),
 }
@@ -63,7 +67,7 @@ def family(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], source: 
     said = config.get("architecture")
     if isinstance(said, str) and said in FAMILIES:
         return said
-    if config.get("_class_name") == "UNet2DModel":
+    if config.get("_class_name") in UNET_2D or ("_class_name" not in config and WIDTHS & set(config)):
         return "diffusers"
     if config.get("model_type") in ("SongUNet", "DhariwalUNet"):
         return "edm"
@@ -71,8 +75,8 @@ def family(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], source: 
         return "pixel_transformer"
     shown = said or config.get("_class_name") or config.get("model_type") or "nothing"
     raise ImporterError(
-        f"{source} says of its network: {ascii(str(shown))[:60]}; expected SongUNet or DhariwalUNet as model_type, "
-        f"or one of {', '.join(FAMILIES)} as architecture in its configuration."
+        f"{source} says of its network: {ascii(str(shown))[:60]}; expected UNet2DModel as _class_name, SongUNet or "
+        f"DhariwalUNet as model_type, or one of {', '.join(FAMILIES)} as architecture in its configuration."
     )
 
 

@@ -1,6 +1,7 @@
 """Folders of checkpoints: which file of them is read, none that lies elsewhere."""
 
 from pathlib import Path
+from typing import Any
 
 from pplemd.errors import ImporterError
 from pplemd.importers.checkpoint import Checkpoint
@@ -10,6 +11,7 @@ from pplemd.importers.weights import read_weights
 
 WEIGHTS = (  # in the order in which they are looked for: what is only numbers first
     "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.fp16.safetensors",
     "model.safetensors",
     "weights.safetensors",
     "diffusion_pytorch_model.bin",
@@ -53,14 +55,27 @@ def read_folder(folder: Path) -> Checkpoint:
     if described is None:
         raise ImporterError(
             f"{folder} holds no config.json, nor unet/config.json; expected a diffusers folder, a config.json with "
-            f"{WEIGHTS[1]} beside it, or what `pplemd teacher import` wrote. Check the path."
+            f"{WEIGHTS[2]} beside it, or what `pplemd teacher import` wrote. Check the path."
         )
     weights = _weights(folder, place)
-    config, arrays = json_file(described), read_weights(weights)
-    schedule = _scheduler(folder) if "_class_name" in config else None
-    if schedule is None:
-        return identified(config, arrays, described, weights)
-    return identified({**config, "scheduler": json_file(schedule)}, arrays, described, schedule, weights)
+    config, schedules = with_scheduler(json_file(described), folder)
+    return identified(config, read_weights(weights), described, *schedules, weights)
+
+
+def with_scheduler(config: dict[str, Any], folder: Path) -> tuple[dict[str, Any], tuple[Path, ...]]:
+    """A configuration, with that of the scheduler where it is of a diffusers model and has one, and the file of that.
+
+    Args:
+        config: of the network.
+        folder: of the pipeline, or its unet/ alone, or the one of all files in the layout of 2022.
+
+    Raises:
+        ImporterError: where the scheduler's is damaged.
+    """
+    if not {"_class_name", "block_out_channels", "block_channels"} & set(config):
+        return config, ()
+    found = _scheduler(folder) or (_scheduler(folder.parent) if folder.name == "unet" else None)
+    return (config, ()) if found is None else ({**config, "scheduler": json_file(found)}, (found,))
 
 
 def _weights(folder: Path, place: Path) -> Path:

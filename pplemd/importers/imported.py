@@ -94,7 +94,7 @@ def imported(
     Args:
         hint: where such checkpoints come from; part of the message where no path is given.
         then: what to make of the teacher, for example `lambda teacher: guided(teacher)`.
-        architecture: the family that is expected: edm or pixel_transformer.
+        architecture: the family that is expected: diffusers, edm or pixel_transformer.
         config: its configuration in the words of its own library, to show the plan (`--dry-run`) without a checkpoint.
     """
     return Imported(hint, then, architecture, config)

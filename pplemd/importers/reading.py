@@ -7,7 +7,7 @@ from pplemd.importers.checkpoint import Checkpoint
 from pplemd.importers.documents import json_file
 from pplemd.importers.edm_pickle import read_edm_pickle
 from pplemd.importers.families import identified
-from pplemd.importers.folders import inside, read_folder
+from pplemd.importers.folders import inside, read_folder, with_scheduler
 from pplemd.importers.npz import read_npz
 from pplemd.importers.teacher_folder import is_teacher_folder, read_teacher_folder
 from pplemd.importers.views import view, zip_entries
@@ -61,5 +61,5 @@ def _with_config(path: Path) -> Checkpoint:
             f"{path} holds weights alone; expected a {path.stem}.json or a config.json beside it, which says of what "
             "network they are. Put it there."
         )
-    config, arrays = json_file(described), read_weights(path)
-    return identified(config, arrays, described, path)
+    config, schedules = with_scheduler(json_file(described), path.parent)
+    return identified(config, read_weights(path), described, *schedules, path)

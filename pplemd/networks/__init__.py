@@ -7,6 +7,10 @@ from pplemd.networks.computing import Computing as Computing
 from pplemd.networks.computing import computed as computed
 from pplemd.networks.computing import narrowed as narrowed
 from pplemd.networks.coupling import CouplingFlow as CouplingFlow
+from pplemd.networks.diffusers import LevelKind as LevelKind
+from pplemd.networks.diffusers import TimeKind as TimeKind
+from pplemd.networks.diffusers import UNet2DModel as UNet2DModel
+from pplemd.networks.diffusers import UNet2DOptions as UNet2DOptions
 from pplemd.networks.edm import DDPMPP as DDPMPP
 from pplemd.networks.edm import NCSNPP as NCSNPP
 from pplemd.networks.edm import DhariwalUNet as DhariwalUNet
@@ -17,6 +21,10 @@ from pplemd.networks.edm import SongUNet as SongUNet
 from pplemd.networks.edm import SongVariant as SongVariant
 from pplemd.networks.edm import UNetOptions as UNetOptions
 from pplemd.networks.embeddings import dropped as dropped
+from pplemd.networks.layers import Conv as Conv
+from pplemd.networks.layers import GroupNorm as GroupNorm
+from pplemd.networks.layers import LayerNorm as LayerNorm
+from pplemd.networks.layers import Linear as Linear
 from pplemd.networks.mlp import MLP as MLP
 from pplemd.networks.pixel_transformer import PixelTransformer as PixelTransformer
 from pplemd.networks.residual_mlp import ResidualMLP as ResidualMLP

@@ -143,13 +143,15 @@ class LayerNorm(eqx.Module):
 class GroupNorm(eqx.Module):
     """Standardise groups of channels over the image, then scale and shift each channel, reading the image once.
 
-    The number of groups is the largest divisor of the channels that is at most 32 and leaves 4 channels a group.
+    Where the number of groups is not given, it is the largest divisor of the channels that is at most 32 and leaves 4
+    channels a group.
     Moments are taken in 32 bits. Their variance is E[x^2] - E[x]^2, good where a group's mean is not hundreds of times
     its standard deviation; a group of several channels after a convolution is far from that.
 
     Args:
         channels: channels of the image.
         floor: added to the variance; 1e-5 is that of arXiv:1607.06450's code.
+        groups: number of groups, a divisor of the channels; None for the rule above.
 
     Source: arXiv:1803.08494, equations 1 and 7.
     """
@@ -159,11 +161,11 @@ class GroupNorm(eqx.Module):
     groups: int = eqx.field(static=True)
     floor: float = eqx.field(static=True)
 
-    def __init__(self, channels: int, floor: float = 1e-5) -> None:
+    def __init__(self, channels: int, floor: float = 1e-5, groups: int | None = None) -> None:
         most = min(
             32, max(1, channels // 4)
         )  # 32: the source's default; 4 a group, so that a small one is not one pixel
-        self.groups = max(count for count in range(1, most + 1) if channels % count == 0)
+        self.groups = groups or max(count for count in range(1, most + 1) if channels % count == 0)
         self.scale = jnp.ones(channels)
         self.shift = jnp.zeros(channels)
         self.floor = floor

@@ -11,10 +11,18 @@ import numpy as np
 
 from pplemd.errors import RecipeError
 from pplemd.evaluation import uniform_classes
-from pplemd.importers import build, convention, read_checkpoint, shapes, write_teacher_folder
+from pplemd.importers import (
+    Checkpoint,
+    build,
+    convention,
+    diffusers_ddim,
+    read_checkpoint,
+    shapes,
+    write_teacher_folder,
+)
 from pplemd.inspection import parameters
 from pplemd.storage.folder import finite
-from pplemd.teachers import AbstractDenoiser, HeunSampler, sample
+from pplemd.teachers import AbstractDenoiser, DDIMSampler, HeunSampler, sample
 from pplemd.viewing.narration import AbstractNarrator
 from pplemd.viewing.pictures import draw, save_png
 
@@ -72,14 +80,31 @@ class Grid:
     Attributes:
         count: how many.
         label: a class for all of them; by default one after the other.
-        steps: noise levels of Heun's method.
+        steps: noise levels of Heun's method, or time steps of DDIM.
         seed: seed of everything random.
+        ddim: whether to sample by DDIM on the network's own time steps, which a diffusers pipeline has.
     """
 
     count: int = 16
     label: int | None = None
     steps: int = 18
     seed: int = 0
+    ddim: bool = False
+
+    def sampler(self, checkpoint: Checkpoint) -> HeunSampler | DDIMSampler:
+        """The method.
+
+        Raises:
+            RecipeError: where DDIM is wanted of a network that knows no time steps.
+        """
+        if not self.ddim:
+            return HeunSampler(steps=self.steps)
+        if checkpoint.architecture != "diffusers":
+            raise RecipeError(
+                f"DDIM goes by the time steps of a diffusers pipeline; found a network of the family "
+                f"{checkpoint.architecture}. Leave --ddim out."
+            )
+        return diffusers_ddim(checkpoint.config, self.steps)
 
     def labels(self, teacher: AbstractDenoiser) -> np.ndarray | None:
         """The class of each sample.
@@ -99,7 +124,7 @@ class Grid:
 
 
 def draw_grid(path: Path, picture: Path, grid: Grid, narrator: AbstractNarrator) -> float:
-    """Draw samples of a checkpoint by Heun's method into a picture.
+    """Draw samples of a checkpoint into a picture.
 
     Args:
         path: the checkpoint.
@@ -113,9 +138,9 @@ def draw_grid(path: Path, picture: Path, grid: Grid, narrator: AbstractNarrator)
     Raises:
         PplemdError: where the checkpoint is refused, it has no such class, or the picture cannot be written.
     """
-    teacher = build(read_checkpoint(path))
-    labels, size = grid.labels(teacher), min(CHUNK, grid.count)
-    sampler, key = HeunSampler(steps=grid.steps), jax.random.key(grid.seed)
+    found = read_checkpoint(path)
+    sampler, teacher = grid.sampler(found), build(found)
+    labels, size, key = grid.labels(teacher), min(CHUNK, grid.count), jax.random.key(grid.seed)
     parts, began = [], time.perf_counter()
     with narrator.task("sample", grid.count) as task:
         for start in range(0, grid.count, size):

@@ -13,6 +13,7 @@ from pplemd.teachers.function import ScoreFunction as ScoreFunction
 from pplemd.teachers.guided import Guidance as Guidance
 from pplemd.teachers.guided import Guided as Guided
 from pplemd.teachers.guided import unguided as unguided
+from pplemd.teachers.last_is_none import LastIsNone as LastIsNone
 from pplemd.teachers.mixture import GaussianMixture as GaussianMixture
 from pplemd.teachers.noised import AbstractNoised as AbstractNoised
 from pplemd.teachers.noised import Quadratic as Quadratic
@@ -21,7 +22,9 @@ from pplemd.teachers.one_step import OneStep as OneStep
 from pplemd.teachers.one_step import one_step as one_step
 from pplemd.teachers.posterior import Posterior as Posterior
 from pplemd.teachers.preconditioned import Preconditioned as Preconditioned
+from pplemd.teachers.sampling import DDIMSampler as DDIMSampler
 from pplemd.teachers.sampling import HeunSampler as HeunSampler
 from pplemd.teachers.sampling import check as check
 from pplemd.teachers.sampling import denoise as denoise
+from pplemd.teachers.sampling import own_schedule as own_schedule
 from pplemd.teachers.sampling import sample as sample

@@ -5,9 +5,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from pplemd.diffusion import denoised_from_score, heun, karras_grid
+from pplemd.diffusion import (
+    VPClean,
+    VPEps,
+    VPSchedule,
+    VPVelocity,
+    ddim,
+    denoised_from_score,
+    heun,
+    karras_grid,
+    step_grid,
+)
 from pplemd.errors import TeacherError
 from pplemd.teachers.base import AbstractDenoiser, AbstractDensity, AbstractDrawnTeacher, AbstractTeacher
+from pplemd.teachers.function import DenoiserFunction
+from pplemd.teachers.guided import unguided
 
 
 class HeunSampler(eqx.Module):
@@ -44,6 +56,65 @@ class HeunSampler(eqx.Module):
         return heun(lambda x_sigma, sigma: denoise(teacher, x_sigma, sigma, label), grid[0] * noise, grid)
 
 
+class DDIMSampler(eqx.Module):
+    """DDIM's deterministic sampler on time steps of the teacher's own schedule.
+
+    Source: arXiv:2010.02502, equation 12 with sigma_t = 0.
+
+    Attributes:
+        steps: number of time steps, one network evaluation each.
+        spacing: of the time steps: leading, trailing or linspace (`pplemd.diffusion.step_grid`).
+        offset: added to leading time steps.
+        to_zero: whether the last level is 0, or the schedule's lowest.
+        clip: largest absolute value of a denoised pixel, data units; None for no clipping.
+    """
+
+    steps: int = eqx.field(static=True, default=50)
+    spacing: str = eqx.field(static=True, default="leading")
+    offset: int = eqx.field(static=True, default=0)
+    to_zero: bool = eqx.field(static=True, default=True)
+    clip: float | None = eqx.field(static=True, default=None)
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations for one sample."""
+        return self.steps
+
+    def __call__(
+        self, key: PRNGKeyArray, teacher: AbstractTeacher, label: Int[Array, ""] | None = None
+    ) -> Float[Array, "..."]:
+        """One draw of the teacher."""
+        return self.solve(jax.random.normal(key, teacher.shape), teacher, label)
+
+    def solve(
+        self, noise: Float[Array, "..."], teacher: AbstractTeacher, label: Int[Array, ""] | None = None
+    ) -> Float[Array, "..."]:
+        """The sample that DDIM makes of one x_t of its first time step, for which a standard normal stands.
+
+        Raises:
+            TeacherError: where the teacher has no time steps.
+        """
+        grid = step_grid(own_schedule(teacher), self.steps, self.spacing, self.offset, self.to_zero)
+        start = noise * jnp.sqrt(1 + grid[0] ** 2)  # x_t = alpha_t x_sigma
+        return ddim(lambda x_sigma, sigma: denoise(teacher, x_sigma, sigma, label), start, grid, self.clip)
+
+
+def own_schedule(teacher: AbstractTeacher) -> VPSchedule:
+    """The time steps that a teacher's network knows its noise levels by.
+
+    Raises:
+        TeacherError: where it knows them otherwise.
+    """
+    inner = unguided(teacher) if isinstance(teacher, AbstractDenoiser) else teacher
+    function = inner.function if isinstance(inner, DenoiserFunction) else None
+    if isinstance(function, VPEps | VPVelocity | VPClean):
+        return function.schedule
+    raise TeacherError(
+        f"DDIM's time steps are those of the teacher's schedule; a {type(inner).__name__} of "
+        f"{'another convention' if function is None else type(function).__name__} has none. Use Heun's method."
+    )
+
+
 def denoise(
     teacher: AbstractTeacher,
     x_sigma: Float[Array, "..."],
@@ -62,7 +133,7 @@ def sample(
     teacher: AbstractTeacher,
     count: int,
     labels: Int[Array, " count"] | None = None,
-    sampler: HeunSampler | None = None,
+    sampler: HeunSampler | DDIMSampler | None = None,
 ) -> Float[Array, "count ..."]:
     """Draw from a teacher: exactly where it can, else by the reverse diffusion.
 

@@ -7,7 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pplemd.diffusion import FlowClean, FlowVelocity, Rescaled, VPClean, VPEps, VPSchedule, VPVelocity, linear_schedule
+from pplemd.diffusion import (
+    FlowClean,
+    FlowVelocity,
+    Rescaled,
+    VEScore,
+    VPClean,
+    VPEps,
+    VPSchedule,
+    VPVelocity,
+    linear_schedule,
+)
 from pplemd.errors import RecipeError
 
 MEAN, SPREAD = jnp.asarray([1.5, -0.4, 0.2]), 0.6
@@ -53,6 +63,10 @@ def _flow_clean(x_t: jax.Array, time: jax.Array, label: object) -> jax.Array:
     return _posterior(x_t, time, 1 - time)[0]
 
 
+def _score(x_sigma: jax.Array, sigma: jax.Array, label: object) -> jax.Array:
+    return -(x_sigma - MEAN) / (SPREAD**2 + sigma**2)
+
+
 def _build(name: str, sign: float = 1.0) -> Callable[..., jax.Array]:
     table = {
         "eps": (_eps, lambda network: VPEps(network, SCHEDULE)),
@@ -60,13 +74,14 @@ def _build(name: str, sign: float = 1.0) -> Callable[..., jax.Array]:
         "x0": (_clean, lambda network: VPClean(network, SCHEDULE)),
         "flow v": (_flow_velocity, FlowVelocity),
         "flow x1": (_flow_clean, FlowClean),
+        "score": (_score, VEScore),
     }
     predict, convert = table[name]
     return convert(lambda x_t, time, label: sign * predict(x_t, time, label))
 
 
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("name", ["eps", "v", "x0", "flow v", "flow x1"])
+@pytest.mark.parametrize("name", ["eps", "v", "x0", "flow v", "flow x1", "score"])
 def test_exact_predictions_give_the_exact_denoiser(name: str, step: int) -> None:
     sigma = float(SCHEDULE.sigmas[step])
     x_sigma = MEAN + jnp.asarray([0.3, -1.2, 2.0]) * float(np.hypot(SPREAD, sigma))
@@ -86,6 +101,11 @@ def test_schedule_time_inverts_its_sigmas_and_clamps() -> None:
     low, high = SCHEDULE.span
     assert float(SCHEDULE.time(low / 2)) == 0
     assert float(SCHEDULE.time(high * 2)) == 999
+
+
+def test_the_time_of_a_step_s_own_sigma_is_the_step() -> None:
+    times = jax.vmap(SCHEDULE.time)(jnp.asarray(SCHEDULE.sigmas, jnp.float32))
+    np.testing.assert_array_equal(times, np.arange(1000))
 
 
 def test_linear_schedule_is_that_of_its_source() -> None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pplemd.diffusion import ancestral, euler, heun, karras_grid
+from pplemd.diffusion import ancestral, ddim, euler, heun, karras_grid
 from pplemd.errors import RecipeError
 
 MEAN, SPREAD = 1.3, 0.5
@@ -25,7 +25,7 @@ def _error(solve: Callable[..., jax.Array], steps: int) -> float:
     return float(np.abs(jax.jit(lambda x: solve(_denoise, x, grid))(x_start) - exact).max())
 
 
-@pytest.mark.parametrize(("solve", "order", "steps"), [(euler, 1, 64), (heun, 2, 16)])
+@pytest.mark.parametrize(("solve", "order", "steps"), [(euler, 1, 64), (ddim, 1, 64), (heun, 2, 16)])
 def test_order_of_convergence(solve: Callable[..., jax.Array], order: int, steps: int) -> None:
     errors = [_error(solve, steps * 2**i) for i in range(3)]
     orders = np.log2(np.asarray(errors[:-1]) / np.asarray(errors[1:]))
@@ -33,7 +33,7 @@ def test_order_of_convergence(solve: Callable[..., jax.Array], order: int, steps
     assert errors[-1] < 0.05
 
 
-@pytest.mark.parametrize(("solve", "evaluations"), [(euler, 6), (heun, 11)])
+@pytest.mark.parametrize(("solve", "evaluations"), [(euler, 6), (ddim, 6), (heun, 11)])
 def test_evaluations_are_counted_and_never_at_zero(solve: Callable[..., jax.Array], evaluations: int) -> None:
     seen = []
 
@@ -89,3 +89,13 @@ def test_samplers_keep_shape_and_dtype(solve: Callable[..., jax.Array]) -> None:
     assert out.dtype == jnp.float32
     with pytest.raises(RecipeError, match="1 levels"):
         solve(_denoise, jnp.ones(2), jnp.ones(1))
+
+
+def test_ddim_is_euler_and_clips_the_denoised_sample_alone() -> None:
+    x, grid = jnp.asarray([2.0, -9.0, 0.3]), karras_grid(5, LOW, HIGH)
+    np.testing.assert_allclose(ddim(_denoise, x, grid), euler(_denoise, x, grid), atol=1e-5)
+    last = jnp.asarray([HIGH, LOW])
+    denoised = _denoise(x, HIGH)
+    expected = jnp.clip(denoised, -1.25, 1.25) + LOW * (x - denoised) / HIGH
+    np.testing.assert_allclose(ddim(_denoise, x, last, 1.25), expected, atol=1e-5)
+    assert np.abs(ddim(_denoise, x, last) - expected).max() > 0.01

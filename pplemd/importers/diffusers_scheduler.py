@@ -1,0 +1,191 @@
+"""What a scheduler_config.json of diffusers says of a network's convention, and the denoiser that follows from it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Float, Int
+
+from pplemd.diffusion import (
+    SPACINGS,
+    FlowVelocity,
+    Rescaled,
+    VEScore,
+    VPClean,
+    VPEps,
+    VPSchedule,
+    VPVelocity,
+    cosine_betas,
+    linear_betas,
+    scaled_linear_betas,
+    schedule_of,
+    sigmoid_betas,
+)
+from pplemd.errors import ImporterError
+from pplemd.importers.arguments import Arguments
+from pplemd.networks import UNet2DModel
+from pplemd.teachers import AbstractDenoiser, DDIMSampler, Denoiser, DenoiserFunction
+
+OWNER = "a diffusers scheduler"
+DDPM = "DDPMScheduler"
+VP = (  # samplers of one convention, by time steps of a schedule of betas
+    DDPM, "DDIMScheduler", "DDIMParallelScheduler", "DDPMParallelScheduler", "DDIMInverseScheduler", "PNDMScheduler",
+    "LMSDiscreteScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler",
+    "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "DPMSolverMultistepInverseScheduler",
+    "DPMSolverSDEScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DEISMultistepScheduler",
+    "UniPCMultistepScheduler", "RePaintScheduler", "SASolverScheduler",
+)  # fmt: skip
+VE = ("ScoreSdeVeScheduler", "KarrasVeScheduler")  # of pipelines whose images are in [0, 1]
+EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
+FLOW = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
+CONVERSIONS: dict[str, Callable[..., Callable[..., Array]]] = {
+    "epsilon": VPEps,
+    "sample": VPClean,
+    "v_prediction": VPVelocity,
+}
+PREDICTED = {"epsilon": "eps", "sample": "x", "v_prediction": "v = alpha_t eps - sqrt(1 - alpha_t^2) x"}
+MOST_STEPS = 100_000  # of a schedule
+
+
+class TimedByStep(eqx.Module):
+    """A flow's velocity from data to noise, told time steps of noise, as FlowVelocity wants it: from noise to data.
+
+    Attributes:
+        network: `n - x` at `x_t = (1 - s) x + s n`, told `steps s`.
+        steps: number of time steps.
+    """
+
+    network: UNet2DModel
+    steps: int = eqx.field(static=True)
+
+    def __call__(
+        self, x_t: Float[Array, "h w c"], time: Float[Array, ""], label: Int[Array, ""] | None = None
+    ) -> Float[Array, "h w c"]:
+        """The velocity at t = 1 - s."""
+        return -self.network(x_t, self.steps * (1 - time), label)
+
+
+def denoiser(network: UNet2DModel, config: Mapping[str, Any]) -> AbstractDenoiser:
+    """Return the denoiser in terms of sigma that a network with its scheduler is.
+
+    A network told time steps is asked at the fractional one whose log(sigma) is that of the noise, linear between whole
+    ones, and at the first or last one beyond them; its waves take fractions as they are.
+
+    Args:
+        network: the network, its weights in place or blank.
+        config: scheduler_config.json, its `_class_name` among it; that of DDPM where it is empty.
+
+    Raises:
+        ImporterError: an entry of the wrong kind, or a scheduler whose convention pplemd does not have.
+        RecipeError: betas of no schedule.
+
+    Source: arXiv:2010.02502, section 4.3 (a variance-preserving network in terms of sigma); arXiv:2206.00364,
+        appendix C.3 (continuous sigma for one trained at steps, rounded there, interpolated here).
+    """
+    function: Callable[..., Array]
+    kind, given = scheduler_class(config), Arguments(config, OWNER)
+    if kind in EDM:
+        given.one_of("prediction_type", "epsilon", ("epsilon",))
+        return Denoiser(network, given.number("sigma_data", 0.5))
+    if kind in FLOW:
+        function = FlowVelocity(TimedByStep(network, given.whole("num_train_timesteps", 1000)))
+    elif kind in VE:
+        function = Rescaled(VEScore(network), 2.0, -1.0)
+    else:
+        function = CONVERSIONS[prediction(config)](network, schedule(config))
+    return DenoiserFunction(function, network.shape, network.classes)
+
+
+def convention(config: Mapping[str, Any]) -> str:
+    """Say in a line in what terms a network with its scheduler speaks of noise and images.
+
+    Raises:
+        ImporterError: as `denoiser` does.
+    """
+    kind, given = scheduler_class(config), Arguments(config, OWNER)
+    if kind in EDM:
+        return f"{kind}: x_sigma = x + sigma eps, images in [-1, 1], sigma_data {given.number('sigma_data', 0.5)}"
+    if kind in VE:
+        return f"{kind}: x_sigma = x + sigma eps, predicts the score, images in [0, 1]"
+    if kind in FLOW:
+        return f"{kind}: x_t = (1 - s) x + s eps, predicts eps - x, images in [-1, 1]"
+    said = kind if config else f"no scheduler_config.json, so that of {kind} is taken"
+    return (
+        f"{said}: x_t = alpha_t x + sqrt(1 - alpha_t^2) eps, predicts {PREDICTED[prediction(config)]}, "
+        f"{_steps(given):,} steps of {_beta_schedule(given)} betas, images in [-1, 1]"
+    )
+
+
+def scheduler_class(config: Mapping[str, Any]) -> str:
+    """Return the scheduler's class.
+
+    Raises:
+        ImporterError: where its convention is unknown.
+    """
+    found = config.get("_class_name", DDPM)
+    if found not in (*VP, *VE, *EDM, *FLOW):
+        raise ImporterError(
+            f"the scheduler is a {ascii(str(found))[:60]}; expected one of {', '.join((*VP, *VE, *EDM, *FLOW))}. Put "
+            "the scheduler_config.json that the network was trained with there, or wrap the network in "
+            "em.teachers.DenoiserFunction."
+        )
+    return str(found)
+
+
+def prediction(config: Mapping[str, Any]) -> str:
+    """Return what the network predicts: epsilon, sample or v_prediction."""
+    old = "epsilon" if Arguments(config, OWNER).flag("predict_epsilon", True) else "sample"  # of 2022
+    return Arguments(config, OWNER).one_of("prediction_type", old, tuple(CONVERSIONS))
+
+
+def schedule(config: Mapping[str, Any]) -> VPSchedule:
+    """Return the schedule of a variance-preserving scheduler.
+
+    Raises:
+        ImporterError: an entry of the wrong kind.
+        RecipeError: betas of no schedule.
+    """
+    given = Arguments(config, OWNER)
+    kind, steps, zero = _beta_schedule(given), _steps(given), given.flag("rescale_betas_zero_snr", False)
+    low, high = given.number("beta_start", 0.0001), given.number("beta_end", 0.02)
+    if kind == "trained":
+        return schedule_of(given.numbers("trained_betas", ()), zero)
+    betas = {
+        "linear": lambda: linear_betas(steps, low, high),
+        "scaled_linear": lambda: scaled_linear_betas(steps, low, high),
+        "squaredcos_cap_v2": lambda: cosine_betas(steps),
+        "sigmoid": lambda: sigmoid_betas(steps, low, high),
+    }
+    return schedule_of(betas[kind](), zero)
+
+
+def ddim_sampler(config: Mapping[str, Any], steps: int) -> DDIMSampler:
+    """Return DDIM as the original would sample with this scheduler's entries, from unit noise.
+
+    Args:
+        config: scheduler_config.json.
+        steps: number of time steps.
+
+    Raises:
+        ImporterError: an entry of the wrong kind.
+    """
+    given = Arguments(config, OWNER)
+    clip = given.number("clip_sample_range", 1.0) if given.flag("clip_sample", True) else None
+    spacing = given.one_of("timestep_spacing", "leading", SPACINGS)
+    to_zero = given.flag("set_alpha_to_one", True)
+    return DDIMSampler(steps, spacing, given.whole("steps_offset", 0), to_zero, clip)
+
+
+def _steps(given: Arguments) -> int:
+    if given.given.get("trained_betas") is not None:
+        return len(given.numbers("trained_betas", ()))
+    found = given.whole("num_train_timesteps", 1000)
+    if not 2 <= found <= MOST_STEPS:
+        raise given.wrong("num_train_timesteps", f"an integer from 2 to {MOST_STEPS}")
+    return found
+
+
+def _beta_schedule(given: Arguments) -> str:
+    if given.given.get("trained_betas") is not None:
+        return "trained"
+    return given.one_of("beta_schedule", "linear", ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"))

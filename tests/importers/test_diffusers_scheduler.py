@@ -1,0 +1,118 @@
+"""Schedulers' conventions: one small network, as each of them would have it read."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from diffusers_look_alikes import SMALL, configuration, random_weights
+
+from pplemd.diffusion import precondition
+from pplemd.errors import TeacherError
+from pplemd.importers import diffusers_denoiser, unet_2d
+from pplemd.importers.diffusers_scheduler import convention, ddim_sampler, schedule
+from pplemd.teachers import DDIMSampler, HeunSampler, own_schedule
+
+STEP = 400
+WEIGHTS = random_weights(SMALL)
+X = jnp.asarray(np.random.default_rng(3).standard_normal((8, 8, 3)), jnp.float32)
+
+
+@eqx.filter_jit
+def run(network, x, time):
+    return network(x, time)
+
+
+@eqx.filter_jit
+def denoised(teacher, x, sigma):
+    return teacher.denoise(x, sigma)
+
+
+def raw(x, time) -> jax.Array:
+    return run(unet_2d(SMALL, WEIGHTS), x, jnp.asarray(time, jnp.float32))
+
+
+def vp(kind: str, sigma: jax.Array) -> jax.Array:
+    """At a whole step."""
+    alpha = 1 / jnp.sqrt(1 + sigma**2)
+    out = raw(alpha * X, STEP)
+    return {"epsilon": X - sigma * out, "sample": out, "v_prediction": alpha**2 * X - alpha * sigma * out}[kind]
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        ({}, "epsilon"),
+        ({"_class_name": "DDIMScheduler", "prediction_type": "sample"}, "sample"),
+        ({"_class_name": "DDPMScheduler", "predict_epsilon": False}, "sample"),
+        ({"_class_name": "PNDMScheduler", "prediction_type": "v_prediction"}, "v_prediction"),
+        ({"beta_schedule": "squaredcos_cap_v2"}, "epsilon"),
+    ],
+)
+def test_variance_preserving(config: dict, kind: str) -> None:
+    teacher = diffusers_denoiser(SMALL | {"scheduler": config}, WEIGHTS)
+    sigma = jnp.asarray(schedule(config).sigmas[STEP], jnp.float32)
+    np.testing.assert_allclose(denoised(teacher, X, sigma), vp(kind, sigma), rtol=1e-4, atol=1e-4)
+    assert own_schedule(teacher) == schedule(config)
+
+
+def test_between_steps_the_time_is_a_fraction() -> None:
+    teacher = diffusers_denoiser(SMALL, WEIGHTS)
+    low, high = own_schedule(teacher).sigmas[[STEP, STEP + 1]]
+    sigma = jnp.asarray(np.sqrt(low * high), jnp.float32)
+    expected = X - sigma * raw(X / jnp.sqrt(1 + sigma**2), STEP + 0.5)
+    np.testing.assert_allclose(denoised(teacher, X, sigma), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_scores_of_images_from_0_to_1() -> None:
+    config = configuration("skips")
+    weights = random_weights(config)
+    teacher = diffusers_denoiser(config | {"scheduler": {"_class_name": "ScoreSdeVeScheduler"}}, weights)
+    sigma = jnp.asarray(0.8)
+    unit = (X + 1) / 2
+    score = run(unet_2d(config, weights), unit, sigma / 2)
+    expected = 2 * (unit + (sigma / 2) ** 2 * score) - 1
+    np.testing.assert_allclose(denoised(teacher, X, sigma), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_edm_and_flow() -> None:
+    sigma = jnp.asarray(0.7)
+    edm = {"_class_name": "EDMEulerScheduler", "sigma_data": 0.6}
+    at = precondition(sigma, 0.6)
+    expected = at.skip * X + at.out * raw(at.scale_in * X, at.noise)
+    found = denoised(diffusers_denoiser(SMALL | {"scheduler": edm}, WEIGHTS), X, sigma)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 500}
+    s = sigma / (1 + sigma)  # x_s = (1 - s) x + s eps = (1 - s) x_sigma; the network is eps - x
+    expected = (1 - s) * X - s * raw((1 - s) * X, 500 * s)
+    found = denoised(diffusers_denoiser(SMALL | {"scheduler": flow}, WEIGHTS), X, sigma)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_schedules_by_name() -> None:
+    betas = [0.1, 0.2, 0.4]
+    np.testing.assert_allclose(schedule({"trained_betas": betas}).alphas_cumprod, [0.9, 0.72, 0.432])
+    assert "3 steps of trained betas" in convention({"trained_betas": betas})
+    for name in ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"):
+        assert len(schedule({"beta_schedule": name, "num_train_timesteps": 50}).sigmas) == 50
+    assert schedule({"rescale_betas_zero_snr": True}).span[1] > 1000
+
+
+def test_ddim_is_what_the_scheduler_says() -> None:
+    assert ddim_sampler({}, 10) == DDIMSampler(10, clip=1.0)
+    said = {"clip_sample": False, "timestep_spacing": "trailing", "steps_offset": 1, "set_alpha_to_one": False}
+    assert ddim_sampler(said, 5) == DDIMSampler(5, "trailing", 1, False, None)
+
+
+def test_ddim_without_clipping_follows_heun() -> None:
+    """Both solve one equation, with few evaluations and with many; and only a network of steps has DDIM's."""
+    teacher = diffusers_denoiser(SMALL, WEIGHTS)
+    sampler, start = DDIMSampler(250, "trailing"), X
+    low, high = own_schedule(teacher).span
+    fine = eqx.filter_jit(lambda x: sampler.solve(x, teacher))(start)
+    scale = np.sqrt(1 + high**2) / high  # DDIM starts at x_t = noise, Heun at sigma noise
+    heun = eqx.filter_jit(lambda x: HeunSampler(200, low, high).solve(x, teacher))(scale * start)
+    assert np.abs(fine - heun).max() / np.abs(heun).max() < 0.1
+    flow = diffusers_denoiser(SMALL | {"scheduler": {"_class_name": "FlowMatchEulerDiscreteScheduler"}}, None)
+    with pytest.raises(TeacherError, match=r"of FlowVelocity has none\. Use Heun"):
+        own_schedule(flow)
