@@ -21,6 +21,7 @@ from pplemd.learning.labels import Labels
 from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.loop import AbstractState
 from pplemd.learning.microbatches import ResultT, averaged
+from pplemd.learning.optimisers import norm
 from pplemd.learning.recipe import Recipe
 from pplemd.learning.score_matching import Noise, default_weight, drawn_noise, matching_loss
 from pplemd.teachers import AbstractDenoiser, AbstractTeacher
@@ -115,7 +116,7 @@ class EMStep(eqx.Module):
             "score_loss": score_loss,
             "pull": loss,
             **tie,
-            "gradient_norm": optax.tree.norm(gradient),
+            "gradient_norm": norm(gradient),
             "acceptance": jnp.mean(batch.draw.acceptance),
             "divergences": jnp.mean(batch.draw.divergences),
             "latent_norm": mean_square(batch.draw.position.latents),
