@@ -23,7 +23,7 @@ def mapped(function: Callable[..., ResultT], arguments: tuple[Any, ...], parts: 
     return _joined(jax.lax.map(lambda some: jax.vmap(function)(*some), _cut(arguments, parts)))
 
 
-def averaged(function: Callable[..., ResultT], arguments: tuple[Any, ...], parts: int, like: ResultT) -> ResultT:
+def averaged(function: Callable[..., ResultT], arguments: tuple[Any, ...], parts: int, like: Any) -> ResultT:
     """The mean over microbatches of what a function gives for each: of losses and gradients that are means themselves.
 
     Args:
@@ -34,7 +34,7 @@ def averaged(function: Callable[..., ResultT], arguments: tuple[Any, ...], parts
     """
     if parts == 1:
         return function(*arguments)
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), jnp.result_type(leaf)), like)  # no weak types
+    zeros: Any = jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), jnp.result_type(leaf)), like)  # no weak types
 
     def add(sums: ResultT, some: Any) -> tuple[ResultT, None]:
         return jax.tree.map(jnp.add, sums, function(*some)), None
