@@ -38,7 +38,7 @@ def averaged(function: Callable[..., ResultT], arguments: tuple[Any, ...], parts
     cut = _cut(arguments, parts)
     first = jax.tree.map(lambda leaf: leaf[0], cut)
     like = jax.eval_shape(function, *first)
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)  # no weak types
+    zeros: Any = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)  # no weak types
 
     def add(sums: ResultT, some: Any) -> tuple[ResultT, None]:
         return jax.tree.map(jnp.add, sums, function(*some)), None

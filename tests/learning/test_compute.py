@@ -49,7 +49,7 @@ def moved(tree, seed=5, scale=0.1):
 @cache
 def adm():
     """A teacher that is a small ADM, and another denoiser near it."""
-    options = UNetOptions(SHAPE, 16, (1, 2), embedding_multiplier=2, blocks=1, attention=(4,), classes=3)
+    options = UNetOptions(SHAPE, 8, (1,), embedding_multiplier=1, blocks=1, attention=(), classes=3)
     teacher = Denoiser(moved(DhariwalUNet(options, key=jax.random.key(0))), 0.5)
     return teacher, moved(teacher, 6, 0.02)
 
@@ -97,11 +97,12 @@ def after(*networks, **changes):
 
 
 def parameters(state):
-    return eqx.filter((state.generator, state.score, state.average), eqx.is_inexact_array)
+    return jax.tree.leaves(eqx.filter((state.generator, state.score, state.average), eqx.is_inexact_array))
 
 
 def close(one, other, **tolerance):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), one, other)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, **tolerance)
 
 
 @cache
@@ -122,13 +123,32 @@ def test_microbatches_do_what_the_batch_does(parts, anchored):
     close(parameters(state), parameters(expected), rtol=1e-5, atol=1e-6)
 
 
-def test_recomputed_features_are_the_same():
-    for networks in (adm(), mlp()):
-        (state, metrics), (expected, figures) = (
-            after(*networks, compute=Compute(rematerialise=again)) for again in (True, False)
-        )
-        close(metrics, figures, rtol=1e-4)
-        close(parameters(state), parameters(expected), rtol=1e-5, atol=1e-6)
+def test_a_step_with_recomputed_features_is_the_same():
+    (state, metrics), (expected, figures) = (
+        after(*mlp(), compute=Compute(rematerialise=again)) for again in (True, False)
+    )
+    close(metrics, figures, rtol=1e-4)
+    close(parameters(state), parameters(expected), rtol=1e-5, atol=1e-6)
+
+
+def slope(denoiser, x, sigma, labels):
+    """Gradient of a loss of many denoised images."""
+    params, static = eqx.partition(denoiser, eqx.is_inexact_array)
+
+    def loss(params):
+        return jnp.mean((jax.vmap(eqx.combine(params, static).denoise)(x, sigma, labels) - 0.3) ** 2)
+
+    return jax.grad(loss)(params)
+
+
+def test_blocks_that_are_computed_again_take_less_memory_and_give_the_same_gradient():
+    def compiled_for(denoiser):
+        return jax.jit(lambda *given: slope(denoiser, *given)).lower(*inputs()).compile()
+
+    compiled = [compiled_for(Compute(rematerialise=again).of(adm()[0])) for again in (False, True)]
+    close(*(run_it(*inputs()) for run_it in compiled), rtol=1e-3, atol=1e-6)
+    kept, again = (one.memory_analysis().temp_size_in_bytes for one in compiled)
+    assert again < 0.7 * kept
 
 
 def temporaries(step, state):
@@ -144,30 +164,30 @@ def temporaries(step, state):
 
 
 def test_memory_does_not_grow_with_the_chain():
-    found = [
-        temporaries(*begun(*adm(), chain=Chain(Langevin(Coordinates(0.16, 0.01)), length))) for length in (1, 4, 16)
-    ]
-    assert max(found) < 1.02 * min(found), found
-
-
-def test_less_memory_by_recomputing_and_by_microbatches():
-    plain, again, cut = (
-        temporaries(*begun(*adm(), batch=16, compute=compute))
-        for compute in (Compute(), Compute(rematerialise=True), Compute(accumulate=8))
+    few, many = (
+        temporaries(*begun(*mlp(), batch=64, chain=Chain(Langevin(Coordinates(0.16, 0.01)), length)))
+        for length in (2, 64)
     )
-    assert again < 0.7 * plain
-    assert cut < 0.5 * plain
+    assert many - few < 62 * 64 * 16  # a key and two figures for each step of each chain; a position would be 48 bytes
+
+
+def test_microbatches_take_less_memory():
+    whole_batch, cut = (temporaries(*begun(*mlp(), batch=512, compute=Compute(accumulate=n))) for n in (1, 16))
+    assert cut < 0.5 * whole_batch
 
 
 def test_half_precision_keeps_parameters_in_32_bits_and_the_teacher_in_16():
-    step, state = begun(*adm(), compute=BF16)
-    kinds = {leaf.dtype for leaf in jax.tree.leaves(parameters(state))}
-    assert kinds == {jnp.dtype("float32")}
+    step, state = begun(*mlp(), compute=BF16)
+    assert {leaf.dtype.name for leaf in parameters(state)} == {"float32"}
     moved_on, metrics = run(step, state, jax.random.key(3))
-    assert {leaf.dtype for leaf in jax.tree.leaves(parameters(moved_on))} == {jnp.dtype("float32")}
+    assert {leaf.dtype.name for leaf in parameters(moved_on)} == {"float32"}
     assert all(np.isfinite(value) for value in metrics.values())
-    weights = [leaf for leaf in jax.tree.leaves(eqx.filter(step.teacher.network.trunk, eqx.is_array)) if leaf.ndim > 1]
-    assert {leaf.dtype for leaf in weights} == {jnp.dtype("bfloat16")}
+    _, wide = run(*begun(*mlp()), jax.random.key(3))
+    for name, tolerance in (("score_loss", 0.02), ("pull", 0.2), ("gradient_norm", 0.2)):
+        np.testing.assert_allclose(metrics[name], wide[name], rtol=tolerance)
+        assert metrics[name] != wide[name]
+    weights = [leaf for leaf in jax.tree.leaves(eqx.filter(step.teacher.network.blocks, eqx.is_array)) if leaf.ndim > 1]
+    assert {leaf.dtype.name for leaf in weights} == {"bfloat16"}
 
 
 @eqx.filter_jit
@@ -188,14 +208,11 @@ def test_a_teacher_kept_in_half_precision_says_the_same_bit_for_bit():
 
 
 def test_a_student_that_is_its_teacher_is_pulled_nowhere_in_half_precision():
-    step, state = begun(adm()[0], adm()[0], compute=BF16)
-    _, metrics = run(step, state, jax.random.key(3))  # the score network has moved by one update before the chains
-    teacher = adm()[0]
-    batch = eqx.filter_jit(lambda s, p, t: s.e_step(p, t, jax.random.key(1), jnp.zeros(())))(
-        step, state.generator.module, BF16.of(teacher)
-    )
+    step, state = begun(mlp()[0], mlp()[1], compute=BF16)
+    e_step = eqx.filter_jit(lambda s, p, t: s.e_step(p, t, jax.random.key(1), jnp.zeros(())))
+    batch = e_step(step, state.generator.module, BF16.of(mlp()[0]))
     assert not np.any(batch.draw.residual.noise)
-    assert metrics["pull"] > 0
+    assert np.all(e_step(step, state.generator.module, state.score.module).draw.residual.noise != 0)
 
 
 def relative(found, expected):
@@ -212,21 +229,15 @@ def test_half_precision_costs_a_percent_of_scores_and_some_of_gradients():
     errors = [relative(sigma_ * a, sigma_ * b) for sigma_, a, b in zip(sigma, narrow, wide, strict=True)]
     assert 1e-5 < max(errors) < 0.02, errors
 
-    @eqx.filter_jit
-    def slope(denoiser):
-        def loss(network):
-            denoised = jax.vmap(eqx.tree_at(lambda d: d.network, denoiser, network).denoise)(x, sigma, labels)
-            return jnp.mean((denoised - 0.3) ** 2)
-
-        return eqx.filter_grad(loss)(denoiser.network)
-
-    assert 1e-5 < relative(slope(BF16.of(teacher)), slope(teacher)) < 0.05
+    run_it = eqx.filter_jit(slope)
+    off = relative(run_it(BF16.of(teacher), x, sigma, labels), run_it(teacher, x, sigma, labels))
+    assert 1e-5 < off < 0.15  # of so few channels; of EDM's networks a tenth of it: docs/benchmarks.md
 
 
 def test_health_looks_at_scores_in_32_bits_and_in_microbatches():
-    step, state = begun(*adm(), compute=Compute(bf16=True, accumulate=2))
+    step, state = begun(*mlp(), compute=Compute(bf16=True, accumulate=2))
     figures = eqx.filter_jit(HealthCheck(step, batch=6))(state, jax.random.key(2))
-    other, _ = begun(*adm(), compute=BF16)
+    other, _ = begun(*mlp(), compute=BF16)
     expected = eqx.filter_jit(HealthCheck(other, batch=6))(state, jax.random.key(2))
     for name in ("curl_teacher", "loop_student", "score_gap", "score_lag"):
         np.testing.assert_allclose(figures[name], expected[name], rtol=1e-3)
