@@ -121,10 +121,12 @@ def whole(tree: PyTree) -> PyTree:
     def one(leaf):
         if not isinstance(leaf, jax.Array) or not isinstance(leaf.sharding, NamedSharding):
             return leaf
-        if not leaf.is_fully_replicated:
-            everywhere = NamedSharding(leaf.sharding.mesh, PartitionSpec())
-            leaf = jax.jit(_same, out_shardings=everywhere)(leaf)
-        return leaf.addressable_data(0)
+        if leaf.is_fully_replicated:
+            return leaf.addressable_data(0)
+        if leaf.is_fully_addressable:
+            return jax.device_put(leaf, jax.sharding.SingleDeviceSharding(leaf.sharding.mesh.local_devices[0]))
+        everywhere = NamedSharding(leaf.sharding.mesh, PartitionSpec())
+        return jax.jit(_same, out_shardings=everywhere)(leaf).addressable_data(0)
 
     return jax.tree.map(one, tree)
 

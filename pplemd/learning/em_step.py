@@ -59,6 +59,11 @@ class EMState(AbstractState):
         """Updates skipped since the last good one, of the generator or of the score network."""
         return jnp.maximum(self.generator.skipped_in_a_row, self.score.skipped_in_a_row)
 
+    @property
+    def visible(self) -> "EMState":
+        """The state without what its optimisers remember."""
+        return dataclasses.replace(self, generator=self.generator.visible, score=self.score.visible)
+
 
 class EMStep(eqx.Module):
     """(state, key) -> (state, metrics), for one problem under one recipe.

@@ -1,5 +1,7 @@
 """A module under training: its value and its optimiser's state."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -23,6 +25,11 @@ class Learner(eqx.Module):
     memory: optax.OptState
     skipped: Int[Array, ""]
     skipped_in_a_row: Int[Array, ""]
+
+    @property
+    def visible(self) -> "Learner":
+        """The same without its optimiser's state, which nobody looks at."""
+        return dataclasses.replace(self, memory=None)
 
 
 def learner(module: PyTree, optimiser: optax.GradientTransformation) -> Learner:

@@ -23,6 +23,11 @@ class AbstractState(eqx.Module):
     def skipped_in_a_row(self) -> Int[Array, ""]:
         """Updates skipped since the last good one."""
 
+    @property
+    def visible(self) -> "AbstractState":
+        """What whoever looks at it needs: it is gathered on one device, where the training runs on several."""
+        return self
+
 
 Step = Callable[[Any, PRNGKeyArray], tuple[Any, dict[str, Array]]]
 
@@ -84,7 +89,7 @@ class Watcher:
         begin: called once, with the step that the run starts from.
         inspect: called with the step and the state, before the report that its figures go into.
 
-    Every state that they are called with lies whole on one device, whatever the training runs on.
+    The states that they are called with are the `visible` part, whole on one device, whatever the training runs on.
     """
 
     def __init__(
@@ -204,7 +209,7 @@ def _keep_up(
 ) -> Window:
     """Inspect, report, stop where stuck, and draw, where it is time; the sums start again after their report."""
     logging, sampling = _due(done, schedule.log_every, schedule), _due(done, schedule.sample_every, schedule)
-    seen = devices.local(window.state) if sampling else None
+    seen = devices.local(window.state.visible) if sampling else None
     found = decided | (watcher.inspect(done, seen) if sampling else {})
     if logging:
         count = int(window.count)

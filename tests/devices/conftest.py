@@ -13,18 +13,25 @@ ROOT = HERE.parents[1]
 EIGHT = "--xla_force_host_platform_device_count=8"
 
 
+def run(script: str, *arguments: str, given: str = ""):
+    """What a script of this folder prints, in a process of its own."""
+    paths = os.pathsep.join((str(ROOT), str(HERE)))
+    environment = {**os.environ, "PYTHONPATH": paths, "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {EIGHT}"}
+    ended = subprocess.run(
+        [sys.executable, HERE / script, *arguments],
+        input=given, env=environment, capture_output=True, text=True, timeout=1200,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
 @pytest.fixture(scope="session")
 def on_eight():
     """Does tasks of on_eight.py in one process."""
+    return lambda *tasks: run("on_eight.py", given=json.dumps(tasks))
 
-    def do(*tasks):
-        paths = os.pathsep.join((str(ROOT), str(HERE)))
-        environment = {**os.environ, "PYTHONPATH": paths, "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {EIGHT}"}
-        ended = subprocess.run(
-            [sys.executable, HERE / "on_eight.py"],
-            input=json.dumps(tasks), env=environment, capture_output=True, text=True, timeout=500,
-        )  # fmt: skip
-        assert ended.returncode == 0, ended.stderr
-        return json.loads(ended.stdout)
 
-    return do
+@pytest.fixture(scope="session")
+def line_on_eight(tmp_path_factory):
+    """What line_on_eight.py found."""
+    return run("line_on_eight.py", str(tmp_path_factory.mktemp("saved")))

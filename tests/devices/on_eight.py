@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from functools import cache
 from pathlib import Path
 
 import equinox as eqx
@@ -84,6 +85,12 @@ def state(devices, checkpoints=None, stop=None, **changes):
         return None, reports
 
 
+@cache
+def on_one(**changes):
+    """The same on one device."""
+    return state(ONE, **changes)
+
+
 def apart(one, other) -> float:
     """The largest difference of two pytrees' arrays, beside the largest number of each array."""
     worst = 0.0
@@ -97,9 +104,11 @@ def apart(one, other) -> float:
 
 def same_as_one(mesh, **changes):
     """How far training on a mesh is from training on one device: the state, and the reports."""
-    (alone, reported), (many, told) = state(ONE, **changes), state(chosen(mesh, 16), **changes)
-    reports = [jax.tree.map(np.asarray, each) for each in (reported, told)]
-    return {"state": apart(alone, many), "reports": apart(*reports)}
+    (alone, reported), (many, told) = on_one(**changes), state(chosen(mesh, 16), **changes)
+    return {
+        "state": apart(alone, many),
+        "reports": apart(*(jax.tree.map(np.asarray, each) for each in (reported, told))),
+    }
 
 
 def counted(mesh, **changes):
@@ -129,11 +138,12 @@ def elsewhere(folder, before, after):
     half.close()
     assert [path.name for path in folder.glob("[0-9]*")] == [str(STEPS // 2)]
     rest = Checkpoints(folder)
-    (end, _), (alone, _) = state(chosen(after, 16), rest), state(ONE)
+    end, _ = state(chosen(after, 16), rest)
     rest.close()
-    return apart(alone, end)
+    return apart(on_one()[0], end)
 
 
+NAMED = {"nuts": em.Chain(em.NUTS(0.2), length=1)}
 TASKS = {"same": same_as_one, "counted": counted, "shares": shares, "elsewhere": elsewhere}
 
 
@@ -142,10 +152,7 @@ def main():
     found = []
     for name, arguments, changes in json.load(sys.stdin):
         given = [Path(one) if "/" in one else one for one in arguments]
-        kernels = {"nuts": em.Chain(em.NUTS(0.2), length=1), "mala": em.Chain(em.mala(), length=2)}
-        if "chain" in changes:
-            changes["chain"] = kernels[changes["chain"]]
-        found.append(TASKS[name](*given, **changes))
+        found.append(TASKS[name](*given, **{key: NAMED.get(value, value) for key, value in changes.items()}))
     print(json.dumps(found))
 
 

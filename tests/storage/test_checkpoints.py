@@ -1,10 +1,12 @@
 """Files that are whole or not there, and checkpoints that survive damage."""
 
+import errno
 import json
 import resource
 import shutil
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -174,6 +176,39 @@ def test_a_full_disk_loses_nothing(folder, monkeypatch):
     checkpoints.save(5, tree(5))
     checkpoints.close()
     assert sorted(path.name for path in folder.glob("[0-9]*")) == ["3", "5"]
+
+
+def test_buffers_may_be_given_away_once_save_returns(tmp_path):
+    """A training goes on, and writes over what is being saved; the digest would tell."""
+    step = jax.jit(lambda w: jnp.sin(w) + 2, donate_argnums=0)
+    w = jnp.arange(2.0**20)
+    before = np.array(w)
+    checkpoints = Checkpoints(tmp_path / "c")
+    checkpoints.save(1, {"w": w})
+    for _ in range(20):
+        w = step(w)
+    jax.block_until_ready(w)
+    checkpoints.close()
+    (number, found), said = latest(tmp_path / "c", {"w": w})
+    assert (number, said) == (1, [])
+    np.testing.assert_array_equal(found["w"], before)
+
+
+def test_what_the_writing_meets_is_told_by_who_waits(folder, monkeypatch):
+    checkpoints = Checkpoints(folder)
+
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints._manager, "wait_until_finished", full)
+    checkpoints.save(4, tree(4))
+    with pytest.raises(CheckpointError, match=r"4 cannot be written \(no space left on the disk\)"):
+        checkpoints.wait()
+    monkeypatch.undo()
+    checkpoints.wait()  # told once
+    checkpoints.save(5, tree(5))
+    checkpoints.close()
+    assert latest(folder)[0][0] == 5
 
 
 def test_a_file_that_may_not_grow(tmp_path):
