@@ -12,7 +12,7 @@ from pplemd.diffusion import AbstractWeighting, denoised_from_score
 from pplemd.dsl import Program
 from pplemd.inference import ALL, Point, ScorePotential, TiltedLaw, gauss_legendre
 from pplemd.learning.em_step import Batch, EMState, EMStep, mean_square
-from pplemd.learning.score_matching import denoising_loss, edm_weight
+from pplemd.learning.score_matching import default_weight, denoising_loss
 from pplemd.teachers import AbstractDenoiser, AbstractTeacher, DenoiserFunction
 
 Field = Callable[[Float[Array, "..."]], Float[Array, "..."]]
@@ -65,7 +65,7 @@ class HealthCheck(eqx.Module):
         samples = (seen.x, learned.sigmas.sample(key_sigma, (self.batch,), progress), seen.labels)
         figures = chain_figures(batch, small.recipe.frozen)
         figures["score_gap"] = _score_gap(small.teacher, score, seen)
-        weighting = learned.weighting or edm_weight(score)
+        weighting = learned.weighting or default_weight(score)
         figures["score_lag"] = score_lag(score, small.teacher, key_lag, samples, weighting)
         for name, known in (("teacher", small.teacher), ("student", score)):
             figures[f"curl_{name}"] = _mean_curl(known, key_curl, seen)

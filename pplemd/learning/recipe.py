@@ -16,7 +16,8 @@ class ScoreRecipe(eqx.Module):
     Attributes:
         optimiser: its optimiser.
         sigmas: noise levels that it is trained at.
-        weighting: loss weight by sigma; by default EDM's for the denoiser's own sigma_data.
+        weighting: loss weight by sigma; by default EDM's for the denoiser's own sigma_data, or for one that predicts x
+            itself `InverseVarianceWeight(0.5)`.
     """
 
     optimiser: AbstractOptimiser = Adam(learning_rate=2e-3, final=0.02)

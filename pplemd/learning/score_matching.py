@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from pplemd.diffusion import AbstractSigmas, AbstractWeighting, EDMWeight
-from pplemd.errors import RecipeError
-from pplemd.teachers import AbstractDenoiser, Denoiser
+from pplemd.diffusion import AbstractSigmas, AbstractWeighting, EDMWeight, InverseVarianceWeight
+from pplemd.teachers import AbstractDenoiser, Denoiser, Preconditioned
+
+SIGMA_DATA = 0.5  # s.d. of images in [-1, 1], as EDM takes it: for denoisers that know none of their own
 
 
 def denoising_loss(
@@ -49,26 +50,21 @@ def noised_loss(
     progress: Float[Array, ""],
     dropout: bool = False,
 ) -> Float[Array, ""]:
-    """The denoising loss at noise levels drawn from their distribution, under EDM's weighting by default.
-
-    Raises:
-        RecipeError: where no weighting is given and the denoiser has no sigma_data to derive one from.
-    """
+    """The denoising loss at noise levels drawn from their distribution, by default under `default_weight`."""
     key_sigma, key_noise = jax.random.split(key)
     sigmas, weighting = noise
     sigma = sigmas.sample(key_sigma, (x.shape[0],), progress)
-    return denoising_loss(denoiser, key_noise, x, sigma, labels, weighting or edm_weight(denoiser), dropout)
+    return denoising_loss(denoiser, key_noise, x, sigma, labels, weighting or default_weight(denoiser), dropout)
 
 
-def edm_weight(denoiser: AbstractDenoiser) -> EDMWeight:
-    """EDM's loss weight for a network's own sigma_data.
+def default_weight(denoiser: AbstractDenoiser) -> AbstractWeighting:
+    """The loss weight that makes a denoiser's error count about alike at all noise levels.
 
-    Raises:
-        RecipeError: where the denoiser has none.
+    EDM's, 1 / sigma^2 + 1 / sigma_data^2, where preconditioning makes the error fall with sigma; else, as for a network
+    that predicts x itself, 1 / (sigma^2 + sigma_data^2). sigma_data is the denoiser's own, or 0.5 where it has none.
     """
-    if not isinstance(denoiser, Denoiser):
-        raise RecipeError(
-            f"a {type(denoiser).__name__} has no sigma_data to weight its loss by; expected an em.Denoiser, or a "
-            "recipe with ScoreRecipe(weighting=...)."
-        )
-    return EDMWeight(denoiser.sigma_data)
+    if isinstance(denoiser, Denoiser):
+        return EDMWeight(denoiser.sigma_data)
+    if isinstance(denoiser, Preconditioned):
+        return EDMWeight(SIGMA_DATA)
+    return InverseVarianceWeight(SIGMA_DATA)

@@ -6,12 +6,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pplemd.diffusion import CoarseToFine, EDMWeight, LogUniform, PowerWeight, UniformWeight
-from pplemd.errors import RecipeError
+from pplemd.diffusion import (
+    CoarseToFine,
+    EDMWeight,
+    InverseVarianceWeight,
+    LogUniform,
+    PlainVE,
+    PowerWeight,
+    UniformWeight,
+)
 from pplemd.learning import denoising_loss
-from pplemd.learning.score_matching import noised_loss
+from pplemd.learning.score_matching import default_weight, noised_loss
 from pplemd.networks import ResidualMLP
-from pplemd.teachers import AbstractDenoiser, Denoiser
+from pplemd.teachers import AbstractDenoiser, Denoiser, Preconditioned
 
 COUNT, STD, SIGMA, DIM = 20_000, 0.7, 0.5, 2
 
@@ -94,6 +101,12 @@ def test_the_default_weight_is_edm_s_for_the_denoiser():
     assert float(found) == float(given) != float(other)
 
 
-def test_without_sigma_data_a_weight_is_needed():
-    with pytest.raises(RecipeError, match="weighting"):
-        noised_loss(Shrink(jnp.asarray(1.0)), jax.random.key(0), X, None, (LogUniform(0.1, 1.0), None), jnp.zeros(()))
+def test_without_sigma_data_the_weight_stays_bounded_where_the_error_may():
+    key, sigmas = jax.random.key(0), LogUniform(0.1, 1.0)
+    losses = [
+        noised_loss(Shrink(jnp.asarray(1.0)), key, X, None, (sigmas, weighting), jnp.zeros(()))
+        for weighting in (None, InverseVarianceWeight(0.5), EDMWeight(0.5))
+    ]
+    assert float(losses[0]) == float(losses[1]) != float(losses[2])
+    network = ResidualMLP((DIM,), width=8, blocks=1, key=jax.random.key(0))
+    assert default_weight(Preconditioned(network, PlainVE())) == EDMWeight(0.5)
