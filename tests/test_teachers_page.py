@@ -11,6 +11,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "importers"))
 from look_alikes import state_dict_zip
 
+from pplemd.model import plan
+
 PAGE = Path(__file__).parents[1] / "docs" / "teachers.md"
 
 
@@ -59,9 +61,8 @@ def page(tmp_path_factory):
 
 def test_the_module_is_the_original(page):
     """The page compares the numbers itself; here they are compared with those of another time, too."""
-    recorded, weights = page["recorded"], state_dict()
-    other = module(weights, np.moveaxis(np.asarray(recorded["x"]), -1, 0), 10.0)
-    found = page["network"](recorded["x"], np.float32(10))
+    other = module(state_dict(), np.moveaxis(np.asarray(page["x"]), -1, 0), 10.0)
+    found = page["network"](page["x"], jnp.asarray(10.0))
     np.testing.assert_allclose(np.moveaxis(np.asarray(found), -1, 0), other, rtol=1e-4, atol=1e-4)
     assert page["brought"].shape == (8, 8, 1)
 
@@ -77,3 +78,4 @@ def test_the_function_is_the_exact_denoiser(page):
 def test_the_models_are_declared(page):
     assert page["student"].teacher.architecture == "diffusers"
     assert page["guided"].then is not None
+    assert [site.name for site in plan(page["from_torch"]).problem.sites] == ["z"]

@@ -9,6 +9,9 @@ from pplemd.diffusion.coefficients import AbstractCoefficients as AbstractCoeffi
 from pplemd.diffusion.coefficients import ContinuousVP as ContinuousVP
 from pplemd.diffusion.coefficients import DiscreteVP as DiscreteVP
 from pplemd.diffusion.coefficients import PlainVE as PlainVE
+from pplemd.diffusion.coefficients import Prediction as Prediction
+from pplemd.diffusion.coefficients import StepFlow as StepFlow
+from pplemd.diffusion.coefficients import StepVP as StepVP
 from pplemd.diffusion.coefficients import cosine_levels as cosine_levels
 from pplemd.diffusion.convert import FlowClean as FlowClean
 from pplemd.diffusion.convert import FlowVelocity as FlowVelocity

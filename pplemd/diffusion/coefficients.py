@@ -1,12 +1,14 @@
 """Preconditioning of networks older than EDM's: what they are told, and how their output becomes a denoiser."""
 
 from abc import abstractmethod
+from enum import Enum
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from pplemd.diffusion.convert import VPSchedule
 from pplemd.diffusion.precondition import Preconditioning
 from pplemd.errors import RecipeError
 
@@ -82,6 +84,58 @@ class DiscreteVP(AbstractCoefficients):
         nearest = jnp.argmin(jnp.abs(sigma - jnp.asarray(self.levels, sigma.dtype)))
         told = (len(self.levels) - 2 - nearest).astype(sigma.dtype)
         return Preconditioning(jnp.ones_like(sigma), -sigma, 1 / jnp.sqrt(1 + sigma**2), told)
+
+
+class Prediction(Enum):
+    """What a variance-preserving network predicts, by diffusers' names."""
+
+    EPS = "epsilon"
+    CLEAN = "sample"
+    VELOCITY = "v_prediction"  # alpha_t eps - sqrt(1 - alpha_t^2) x: arXiv:2202.00512, section 4
+
+
+class StepVP(AbstractCoefficients):
+    """A network trained at time steps of a variance-preserving schedule, told the fractional step of a sigma.
+
+    `x_t = alpha x_sigma` with `alpha = 1 / sqrt(1 + sigma^2)`; then D is `x_sigma - sigma eps`, or the prediction, or
+    `alpha^2 x_sigma - alpha sigma v`. The same as `VPEps`, `VPClean` and `VPVelocity` around the network.
+
+    Attributes:
+        schedule: of its time steps.
+        prediction: what it predicts.
+
+    Source: arXiv:2006.11239, equation 12; arXiv:2202.00512, appendix D.
+    """
+
+    schedule: VPSchedule
+    prediction: Prediction = eqx.field(static=True, default=Prediction.EPS)
+
+    def at(self, sigma: Float[Array, ""]) -> Preconditioning:
+        """See AbstractCoefficients."""
+        alpha, one = 1 / jnp.sqrt(1 + sigma**2), jnp.ones_like(sigma)
+        skip, out = {
+            Prediction.EPS: (one, -sigma),
+            Prediction.CLEAN: (jnp.zeros_like(sigma), one),
+            Prediction.VELOCITY: (alpha**2, -alpha * sigma),
+        }[self.prediction]
+        return Preconditioning(skip, out, alpha, self.schedule.time(sigma))
+
+
+class StepFlow(AbstractCoefficients):
+    """A network that predicts eps - x at `x_s = (1 - s) x + s eps`, `s = sigma / (1 + sigma)`, told `steps s`.
+
+    Attributes:
+        steps: number of time steps.
+
+    Source: arXiv:2210.02747, equations 20-23 with sigma_min = 0, time from data to noise.
+    """
+
+    steps: int = eqx.field(static=True, default=1000)
+
+    def at(self, sigma: Float[Array, ""]) -> Preconditioning:
+        """See AbstractCoefficients."""
+        noise = sigma / (1 + sigma)
+        return Preconditioning(1 - noise, -noise, 1 - noise, self.steps * noise)
 
 
 def cosine_levels(steps: int = 1000, floor: float = 0.001, offset: float = 0.008) -> tuple[float, ...]:

@@ -1,20 +1,16 @@
 """What a scheduler_config.json of diffusers says of a network's convention, and the denoiser that follows from it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-import equinox as eqx
-from jaxtyping import Array, Float, Int
 
 from pplemd.diffusion import (
     SPACINGS,
-    FlowVelocity,
+    Prediction,
     Rescaled,
+    StepFlow,
+    StepVP,
     VEScore,
-    VPClean,
-    VPEps,
     VPSchedule,
-    VPVelocity,
     cosine_betas,
     linear_betas,
     scaled_linear_betas,
@@ -24,7 +20,7 @@ from pplemd.diffusion import (
 from pplemd.errors import ImporterError
 from pplemd.importers.arguments import Arguments
 from pplemd.networks import UNet2DModel
-from pplemd.teachers import AbstractDenoiser, DDIMSampler, Denoiser, DenoiserFunction
+from pplemd.teachers import AbstractDenoiser, DDIMSampler, Denoiser, DenoiserFunction, Preconditioned
 
 OWNER = "a diffusers scheduler"
 DDPM = "DDPMScheduler"
@@ -38,31 +34,12 @@ VP = (  # samplers of one convention, by time steps of a schedule of betas
 VE = ("ScoreSdeVeScheduler", "KarrasVeScheduler")  # of pipelines whose images are in [0, 1]
 EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 FLOW = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
-CONVERSIONS: dict[str, Callable[..., Callable[..., Array]]] = {
-    "epsilon": VPEps,
-    "sample": VPClean,
-    "v_prediction": VPVelocity,
+PREDICTED = {
+    Prediction.EPS: "eps",
+    Prediction.CLEAN: "x",
+    Prediction.VELOCITY: "v = alpha_t eps - sqrt(1 - alpha_t^2) x",
 }
-PREDICTED = {"epsilon": "eps", "sample": "x", "v_prediction": "v = alpha_t eps - sqrt(1 - alpha_t^2) x"}
 MOST_STEPS = 100_000  # of a schedule
-
-
-class TimedByStep(eqx.Module):
-    """A flow's velocity from data to noise, told time steps of noise, as FlowVelocity wants it: from noise to data.
-
-    Attributes:
-        network: `n - x` at `x_t = (1 - s) x + s n`, told `steps s`.
-        steps: number of time steps.
-    """
-
-    network: UNet2DModel
-    steps: int = eqx.field(static=True)
-
-    def __call__(
-        self, x_t: Float[Array, "h w c"], time: Float[Array, ""], label: Int[Array, ""] | None = None
-    ) -> Float[Array, "h w c"]:
-        """The velocity at t = 1 - s."""
-        return -self.network(x_t, self.steps * (1 - time), label)
 
 
 def denoiser(network: UNet2DModel, config: Mapping[str, Any]) -> AbstractDenoiser:
@@ -82,18 +59,15 @@ def denoiser(network: UNet2DModel, config: Mapping[str, Any]) -> AbstractDenoise
     Source: arXiv:2010.02502, section 4.3 (a variance-preserving network in terms of sigma); arXiv:2206.00364,
         appendix C.3 (continuous sigma for one trained at steps, rounded there, interpolated here).
     """
-    function: Callable[..., Array]
     kind, given = scheduler_class(config), Arguments(config, OWNER)
     if kind in EDM:
         given.one_of("prediction_type", "epsilon", ("epsilon",))
         return Denoiser(network, given.number("sigma_data", 0.5))
     if kind in FLOW:
-        function = FlowVelocity(TimedByStep(network, given.whole("num_train_timesteps", 1000)))
-    elif kind in VE:
-        function = Rescaled(VEScore(network), 2.0, -1.0)
-    else:
-        function = CONVERSIONS[prediction(config)](network, schedule(config))
-    return DenoiserFunction(function, network.shape, network.classes)
+        return Preconditioned(network, StepFlow(given.whole("num_train_timesteps", 1000)))
+    if kind in VE:
+        return DenoiserFunction(Rescaled(VEScore(network), 2.0, -1.0), network.shape, network.classes)
+    return Preconditioned(network, StepVP(schedule(config), prediction(config)))
 
 
 def convention(config: Mapping[str, Any]) -> str:
@@ -132,10 +106,15 @@ def scheduler_class(config: Mapping[str, Any]) -> str:
     return str(found)
 
 
-def prediction(config: Mapping[str, Any]) -> str:
-    """Return what the network predicts: epsilon, sample or v_prediction."""
-    old = "epsilon" if Arguments(config, OWNER).flag("predict_epsilon", True) else "sample"  # of 2022
-    return Arguments(config, OWNER).one_of("prediction_type", old, tuple(CONVERSIONS))
+def prediction(config: Mapping[str, Any]) -> Prediction:
+    """Return what a variance-preserving network predicts.
+
+    Raises:
+        ImporterError: where it is something else.
+    """
+    given = Arguments(config, OWNER)
+    old = "epsilon" if given.flag("predict_epsilon", True) else "sample"  # of 2022
+    return Prediction(given.one_of("prediction_type", old, [kind.value for kind in Prediction]))
 
 
 def schedule(config: Mapping[str, Any]) -> VPSchedule:

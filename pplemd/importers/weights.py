@@ -1,4 +1,4 @@
-"""A state dict by itself: safetensors, what torch.save wrote, or an .npz."""
+"""A state dict: safetensors, an .npz, or what torch.save wrote."""
 
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,29 @@ from pplemd.importers.safetensors import read_safetensors
 from pplemd.importers.views import view
 
 
-def read_weights(path: Path | str) -> dict[str, np.ndarray]:
-    """The arrays of a .safetensors file, an .npz, or a state dict that torch.save wrote, by name.
+def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
+    """The arrays of a state dict by name, from an .npz, a .safetensors, or what torch.save wrote.
 
     Of an .npz that holds names that begin with "sd/", those alone are taken, without that beginning.
 
     Raises:
         ImporterError: where it is damaged, hostile or of another kind; nothing of it is executed.
     """
-    path = Path(path)
-    if path.suffix == ".npz":
-        return read_npz(path)[1]
+    file = Path(path)
+    try:
+        return read_npz(file)[1] if file.suffix == ".npz" else read_weights(file)
+    except ImporterError as error:
+        raise error if str(path) in str(error) else ImporterError(f"{path}: {error}") from error
+
+
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .safetensors file, or of a state dict that torch.save wrote, by name.
+
+    Of an .npz that holds names that begin with "sd/", those alone are taken, without that beginning.
+
+    Raises:
+        ImporterError: where it is damaged, hostile or of another kind; nothing of it is executed.
+    """
     return read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
 
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.diffusion import (
+    StepVP,
     VPClean,
     VPEps,
     VPSchedule,
@@ -20,6 +21,7 @@ from pplemd.errors import TeacherError
 from pplemd.teachers.base import AbstractDenoiser, AbstractDensity, AbstractDrawnTeacher, AbstractTeacher
 from pplemd.teachers.function import DenoiserFunction
 from pplemd.teachers.guided import unguided
+from pplemd.teachers.preconditioned import Preconditioned
 
 
 class HeunSampler(eqx.Module):
@@ -106,12 +108,16 @@ def own_schedule(teacher: AbstractTeacher) -> VPSchedule:
         TeacherError: where it knows them otherwise.
     """
     inner = unguided(teacher) if isinstance(teacher, AbstractDenoiser) else teacher
-    function = inner.function if isinstance(inner, DenoiserFunction) else None
-    if isinstance(function, VPEps | VPVelocity | VPClean):
-        return function.schedule
+    convention: object = inner
+    if isinstance(inner, DenoiserFunction):
+        convention = inner.function
+    elif isinstance(inner, Preconditioned):
+        convention = inner.coefficients
+    if isinstance(convention, VPEps | VPVelocity | VPClean | StepVP):
+        return convention.schedule
     raise TeacherError(
-        f"DDIM's time steps are those of the teacher's schedule; a {type(inner).__name__} of "
-        f"{'another convention' if function is None else type(function).__name__} has none. Use Heun's method."
+        f"DDIM's time steps are those of the teacher's schedule; the convention of this {type(inner).__name__}, "
+        f"{type(convention).__name__}, has none. Use Heun's method."
     )
 
 

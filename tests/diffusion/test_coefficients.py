@@ -4,7 +4,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pplemd.diffusion import ContinuousVP, DiscreteVP, PlainVE, cosine_levels
+from pplemd.diffusion import (
+    ContinuousVP,
+    DiscreteVP,
+    FlowVelocity,
+    PlainVE,
+    Prediction,
+    StepFlow,
+    StepVP,
+    VPClean,
+    VPEps,
+    VPVelocity,
+    cosine_levels,
+    linear_schedule,
+)
 from pplemd.errors import RecipeError
 
 LEVELS = cosine_levels()
@@ -20,6 +33,26 @@ def test_the_noise_predicted_leaves_the_clean_sample(coefficients, predicted) ->
     at = coefficients.at(sigma)
     np.testing.assert_allclose(at.skip * (x + sigma * eps) + at.out * predicted * eps, x, rtol=1e-5)
     assert all(leaf.dtype == jnp.float32 for leaf in (at.skip, at.out, at.scale_in, at.noise))
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.9, 40.0])
+def test_steps_are_as_the_records_of_conventions(sigma) -> None:
+    """A network that says what it was asked, in part."""
+    schedule, x, level = linear_schedule(), jnp.asarray([0.4, -1.1]), jnp.asarray(sigma)
+    cases = [
+        (StepVP(schedule, Prediction.EPS), VPEps(_answer, schedule)),
+        (StepVP(schedule, Prediction.CLEAN), VPClean(_answer, schedule)),
+        (StepVP(schedule, Prediction.VELOCITY), VPVelocity(_answer, schedule)),
+        (StepFlow(500), FlowVelocity(lambda x_t, time, label: -_answer(x_t, 500 * (1 - time), label))),
+    ]
+    for coefficients, record in cases:
+        at = coefficients.at(level)
+        found = at.skip * x + at.out * _answer(at.scale_in * x, at.noise, None)
+        np.testing.assert_allclose(found, record(x, level), rtol=1e-4, atol=1e-5 * (1 + sigma))
+
+
+def _answer(x, time, label):
+    return 0.3 * x + jnp.sin(time / 300)
 
 
 def test_what_networks_are_told() -> None:

@@ -21,7 +21,7 @@ from numpy_unet_2d import Reference
 from pplemd.errors import ImporterError, RecipeError
 from pplemd.importers import build, convention, diffusers_denoiser, read_checkpoint, shapes, unet_2d
 from pplemd.importers.families import outline
-from pplemd.teachers import DenoiserFunction
+from pplemd.teachers import Preconditioned
 
 BOUND = 2e-5  # of the largest error, relative to the largest value, in single precision
 
@@ -200,7 +200,7 @@ def test_impossible_networks_are_named(change: dict, phrase: str) -> None:
 
 def test_the_plan_needs_no_weights() -> None:
     planned = outline("diffusers", SMALL | {"scheduler": SCHEDULER})
-    assert isinstance(planned, DenoiserFunction)
+    assert isinstance(planned, Preconditioned)
     assert (planned.shape, planned.classes) == ((8, 8, 3), None)
 
 

@@ -114,5 +114,5 @@ def test_ddim_without_clipping_follows_heun() -> None:
     heun = eqx.filter_jit(lambda x: HeunSampler(200, low, high).solve(x, teacher))(scale * start)
     assert np.abs(fine - heun).max() / np.abs(heun).max() < 0.1
     flow = diffusers_denoiser(SMALL | {"scheduler": {"_class_name": "FlowMatchEulerDiscreteScheduler"}}, None)
-    with pytest.raises(TeacherError, match=r"of FlowVelocity has none\. Use Heun"):
+    with pytest.raises(TeacherError, match=r"Preconditioned, StepFlow, has none\. Use Heun"):
         own_schedule(flow)

@@ -15,10 +15,13 @@ from pplemd.errors import RecipeError
 from pplemd.networks import (
     AbstractNetwork,
     DhariwalUNet,
+    LevelKind,
     PixelTransformer,
     ResidualMLP,
     TimedMLP,
     UNet,
+    UNet2DModel,
+    UNet2DOptions,
     UNetOptions,
 )
 
@@ -32,6 +35,10 @@ TABLE: dict[str, Build] = {
     "u-net": lambda classes: UNet((2, 4, 3), channels=8, blocks=1, attention=(2,), classes=classes, key=KEY),
     "adm u-net": lambda classes: DhariwalUNet(
         UNetOptions((2, 4, 3), 8, (1,), blocks=1, attention=(2,), classes=classes), key=KEY
+    ),
+    "diffusers u-net": lambda classes: UNet2DModel(
+        UNet2DOptions((2, 4, 3), (8,), (LevelKind(),), (LevelKind(),), blocks=1, groups=2, head=4, classes=classes),
+        key=KEY,
     ),
     "pixel transformer": lambda classes: PixelTransformer(
         (2, 4, 3), patch=2, width=16, layers=1, heads=2, classes=classes, key=KEY
