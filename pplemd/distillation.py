@@ -24,7 +24,8 @@ from pplemd.model import Plan, build_program, build_score_network
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.teachers import AbstractTeacher
 
-ANCHOR = 2**31 - 1  # folded into the key of the program's start, beyond what a model file splits it into
+# folded into the key of the program's start, beyond what a model file splits it into
+ANCHOR, POOL = 2**31 - 1, 2**31 - 2
 
 
 class Distilled(eqx.Module):
@@ -95,12 +96,12 @@ def distilled(plan: Plan, state: EMState) -> Distilled:
 def distillation(
     plan: Plan, teacher: AbstractTeacher, advance: Callable[[float], None] = lambda share: None
 ) -> Distillation:
-    """Put a plan and its ready teacher together, under the model's recipe; draw what its anchor needs.
+    """Put a plan and its ready teacher together, under the model's recipe; draw what its anchor and its method need.
 
     Args:
         plan: the traced model.
         teacher: its teacher, ready.
-        advance: told which share of the anchor's pairs is drawn.
+        advance: told which share of the anchor's pairs, or else of the method's samples, is drawn.
     """
     recipe = plan.model.recipe
     key_program, key_score, key_run = jax.random.split(jax.random.key(recipe.seed), 3)
@@ -109,6 +110,9 @@ def distillation(
         key_pairs = jax.random.fold_in(key_program, ANCHOR)
         pairs = recipe.anchor.pairs(key_pairs, teacher, plan.problem, plan.labels, advance)
         step = dataclasses.replace(step, pairs=pairs)
+    if recipe.method.prelude() is not None:
+        pool = recipe.method.prepare(jax.random.fold_in(key_program, POOL), teacher, plan.labels, advance)
+        step = dataclasses.replace(step, pool=pool)
 
     def initial() -> EMState:
         program = build_program(plan.model, teacher, key_program)

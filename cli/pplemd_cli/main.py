@@ -7,6 +7,7 @@ import traceback
 
 import typer
 
+from pplemd_cli.compare import compare
 from pplemd_cli.diagnose import diagnose
 from pplemd_cli.distill import distill
 from pplemd_cli.evaluate import evaluate
@@ -30,6 +31,7 @@ app.command()(distill)
 app.command()(fit)
 app.command()(sample)
 app.command()(evaluate)
+app.command()(compare)
 app.command()(diagnose)
 app.command()(inspect)
 app.add_typer(teacher, name="teacher")

@@ -3,7 +3,7 @@
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Num
+from jaxtyping import Float, Float32, Float64, Int, Num
 
 from pplemd.errors import DataError
 from pplemd.metrics.base import AbstractEvaluation, AbstractMeasure, take
@@ -11,6 +11,8 @@ from pplemd.metrics.checks import flat
 from pplemd.metrics.classes import class_kl
 from pplemd.metrics.features import AbstractFeatures, Classifier, principal, train_classifier
 from pplemd.metrics.frechet import frechet
+from pplemd.metrics.further import further_figures
+from pplemd.metrics.nearness import nearness
 from pplemd.metrics.neighbours import precision_recall
 
 
@@ -52,10 +54,11 @@ class ImageMeasure(AbstractMeasure):
     features_train: Float32[np.ndarray, "n_train width"]
     features_test: Float32[np.ndarray, "n_test width"]
     frequencies: Float64[np.ndarray, " classes"] | None  # share of each class in the held-out split
+    label_test: Int[np.ndarray, " n_test"] | None  # classes of the held-out split, where there are two or more
     k: int  # neighbours that set the radius in precision and recall
 
     def measure(self, x: Num[np.ndarray, "n *shape"], seed: int = 0) -> dict[str, float]:
-        """frechet, precision, recall, class_kl (with labels) and frechet_train; nothing is random.
+        """frechet, precision, recall, class_kl (with labels), frechet_train and `further_figures`; nothing is random.
 
         The first four compare with the held-out split, frechet_train with the train split, whose larger count makes its
         upward bias smaller.
@@ -65,18 +68,23 @@ class ImageMeasure(AbstractMeasure):
                 f"found samples of shape {x.shape[1:]}, expected {self.train.shape[1:]}: check the generator"
             )
         flat(x, "samples", self.k + 1)
-        return self._figures(self.extractor.features(x), self.features_train)
+        features = self.extractor.features(x)
+        near = nearness(self.features_train, self.features_test, features)
+        return self._figures(features, self.features_train) | {"nearness": near}
 
     def real(self, count: int, seed: int = 0) -> Float[np.ndarray, "n *shape"]:
         """Train images, without replacement."""
         return take(self.train, count, seed)
 
     def floor(self, seed: int = 0) -> dict[str, float]:
-        """The train split against the held-out split; frechet_train is that of two random halves of the train split."""
+        """The train split against the held-out split; frechet_train is that of two random halves of the train split.
+
+        nearness is 1 by definition: that of the held-out split.
+        """
         figures = self._figures(self.features_train, self.features_train)
         mixed = take(self.features_train, len(self.features_train), seed)
         half = len(mixed) // 2
-        return figures | {"frechet_train": frechet(mixed[:half], mixed[half:])}
+        return figures | {"frechet_train": frechet(mixed[:half], mixed[half:]), "nearness": 1.0}
 
     def _figures(
         self, features: Float32[np.ndarray, "n width"], features_train: Float32[np.ndarray, "m width"]
@@ -90,7 +98,8 @@ class ImageMeasure(AbstractMeasure):
         if self.frequencies is not None and isinstance(self.extractor, Classifier):
             labels = self.extractor.labels_of(features)
             figures["class_kl"] = class_kl(labels, self.frequencies, len(self.frequencies))
-        return figures | {"frechet_train": frechet(features, features_train)}
+        further = further_figures(self.features_test, features, self.label_test, self.k)
+        return figures | {"frechet_train": frechet(features, features_train)} | further
 
 
 class ImageEvaluation(AbstractEvaluation):
@@ -116,11 +125,12 @@ class ImageEvaluation(AbstractEvaluation):
         if len(test.x) <= self.k:
             raise DataError(f"found {len(test.x)} held-out samples, expected more than k = {self.k}: hold out more")
         extractor: AbstractFeatures
-        frequencies = None
+        frequencies, label = None, None
         if train.label is None or test.label is None or len(np.unique(train.label)) < 2:
             extractor = principal(train.x)
         else:
             extractor = train_classifier(train.x, train.label)
             frequencies = np.bincount(test.label, minlength=self.dataset.classes or 0) / len(test.label)
+            label = test.label
         features = extractor.features(train.x), extractor.features(test.x)
-        return ImageMeasure(train.x, extractor, *features, frequencies, self.k)
+        return ImageMeasure(train.x, extractor, *features, frequencies, label, self.k)

@@ -92,11 +92,13 @@ def distil(
 
 
 def _prepared(planned: Plan, teacher: AbstractTeacher, told: AbstractNarrator) -> Distillation:
-    """The distillation, with the pairs of its anchor where it has one."""
-    anchor = planned.model.recipe.anchor
-    if anchor is None:
+    """The distillation, with the pairs of its anchor and the samples of its method, where it has some."""
+    recipe = planned.model.recipe
+    pairs = None if recipe.anchor is None else f"{recipe.anchor.count:,} pairs of noise and teacher samples"
+    drawn = [what for what in (pairs, recipe.method.prelude()) if what is not None]
+    if not drawn:
         return distillation(planned, teacher)
-    with told.task(f"{anchor.count:,} pairs of noise and teacher samples", 1) as task:
+    with told.task(", ".join(drawn), 1) as task:
         return distillation(planned, teacher, task.to)
 
 
