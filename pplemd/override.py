@@ -99,7 +99,7 @@ def _replace(record: Any, path: list[str], text: str, whole: str) -> Any:
 
 
 def _kinds(hint: Any) -> dict[str, type]:
-    """Final classes below a declared type, by the letters of their names: a record may be replaced by naming its kind."""
+    """Final classes below a declared type, by the letters of their names, so that a record may be replaced by name."""
     options = typing.get_args(hint) or (hint,)
     waiting = [option for option in options if isinstance(option, type) and issubclass(option, eqx.Module)]
     found = {}

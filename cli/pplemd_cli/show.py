@@ -90,6 +90,7 @@ def _array(value: Any) -> str:
 
 
 def figure(value: float | None) -> str:
+    """A figure in few characters."""
     if value is None:
         return "-"
     if not math.isfinite(value):

@@ -33,7 +33,7 @@ class Balls(eqx.Module):
 
     @property
     def density(self) -> float:
-        """Mean number of real balls around a fake sample, over k: about 1 for real samples, and above it in dense parts.
+        """Mean number of real balls around a fake sample, over k: about 1 for real samples, above it in dense parts.
 
         A single real sample far out, whose ball is wide, raises precision to 1; it counts once here.
         """

@@ -50,7 +50,7 @@ def test_what_it_leaves(compared):
 
 
 def test_both_methods_start_from_the_same_networks(compared):
-    """EMD of one step, held or not, has the first pull of its seed in another size; the score network's loss is equal."""
+    """The first loss of the score network is of the same student and the same draws."""
     lines = [
         json.loads((compared.folder / f"{name}-seed0" / "metrics.jsonl").read_text().splitlines()[0])
         for name in ("emd", "diff-instruct")

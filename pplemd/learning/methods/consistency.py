@@ -52,11 +52,11 @@ class Consistency(AbstractMethod):
 
     f is the denoiser of the program's `em.OneStep`, asked at every level of Karras' grid from `low` to sigma*; the
     generator is f at sigma*. So sigma* should be large against the data: sigma* z must look like x + sigma* eps (80 for
-    images in the paper). The target is an exponential moving average of the program, apart from the one that is sampled.
+    images in the paper). The target is a moving average of the program, apart from the one that is sampled.
     Samples to noise come from the teacher, drawn once: no data are needed. The score network is not trained.
 
     Source: arXiv:2303.01469, algorithm 2, with the squared distance and lambda(sigma) = v(sigma).
-    Departs: the boundary condition f(x, low) = x is put into the target, in place of shifted coefficients c_skip, c_out.
+    Departs: the boundary condition f(x, low) = x is put into the target, not into coefficients c_skip and c_out.
 
     Attributes:
         levels: noise levels of the grid, N.

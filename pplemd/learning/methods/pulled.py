@@ -63,7 +63,7 @@ def see(program: Program, scene: AbstractScene, moment: Moment, drawn: Noised) -
 
 
 def toward(program: Program, scene: AbstractScene, drawn: Pulled) -> Loss:
-    """Half the weighted squared distance from g(z) to where it is pulled; its gradient is -v(sigma) pull . dg/dtheta."""
+    """Half the weighted squared distance from g(z) to where it is pulled; its gradient is -v(sigma) pull . dg."""
 
     def one(latents, sigma, pull, label):
         x = scene.problem.generate(program, latents, label)

@@ -14,9 +14,9 @@ from pplemd.learning.methods.pulled import see
 
 
 class SiD(AbstractPlain):
-    """Loss E[v(sigma) / mean |x - D_q| . (D_q - D_p) . ((D_q - x) - alpha (D_q - D_p))], differentiated through x_sigma.
+    """Loss E[v(sigma) / mean |x - D_q| . (D_q - D_p) . ((D_q - x) - alpha (D_q - D_p))], its gradient through x_sigma.
 
-    With the exact student score, alpha = 1/2 without the weight by sample is half the Fisher divergence, times sigma^4;
+    With the exact student score, alpha = 1/2 without the weight by sample is half the Fisher divergence times sigma^4;
     alpha = 1 is score implicit matching with the squared distance. The gradient goes through both networks' inputs.
     The noise levels of its authors are `em.diffusion.KarrasUniform()`.
 

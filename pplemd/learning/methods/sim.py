@@ -14,10 +14,10 @@ from pplemd.learning.methods.pulled import see
 
 
 class SIM(AbstractPlain):
-    """Loss -E[v(sigma) d'(y) . (D_p - x)], y = D_p - D_q, d(y) = sqrt(|y|^2 + c^2) - c, differentiated through x_sigma.
+    """Loss -E[v(sigma) d'(y) . (D_p - x)], y = D_p - D_q, d(y) = sqrt(|y|^2 + c^2) - c, its gradient through x_sigma.
 
-    D_p - x is sigma^2 (s_p - grad log N(x_sigma; x, sigma^2)), so that with the exact student score its gradient is that
-    of E[d(s_p - s_q)] with x_sigma drawn from the present student. A distance of |y|^2 / 2 would be `SiD(alpha=1)`.
+    D_p - x is sigma^2 (s_p - grad log N(x_sigma; x, sigma^2)), so that with the exact student score its gradient is
+    that of E[d(s_p - s_q)] with x_sigma drawn from the present student. A distance of |y|^2 / 2 is `SiD(alpha=1)`.
 
     Source: arXiv:2410.16794, theorem 3.1 and equation 12 (the pseudo-Huber distance).
     Departs: the distance is of denoised samples, in data units; of scores it is the same with c / sigma^2 in place of

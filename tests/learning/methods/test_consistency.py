@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_problems import Linear, Once, Power
 
 import pplemd as em
 from pplemd.diffusion import karras_grid
@@ -13,7 +14,6 @@ from pplemd.errors import RecipeError
 from pplemd.learning import EMStep
 from pplemd.learning.methods import Consistency, Moment
 from pplemd.teachers import OneStep
-from small_problems import Linear, Once, Power
 
 TOP = 20.0  # sigma*
 TEACHER = em.GaussianMixture(np.zeros((1, 1)), 1.0)

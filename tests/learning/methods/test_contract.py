@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_problems import Centres, Copy
 
 import pplemd as em
 from pplemd.diffusion import EDMWeight
@@ -14,7 +15,6 @@ from pplemd.learning import EMStep, HealthCheck, Labels
 from pplemd.learning.methods import DMD, EMD, SIM, Consistency, DiffInstruct, SiD
 from pplemd.override import override
 from pplemd.teachers import one_step
-from small_problems import Centres, Copy
 
 METHODS = [EMD(), DiffInstruct(), DMD(), SiD(), SIM(), Consistency(levels=6, count=50)]
 every_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
