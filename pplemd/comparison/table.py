@@ -42,7 +42,7 @@ def differences(by_seed: Mapping[int, Figures], first: Mapping[int, Figures]) ->
     return found
 
 
-def _names(rows: Iterable[Figures]) -> list[str]:
+def _names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
 
 

@@ -39,7 +39,7 @@ def test_mistakes(text, phrase):
 
 
 def test_budgets():
-    assert Budget.read("steps=2000") == Budget("steps", 2000)
+    assert Budget.read("steps=2000") == Budget("steps", 2000.0)
     assert str(Budget.read("evaluations=2.5e6")) == "evaluations=2.5e+06"
 
 
