@@ -172,7 +172,7 @@ def _run(
             told.say(f"note: {one.name}, seed {seed} is counted as diverged: {error}")
             write_json(failure, {"failure": str(error)})
             return {**result, "failure": str(error)}
-    return {**result, **json.loads(run.evaluation.read_text())}
+    return {**json.loads(run.evaluation.read_text()), **result}  # the file's own seed is the judge's
 
 
 def _found(asked: Asked, planned: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]:
