@@ -44,9 +44,8 @@ def compare(
         pplemd compare models/digits.py --methods emd,emd-16,sid --budget evaluations=2e6 --out runs/equal
     """
     options.prepare(device, debug)
-    from pplemd.comparison import Budget, contenders
+    from pplemd.comparison import Asked, Budget, contenders
     from pplemd.comparison import compare as run
-    from pplemd.comparison.bench import Asked
 
     asked = Asked(model, program, contenders(methods), Budget.read(budget), seeds, tuple(overrides or ()), teacher)
     with stops.saved("Go on with the same command."):

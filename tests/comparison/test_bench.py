@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 import pplemd as em
-from pplemd.comparison import Budget, compare, contenders
-from pplemd.comparison.bench import Asked
+from pplemd.comparison import Asked, Budget, compare, contenders
 from pplemd.errors import CheckpointError
 
 TINY = Path(__file__).parents[1] / "cli" / "tiny_ring.py"
