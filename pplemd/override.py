@@ -102,7 +102,7 @@ def _kinds(hint: Any) -> dict[str, type]:
     """Final classes below a declared type, by the letters of their names, so that a record may be replaced by name."""
     options = typing.get_args(hint) or (hint,)
     waiting = [option for option in options if isinstance(option, type) and issubclass(option, eqx.Module)]
-    found = {}
+    found: dict[str, type] = {}
     while waiting:
         below = waiting.pop().__subclasses__()
         waiting.extend(below)
