@@ -36,7 +36,7 @@ def fid(
 ) -> None:
     """Judge images by Inception: score, and FID, KID, precision and recall against real ones.
 
-    Needs the extra: pip install 'pplemd[fid]'. The figures are torch-fidelity's. 50,000 samples are usual.
+    The figures are torch-fidelity's, which comes with pplemd's extra `fid`. 50,000 samples are usual.
 
     For example:
 

@@ -82,14 +82,12 @@ def compare(asked: Asked, out: Path | str, narrator: AbstractNarrator | None = N
     """
     told, folder = narrator or Terminal(), Path(out)
     planned = _planned(asked, folder, told)
-    runs = [
-        _run(asked, one, seed, planned["methods"][one.name], folder, told)
-        for seed in range(asked.seeds)
-        for one in asked.methods
-    ]
-    found = _found(asked, planned, runs)
-    write_json(folder / "compare.json", found)
-    write(folder / "table.md", markdown(found, TITLES).encode())
+    runs: list[dict[str, Any]] = []
+    for seed in range(asked.seeds):
+        runs += [_run(asked, one, seed, planned["methods"][one.name], folder, told) for one in asked.methods]
+        found = _found(asked, planned, runs)  # after each seed, so that a comparison can be looked at under way
+        write_json(folder / "compare.json", found)
+        write(folder / "table.md", markdown(found, TITLES).encode())
     draw_curves(folder / "curves.png", folder, found)
     draw_samples(folder / "samples.png", folder, asked, found, told)
     return Compared(folder, found)
@@ -197,7 +195,7 @@ def _found(asked: Asked, planned: dict[str, Any], runs: list[dict[str, Any]]) ->
     shared = {name: planned[name] for name in ("model", "name", "overrides", "budget")}
     return {
         **shared,
-        "seeds": asked.seeds,
+        "seeds": 1 + max(run["seed"] for run in runs),
         "protocol": PROTOCOL,
         "count": ended.get("count"),
         "floor": ended.get("floor"),
