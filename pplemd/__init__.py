@@ -56,6 +56,7 @@ from pplemd.learning import Optax as Optax
 from pplemd.learning import Recipe as Recipe
 from pplemd.learning import ScoreRecipe as ScoreRecipe
 from pplemd.learning import TeachRecipe as TeachRecipe
+from pplemd.learning import methods as methods
 from pplemd.learning import teach as teach
 from pplemd.model import Model as Model
 from pplemd.parameterization import Curvature as Curvature

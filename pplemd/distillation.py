@@ -25,7 +25,8 @@ from pplemd.model import Plan, build_program, build_score_network
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.teachers import AbstractTeacher
 
-ANCHOR = 2**31 - 1  # folded into the key of the program's start, beyond what a model file splits it into
+# folded into the key of the program's start, beyond what a model file splits it into
+ANCHOR, POOL = 2**31 - 1, 2**31 - 2
 
 
 class Distilled(eqx.Module):
@@ -99,12 +100,12 @@ def distillation(
     advance: Callable[[float], None] = lambda share: None,
     again: Callable[[], AbstractTeacher] | None = None,
 ) -> Distillation:
-    """Put a plan and its ready teacher together, under the model's recipe; draw what its anchor needs.
+    """Put a plan and its ready teacher together, under the model's recipe; draw what its anchor and its method need.
 
     Args:
         plan: the traced model.
         teacher: its teacher, ready.
-        advance: told which share of the anchor's pairs is drawn.
+        advance: told which share of the anchor's pairs, or else of the method's samples, is drawn.
         again: gives the teacher once more, for the networks that start as copies of it; by default the teacher is
             kept beside the one that the step asks, whose weights may be narrower.
     """
@@ -117,6 +118,9 @@ def distillation(
         key_pairs = jax.random.fold_in(key_program, ANCHOR)
         pairs = recipe.anchor.pairs(key_pairs, teacher, plan.problem, plan.labels, advance)
         step = dataclasses.replace(step, pairs=pairs)
+    if recipe.method.prelude() is not None:
+        pool = recipe.method.prepare(jax.random.fold_in(key_program, POOL), teacher, plan.labels, advance)
+        step = dataclasses.replace(step, pool=pool)
 
     def initial() -> EMState:
         whole = recipe.compute.of(source())

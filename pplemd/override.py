@@ -85,14 +85,17 @@ def _replace(record: Any, path: list[str], text: str, whole: str) -> Any:
     if path[0] not in names:
         known = f"its fields are {', '.join(names)}" if names else "it has no fields"
         raise RecipeError(f"--set {whole}: {type(record).__name__} has no field {path[0]!r}; {known}.")
-    old = getattr(record, path[0])
-    options = typing.get_args(typing.get_type_hints(type(record))[path[0]])
+    old, hint = getattr(record, path[0]), typing.get_type_hints(type(record))[path[0]]
+    kinds, options = _kinds(hint), typing.get_args(hint)
     if len(path) > 1:
         new = _replace(old, path[1:], text, whole)
     elif text.lower() == "none" and type(None) in options:
         new = None
+    elif _letters(text) in kinds:
+        new = _named(kinds[_letters(text)], text, whole)
     else:
-        new = _parse(_example(options) if old is None else old, text, whole)
+        like = _example(options) if old is None else old
+        new = _parse(like, text, whole, tuple(kind.__name__ for kind in kinds.values()))
     return dataclasses.replace(record, **{path[0]: new})
 
 
@@ -101,7 +104,38 @@ def _example(options: tuple[Any, ...]) -> int | float | None:
     return next((option() for option in options if option in (int, float)), None)
 
 
-def _parse(old: Any, text: str, whole: str) -> Any:
+def _kinds(hint: Any) -> dict[str, type]:
+    """Final classes below a declared type, by the letters of their names, so that a record may be replaced by name."""
+    options = typing.get_args(hint) or (hint,)
+    waiting = [option for option in options if isinstance(option, type) and issubclass(option, eqx.Module)]
+    found: dict[str, type] = {}
+    while waiting:
+        below = waiting.pop().__subclasses__()
+        waiting.extend(below)
+        found |= {_letters(kind.__name__): kind for kind in below if not kind.__subclasses__()}
+    return found
+
+
+def _letters(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _named(kind: type, text: str, whole: str) -> Any:
+    """A record of a kind, all its fields as they are by default."""
+    try:
+        return kind()
+    except TypeError:
+        needed = [
+            field.name
+            for field in dataclasses.fields(kind)
+            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        ]
+        raise RecipeError(
+            f"--set {whole}={text}: a {kind.__name__} has no default {' and '.join(needed)}; edit the model file."
+        ) from None
+
+
+def _parse(old: Any, text: str, whole: str, kinds: tuple[str, ...]) -> Any:
     """A text as a value of the same type as the one it replaces."""
     try:
         if isinstance(old, bool):
@@ -116,7 +150,10 @@ def _parse(old: Any, text: str, whole: str) -> Any:
         raise RecipeError(f"--set {whole}={text}: expected a value like {old!r} ({type(old).__name__}).") from None
     if isinstance(old, eqx.Module):
         inner = ", ".join(f"{whole}.{field.name}" for field in dataclasses.fields(old))
-        raise RecipeError(f"--set {whole}: this is a {type(old).__name__}; set one of its fields: {inner or 'none'}.")
+        another = f" Or name another kind: {', '.join(sorted(kinds))}." if kinds else ""
+        raise RecipeError(
+            f"--set {whole}: this is a {type(old).__name__}; set one of its fields: {inner or 'none'}.{another}"
+        )
     raise RecipeError(
         f"--set {whole}: a {type(old).__name__} cannot be set from the command line; edit the model file."
     )

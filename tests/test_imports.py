@@ -42,7 +42,8 @@ MET_IN = {
     "numpyro": "dsl",
     "flowjax": "teachers",
     "flax": "nowhere",
-    "torch": "nowhere",
+    "torch": "metrics",
+    "torch_fidelity": "metrics",
 }
 
 

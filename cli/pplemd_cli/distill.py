@@ -18,6 +18,14 @@ def distill(
     ] = None,
     overrides: options.Overrides = None,
     steps: Annotated[int | None, typer.Option(help="EM steps, the same as --set steps=N.", show_default=False)] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="How the generator learns, the same as --set method=NAME: emd, diff-instruct, dmd, sid, sim, "
+            "consistency.",
+            show_default=False,
+        ),
+    ] = None,
     seed: options.Seed = None,
     teacher: options.Teacher = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed.")] = False,
@@ -53,6 +61,8 @@ def distill(
 
         pplemd distill models/ring.py --steps 500 --set chain.length=8 --out runs/short
 
+        pplemd distill models/digits.py --method sid --set method.alpha=1
+
         pplemd distill models/digits.py --out runs/digits --resume
 
         pplemd distill models/imagenet64.py --dry-run --target h100
@@ -60,7 +70,8 @@ def distill(
         pplemd distill models/imagenet64.py --teacher edm-imagenet-64x64-cond-adm.pkl --mesh data=8
     """
     options.prepare(device, debug, Cluster(coordinator, processes, process_id))
-    changes = options.changes(overrides, steps, seed)
+    named = [] if method is None else [f"method={method}"]  # first: what --set changes of a method is changed in it
+    changes = options.changes([*named, *(overrides or ())], steps, seed)
     if dry_run:
         plans.tell(plans.planned(model, program, changes, teacher, compiled=False, target=target), json)
         return

@@ -8,9 +8,11 @@ from typing import NoReturn
 
 import typer
 
+from pplemd_cli.compare import compare
 from pplemd_cli.diagnose import diagnose
 from pplemd_cli.distill import distill
 from pplemd_cli.evaluate import evaluate
+from pplemd_cli.fid import fid
 from pplemd_cli.fit import fit
 from pplemd_cli.inspect import inspect
 from pplemd_cli.sample import sample
@@ -31,6 +33,8 @@ app.command()(distill)
 app.command()(fit)
 app.command()(sample)
 app.command()(evaluate)
+app.command()(compare)
+app.command()(fid)
 app.command()(diagnose)
 app.command()(inspect)
 app.add_typer(teacher, name="teacher")

@@ -14,6 +14,8 @@ TITLES = {
     "precision": "precision",
     "recall": "recall",
     "class_kl": "class KL",
+    "class_recall": "recall, worst class",
+    "kid": "KID",
     "seconds_per_1000": "s / 1,000",
     "sliced_w2": "sliced W2",
     "weight_kl": "weight KL",
@@ -45,15 +47,14 @@ def table(title: str, *headings: str) -> Table:
 
 
 def report(figures: dict[str, Any]) -> None:
-    """The table of a report: floor, teacher and student, a row each."""
-    names = list(dict.fromkeys(name for row in ("floor", "teacher", "student") for name in figures[row]))
-    titles = [TITLES.get(name, name.replace("_", " ")) for name in names]
-    made = table(f"{figures['count']:,} samples, seed {figures['seed']}", "", *titles)
+    """The table of a report: a row for each figure; floor, teacher and student side by side."""
+    columns = {"floor": "real against real", "teacher": "teacher", "student": "student, one step"}
+    made = table(f"{figures['count']:,} samples, seed {figures['seed']}", "", *columns.values())
     for column in made.columns[1:]:
         column.justify = "right"
-    rows = {"floor": "real against real", "teacher": "teacher", "student": "student, one step"}
-    for key, title in rows.items():
-        made.add_row(title, *(_figure(figures[key].get(name)) for name in names))
+    for name in dict.fromkeys(name for key in columns for name in figures[key]):
+        title = TITLES.get(name, name.replace("_", " "))
+        made.add_row(title, *(figure(figures[key].get(name)) for key in columns))
     Console().print(made)
 
 
@@ -88,7 +89,8 @@ def _array(value: Any) -> str:
     return f"{value:.4g}"
 
 
-def _figure(value: float | None) -> str:
+def figure(value: float | None) -> str:
+    """A figure in few characters."""
     if value is None:
         return "-"
     if not math.isfinite(value):

@@ -1,6 +1,7 @@
 """Sources of data: scikit-learn's digits, .npz files, folders and zips of images."""
 
 from pplemd.data.arrays import npz as npz
+from pplemd.data.arrays import npz_images as npz_images
 from pplemd.data.dataset import Dataset as Dataset
 from pplemd.data.dataset import Split as Split
 from pplemd.data.dataset import held_out as held_out

@@ -130,3 +130,20 @@ def npz(
     train, test = Split(x, label), Split(x_test, label_test)
     tops = [int(split.label.max()) for split in (train, test) if split.label is not None]
     return Dataset(train, test, max(tops) + 1 if tops else None)
+
+
+def npz_images(
+    path: str | PathLike[str], *, float_range: tuple[float, float] = (-1.0, 1.0)
+) -> Float32[np.ndarray, "n h w c"]:
+    """All images of an .npz file, not split: those of x_train, images, x or arr_0, in [-1, 1].
+
+    Args:
+        path: the file, such as `pplemd sample --out x.npz` writes it.
+        float_range: what black and white are among floats.
+
+    Raises:
+        DataError: as of `npz`.
+    """
+    found = _read(path)
+    name = next(key for key in IMAGE_KEYS if key in found)
+    return _images(found[name], name, float_range)

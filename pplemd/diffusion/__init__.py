@@ -35,6 +35,7 @@ from pplemd.diffusion.scores import denoised_from_score as denoised_from_score
 from pplemd.diffusion.scores import score_from_denoised as score_from_denoised
 from pplemd.diffusion.sigmas import AbstractSigmas as AbstractSigmas
 from pplemd.diffusion.sigmas import CoarseToFine as CoarseToFine
+from pplemd.diffusion.sigmas import KarrasUniform as KarrasUniform
 from pplemd.diffusion.sigmas import LogNormal as LogNormal
 from pplemd.diffusion.sigmas import LogUniform as LogUniform
 from pplemd.diffusion.weighting import AbstractWeighting as AbstractWeighting

@@ -23,6 +23,8 @@ from pplemd.learning.loop import Window as Window
 from pplemd.learning.loop import compiled_text as compiled_text
 from pplemd.learning.loop import first_window as first_window
 from pplemd.learning.loop import fit as fit
+from pplemd.learning.methods import EMD as EMD
+from pplemd.learning.methods import AbstractMethod as AbstractMethod
 from pplemd.learning.monte_carlo import FIT_PARTS as FIT_PARTS
 from pplemd.learning.monte_carlo import FitState as FitState
 from pplemd.learning.monte_carlo import FitStep as FitStep

@@ -91,7 +91,8 @@ class EStep(eqx.Module):
     def chooses(self) -> bool:
         """Whether the coordinates of x_sigma are chosen."""
         recipe = self.recipe
-        return self.problem.output.centered == "auto" and recipe.choosing is not None and not recipe.frozen
+        moves = recipe.method.chains and not recipe.frozen
+        return moves and self.problem.output.centered == "auto" and recipe.choosing is not None
 
     def frame(
         self, program: Program, sigma: Array, label: Array | None, centering: Float[Array, " bins"] | None

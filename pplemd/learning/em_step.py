@@ -8,9 +8,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from pplemd.devices import mean_over_rows
+from pplemd.devices import mean_over_rows, over_rows
 from pplemd.diffusion import AbstractWeighting
 from pplemd.dsl import Problem, Program
 from pplemd.errors import RecipeError
@@ -20,7 +20,8 @@ from pplemd.learning.e_step import NOT_TUNED, Batch, EStep, Fresh, Tuning, x_fig
 from pplemd.learning.labels import Labels
 from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.loop import AbstractState
-from pplemd.learning.microbatches import ResultT, averaged
+from pplemd.learning.methods import AbstractScene, Loss, Moment, Noised
+from pplemd.learning.microbatches import ResultT, averaged, mapped
 from pplemd.learning.optimisers import norm
 from pplemd.learning.recipe import Recipe
 from pplemd.learning.score_matching import Noise, default_weight, drawn_noise, matching_loss
@@ -40,6 +41,7 @@ class EMState(AbstractState):
         average: the program's moving average: what is sampled and evaluated.
         step_sizes: the kernel's step sizes by sigma, where they are adapted.
         centering: lambda of x_sigma by range of sigma, where it is chosen.
+        memory: what the recipe's method keeps from step to step, or None.
     """
 
     step: Int[Array, ""]
@@ -48,6 +50,7 @@ class EMState(AbstractState):
     average: Program
     step_sizes: StepSizes | None = None
     centering: Float[Array, " bins"] | None = None
+    memory: PyTree = None
 
     @property
     def tuning(self) -> "Tuning":
@@ -65,8 +68,8 @@ class EMState(AbstractState):
         return dataclasses.replace(self, generator=self.generator.visible, score=self.score.visible)
 
 
-class EMStep(eqx.Module):
-    """(state, key) -> (state, metrics), for one problem under one recipe.
+class EMStep(AbstractScene):
+    """(state, key) -> (state, metrics), for one problem under one recipe, by the recipe's method.
 
     Attributes:
         problem: the traced program.
@@ -74,6 +77,7 @@ class EMStep(eqx.Module):
         recipe: how to distil.
         labels: the label prior, or None.
         pairs: what the recipe's anchor ties the generator to, or None.
+        pool: what the recipe's method drew before the first step, or None.
 
     Raises:
         RecipeError: where the batch cannot be cut into the microbatches asked for.
@@ -84,6 +88,7 @@ class EMStep(eqx.Module):
     recipe: Recipe
     labels: Labels | None
     pairs: Pairs | None = None
+    pool: PyTree = None
 
     def __check_init__(self) -> None:
         batch, parts = self.recipe.batch, self.recipe.compute.accumulate
@@ -103,57 +108,96 @@ class EMStep(eqx.Module):
             copied(program),
             self.recipe.adaptation.start(self._wanted) if self._adapts else None,
             jnp.zeros(self.recipe.adaptation.bins) if self.sampling.chooses else None,
+            self.recipe.method.begin(program),
         )
 
     def __call__(self, state: EMState, key: PRNGKeyArray) -> tuple[EMState, dict[str, Float[Array, ""]]]:
-        """One step: fit the student's score, sample the E-step, ascend the complete-data likelihood."""
-        key_score, key_e_step = jax.random.split(key)
-        progress = state.step / self.recipe.steps
-        program = state.generator.module
-        with jax.named_scope(PARTS[0]):
-            score, score_loss = self._update_score(state.score, program, key_score, progress)
+        """One step: fit the student's score, draw what the method needs (EMD: the E-step), descend its loss."""
+        key_score, key_draw = jax.random.split(key)
+        progress, method = state.step / self.recipe.steps, self.recipe.method
+        program, score, score_metrics = state.generator.module, state.score, {}
+        if method.learns_score:
+            with jax.named_scope(PARTS[0]):
+                score, score_loss = self._update_score(score, program, key_score, progress)
+                score_metrics = {"score_loss": score_loss}
+        moment = Moment(program, score.module, state.memory, progress, state.tuning)
         with jax.named_scope(PARTS[1]):
-            batch = self.e_step(program, score.module, key_e_step, progress, state.tuning)
+            drawn = method.draw(self, moment, key_draw)
         with jax.named_scope(PARTS[2]):
-            gradient, loss, tie = self._gradient(program, batch, jax.random.fold_in(key, ANCHOR))
+            gradient, figures = self._gradient(moment, drawn, jax.random.fold_in(key, ANCHOR))
             generator = descend(state.generator, gradient, self._generator_optimiser)
-        metrics = {
-            "score_loss": score_loss,
-            "pull": loss,
-            **tie,
-            "gradient_norm": norm(gradient),
-            "acceptance": jnp.mean(batch.draw.acceptance),
-            "divergences": jnp.mean(batch.draw.divergences),
-            "latent_norm": mean_square(batch.draw.position.latents),
-            "noise_norm": mean_square(batch.draw.position.noise),
-        }
+        metrics = {**score_metrics, **figures, "gradient_norm": norm(gradient)}
         skipped = generator.skipped + score.skipped - state.generator.skipped - state.score.skipped
         metrics["skipped"] = skipped.astype(jnp.float32)
-        averaged = average(state.average, generator.module, warmed(self.recipe.ema, state.step))
-        sizes = self._adapted(state.step_sizes, batch)
-        return EMState(state.step + 1, generator, score, averaged, sizes, state.centering), metrics
+        smoothed = average(state.average, generator.module, warmed(self.recipe.ema, state.step))
+        sizes, memory = self._adapted(state.step_sizes, drawn), method.remember(state.memory, generator.module)
+        return EMState(state.step + 1, generator, score, smoothed, sizes, state.centering, memory), metrics
 
-    def _gradient(self, program: Program, batch: Batch, key: PRNGKeyArray) -> tuple[Program, Array, dict[str, Array]]:
-        """The generator's gradient, the E-step's pull, and the anchor's loss where there is one."""
-        problem, weighting, anchor = self.problem, self.recipe.weighting, self.recipe.anchor
+    def _gradient(self, moment: Moment, drawn: PyTree, key: PRNGKeyArray) -> tuple[Program, dict[str, Array]]:
+        """The generator's gradient by the method, and its figures; with the anchor's where there is one."""
+        anchor, problem = self.recipe.anchor, self.problem
 
-        def pulled(some: Batch, tied_to: Pairs | None) -> tuple[Program, Array, dict[str, Array]]:
-            gradient, loss = eqx.filter_grad(m_step_loss, has_aux=True)(program, problem, some, weighting)
+        def slope(some: PyTree, tied_to: Pairs | None) -> tuple[Program, dict[str, Array]]:
+            gradient, figures = eqx.filter_grad(self.recipe.method.loss, has_aux=True)(
+                moment.program, self, moment, some
+            )
             if tied_to is None or anchor is None:
-                return gradient, loss, {}
-            tie, back = eqx.filter_value_and_grad(anchor_loss)(program, problem, tied_to)
-            return jax.tree.map(lambda g, b: g + anchor.weight * b, gradient, back), loss, {"anchor": tie}
+                return gradient, figures
+            tie, back = eqx.filter_value_and_grad(anchor_loss)(moment.program, problem, tied_to)
+            return jax.tree.map(lambda g, b: g + anchor.weight * b, gradient, back), {**figures, "anchor": tie}
 
-        return self._mean(pulled, batch, None if self.pairs is None else self.pairs.batch(key, self.recipe.batch))
+        return self._mean(slope, drawn, None if self.pairs is None else self.pairs.batch(key, self.recipe.batch))
 
     def _mean(self, function: Callable[..., ResultT], *rows: Any) -> ResultT:
         """The mean over a batch of what is a mean over some of its rows: device by device, microbatch by microbatch."""
         return mean_over_rows(lambda *some: averaged(function, some, self.recipe.compute.accumulate), *rows)
 
+    def each(self, function: Callable[..., ResultT], *rows: Any) -> ResultT:
+        """A function of one sample, over rows: device by device, microbatch by microbatch."""
+        compute, batch = self.recipe.compute, self.batch
+
+        def some_of(*some: Any) -> ResultT:
+            count = jax.tree.leaves(some)[0].shape[0]
+            return mapped(function, some, compute.parts(count, batch))
+
+        return over_rows(some_of, *rows)
+
+    @property
+    def batch(self) -> int:
+        """Samples of one step."""
+        return self.recipe.batch
+
+    def weight(self, sigma: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """v(sigma) of the generator's loss."""
+        return self.recipe.weighting(sigma)
+
+    def noised(self, program: Program, key: PRNGKeyArray, progress: Array) -> Noised:
+        """Fresh latents and noise: those that the chains of an E-step of the same key would start from."""
+        key_sigma, key_fresh, key_eps, _ = jax.random.split(key, 4)
+        sigma = self.recipe.sigmas.sample(key_sigma, (self.batch,), progress)
+        fresh = self.fresh(program, key_fresh)
+        eps = jax.random.normal(key_eps, (self.batch, *self.problem.output.shape))
+        return Noised(fresh.latents, eps, sigma, fresh.labels)
+
+    def chains(self, moment: Moment, key: PRNGKeyArray) -> Batch:
+        """The E-step at a moment of the training."""
+        return self.e_step(moment.program, moment.score, key, moment.progress, moment.tuning)
+
+    def m_step(self, program: Program, batch: Batch) -> Loss:
+        """The M-step's loss, the E-step's pull, and figures of the chains."""
+        loss, pull = m_step_loss(program, self.problem, batch, self.recipe.weighting)
+        return loss, {
+            "pull": pull,
+            "acceptance": jnp.mean(batch.draw.acceptance),
+            "divergences": jnp.mean(batch.draw.divergences),
+            "latent_norm": mean_square(batch.draw.position.latents),
+            "noise_norm": mean_square(batch.draw.position.noise),
+        }
+
     @property
     def _adapts(self) -> bool:
         """Whether step sizes are found, not given."""
-        return self.recipe.chain.kernel.step_size is None
+        return self.recipe.method.chains and self.recipe.chain.kernel.step_size is None
 
     @property
     def _wanted(self) -> float:
@@ -162,7 +206,7 @@ class EMStep(eqx.Module):
         assert wanted is not None
         return wanted
 
-    def _adapted(self, sizes: StepSizes | None, batch: Batch) -> StepSizes | None:
+    def _adapted(self, sizes: StepSizes | None, batch: PyTree) -> StepSizes | None:
         if sizes is None:
             return None
         return self.recipe.adaptation.update(sizes, batch.sigma, batch.draw.acceptance, self._wanted)

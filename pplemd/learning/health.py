@@ -57,20 +57,25 @@ class HealthCheck(eqx.Module):
     def __call__(self, state: EMState, key: PRNGKeyArray) -> dict[str, Float[Array, ""]]:
         """The figures.
 
-        noise_to_drift, noise_chi2, latents_chi2 (where latents move): of chains as the E-step runs them.
+        noise_to_drift, noise_chi2, latents_chi2 (where latents move): of chains as the E-step runs them; of a method
+        without chains there are none, and of one without a score network there are no figures at all.
         score_gap: root mean square of sigma (s_q - s_p) at fresh samples, over their entries; 0 where the two agree.
         score_lag: see `score_lag`. curl_*, loop_*: means of `curl` and `closed_loop` over fresh noised samples.
         """
         key_chains, key_fresh, key_sigma, key_lag, key_curl, key_loop = jax.random.split(key, 6)
         progress, program, score = state.step / self.step.recipe.steps, state.generator.module, state.score.module
         small = self._small()
-        learned = small.recipe.score
-        batch = small.e_step(program, score, key_chains, progress, state.tuning)
+        learned, method = small.recipe.score, small.recipe.method
+        figures = {}
+        if method.chains:
+            batch = small.e_step(program, score, key_chains, progress, state.tuning)
+            figures = chain_figures(batch, small.recipe.frozen)
+        if not method.learns_score:
+            return figures
         seen = _noised(small, program, key_fresh, progress)
         teacher, score = computed((small.teacher, score), Computing())
         parts = small.recipe.compute.accumulate
         samples = (seen.x, learned.sigmas.sample(key_sigma, (self.batch,), progress), seen.labels)
-        figures = chain_figures(batch, small.recipe.frozen)
         figures["score_gap"] = _score_gap(teacher, score, seen, parts)
         weighting = learned.weighting or default_weight(score)
         figures["score_lag"] = score_lag(score, teacher, key_lag, samples, weighting, parts)

@@ -8,6 +8,7 @@ from pplemd.inference import Adaptation, Chain, Coordinates, Langevin
 from pplemd.learning.anchor import Anchor
 from pplemd.learning.choosing import Choosing
 from pplemd.learning.compute import Compute
+from pplemd.learning.methods import EMD, AbstractMethod
 from pplemd.learning.optimisers import AbstractOptimiser, Adam
 
 
@@ -32,7 +33,9 @@ class Recipe(eqx.Module):
     Attributes:
         steps: EM steps.
         batch: chains, and samples, per step.
-        sigmas: noise levels of the E-step, one for each chain.
+        method: how the generator learns: EM distillation, or a baseline over the same program, teacher, score network
+            and loop; of the others `chain`, `adaptation`, `choosing` and `frozen` say nothing.
+        sigmas: noise levels of the E-step, one for each chain; of other methods, one for each sample.
         chain: the E-step: kernel, length, noise cancellation.
         adaptation: how a kernel without a step size finds one, by range of sigma.
         choosing: how the coordinates of x_sigma are chosen from the chains' own draws, by range of sigma, where the
@@ -54,6 +57,7 @@ class Recipe(eqx.Module):
 
     steps: int = 6000
     batch: int = 64
+    method: AbstractMethod = EMD()
     sigmas: AbstractSigmas = LogNormal(mean=-0.8, std=1.2)
     chain: Chain = Chain(Langevin(Coordinates(noise=0.4**2, latents=0.004**2)), length=4)
     adaptation: Adaptation = Adaptation()

@@ -1,8 +1,11 @@
 """How close samples are to what they should be: distances, and evaluations that put them together."""
 
+from pplemd.metrics.balls import Balls as Balls
+from pplemd.metrics.balls import balls as balls
 from pplemd.metrics.base import AbstractEvaluation as AbstractEvaluation
 from pplemd.metrics.base import AbstractMeasure as AbstractMeasure
 from pplemd.metrics.classes import class_kl as class_kl
+from pplemd.metrics.feature_figures import feature_figures as feature_figures
 from pplemd.metrics.features import AbstractFeatures as AbstractFeatures
 from pplemd.metrics.features import Classifier as Classifier
 from pplemd.metrics.features import Principal as Principal
@@ -10,13 +13,17 @@ from pplemd.metrics.features import principal as principal
 from pplemd.metrics.features import train_classifier as train_classifier
 from pplemd.metrics.frechet import frechet as frechet
 from pplemd.metrics.frechet import frechet_gaussians as frechet_gaussians
+from pplemd.metrics.further import further_figures as further_figures
 from pplemd.metrics.given import GivenFeatures as GivenFeatures
 from pplemd.metrics.images import ImageEvaluation as ImageEvaluation
 from pplemd.metrics.images import ImageMeasure as ImageMeasure
+from pplemd.metrics.kernel import KernelDistance as KernelDistance
+from pplemd.metrics.kernel import kernel_distance as kernel_distance
 from pplemd.metrics.mixtures import MixtureEvaluation as MixtureEvaluation
 from pplemd.metrics.mixtures import MixtureMeasure as MixtureMeasure
 from pplemd.metrics.modes import ModeFigures as ModeFigures
 from pplemd.metrics.modes import mixture_modes as mixture_modes
+from pplemd.metrics.nearness import nearness as nearness
 from pplemd.metrics.neighbours import PrecisionRecall as PrecisionRecall
 from pplemd.metrics.neighbours import Region as Region
 from pplemd.metrics.neighbours import precision_recall as precision_recall
@@ -27,4 +34,7 @@ from pplemd.metrics.posteriors import mmd as mmd
 from pplemd.metrics.posteriors import told_apart as told_apart
 from pplemd.metrics.samples import SampleEvaluation as SampleEvaluation
 from pplemd.metrics.samples import SampleMeasure as SampleMeasure
+from pplemd.metrics.statistics import Statistics as Statistics
+from pplemd.metrics.statistics import load_statistics as load_statistics
+from pplemd.metrics.statistics import statistics as statistics
 from pplemd.metrics.wasserstein import sliced_wasserstein as sliced_wasserstein

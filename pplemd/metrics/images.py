@@ -12,6 +12,8 @@ from pplemd.metrics.checks import flat
 from pplemd.metrics.classes import class_kl
 from pplemd.metrics.features import AbstractFeatures, principal, train_classifier
 from pplemd.metrics.frechet import frechet
+from pplemd.metrics.further import further_figures
+from pplemd.metrics.nearness import nearness
 from pplemd.metrics.neighbours import Region, against, region
 
 
@@ -71,7 +73,7 @@ class ImageMeasure(AbstractMeasure):
     def measure(
         self, x: Num[np.ndarray, "n *shape"], seed: int = 0, labels: Int[np.ndarray, " n_labels"] | None = None
     ) -> dict[str, float]:
-        """frechet, precision, recall, class_kl, class_accuracy and frechet_train; nothing is random.
+        """frechet, precision, recall, class_kl, class_accuracy, frechet_train, `further_figures` and nearness.
 
         The first four compare with the held-out split, frechet_train with the train split, whose larger count makes its
         upward bias smaller. class_kl needs labels of the data, class_accuracy (the share of samples that are read as
@@ -83,7 +85,9 @@ class ImageMeasure(AbstractMeasure):
             )
         flat(x, "samples", self.k + 1)
         samples = Featured(self.extractor.features(x), labels)
-        return self._figures(samples) | {"frechet_train": frechet(samples.features, self.train.features)}
+        near = nearness(self.train.features, self.test.features, samples.features)
+        figures = self._figures(samples) | {"frechet_train": frechet(samples.features, self.train.features)}
+        return figures | self._further(samples) | {"nearness": near}
 
     def real(self, count: int, seed: int = 0) -> Float[np.ndarray, "n *shape"]:
         """Train images, without replacement."""
@@ -93,15 +97,16 @@ class ImageMeasure(AbstractMeasure):
         """The train split against the held-out split, of no more images than samples are judged.
 
         frechet_train is that of two random halves of the train split, class_accuracy that of the held-out split, by its
-        own labels: the classifier has not seen it.
+        own labels: the classifier has not seen it. nearness is 1 by definition: that of the held-out split.
         """
-        some = self.train.some(self.count, seed)
-        figures = self._figures(Featured(some.features, None))
+        some = Featured(self.train.some(self.count, seed).features, None)
+        figures = self._figures(some)
         accuracy = self._accuracy(self.test) if labelled else None
+        figures |= {} if accuracy is None else {"class_accuracy": accuracy}
         mixed = self.train.some(len(self.train.features), seed).features
         half = len(mixed) // 2
-        last = {"frechet_train": frechet(mixed[:half], mixed[half:])}
-        return figures | ({} if accuracy is None else {"class_accuracy": accuracy}) | last
+        figures["frechet_train"] = frechet(mixed[:half], mixed[half:])
+        return figures | self._further(some) | {"nearness": 1.0}
 
     def _figures(self, samples: Featured) -> dict[str, float]:
         pair = against(self.region, samples.features, self.k)
@@ -117,6 +122,12 @@ class ImageMeasure(AbstractMeasure):
             figures["class_kl"] = class_kl(read, shares, classes)
         accuracy = self._accuracy(samples)
         return figures if accuracy is None else figures | {"class_accuracy": accuracy}
+
+    def _further(self, samples: Featured) -> dict[str, float]:
+        """Density, coverage, kernel distance, and recall by class where the held-out split has two or more."""
+        label = self.test.label
+        told = None if label is None or len(np.unique(label)) < 2 else label
+        return further_figures(self.test.features, samples.features, told, self.k)
 
     def _accuracy(self, samples: Featured) -> float | None:
         """Share of the samples that are read as their label, where that is known."""

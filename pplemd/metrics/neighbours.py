@@ -20,23 +20,23 @@ class PrecisionRecall(eqx.Module):
     recall: float  # share of the real samples inside the fake samples' region
 
 
-def _distances(a: Float64[np.ndarray, "n d"], b: Float64[np.ndarray, "m d"]) -> Iterator[Float64[np.ndarray, "rows m"]]:
+def distances(a: Float64[np.ndarray, "n d"], b: Float64[np.ndarray, "m d"]) -> Iterator[Float64[np.ndarray, "rows m"]]:
     """Distances from the rows of `a` to all of `b`, some rows at a time."""
     rows = max(1, CHUNK_ENTRIES // len(b))
     for start in range(0, len(a), rows):
         yield cdist(a[start : start + rows], b)
 
 
-def _radii(x: Float64[np.ndarray, "n d"], k: int) -> Float64[np.ndarray, " n"]:
+def radii_of(x: Float64[np.ndarray, "n d"], k: int) -> Float64[np.ndarray, " n"]:
     """Distance from each sample to its k-th neighbour, itself not counted."""
-    return np.concatenate([np.partition(block, k, axis=1)[:, k] for block in _distances(x, x)])
+    return np.concatenate([np.partition(block, k, axis=1)[:, k] for block in distances(x, x)])
 
 
 def _inside(
     x: Float64[np.ndarray, "n d"], centres: Float64[np.ndarray, "m d"], radii: Float64[np.ndarray, " m"]
 ) -> Bool[np.ndarray, " n"]:
     """Whether each sample lies in some ball; a ball contains its boundary."""
-    return np.concatenate([(block <= radii[None, :]).any(axis=1) for block in _distances(x, centres)])
+    return np.concatenate([(block <= radii[None, :]).any(axis=1) for block in distances(x, centres)])
 
 
 class Region(eqx.Module):

@@ -116,12 +116,14 @@ def _distil(
 def _prepared(
     planned: Plan, teacher: AbstractTeacher, told: AbstractNarrator
 ) -> tuple[Callable[[], AbstractTeacher], Distillation]:
-    """What gives the teacher again, and the distillation, with the pairs of its anchor where it has one."""
+    """What gives the teacher again, and the distillation, with what its anchor and its method draw beforehand."""
     recipe = planned.model.recipe
     again = at_rest(teacher) if recipe.compute.bf16 else lambda: teacher  # else the step asks the same arrays
-    if recipe.anchor is None:
+    pairs = None if recipe.anchor is None else f"{recipe.anchor.count:,} pairs of noise and teacher samples"
+    drawn = [what for what in (pairs, recipe.method.prelude()) if what is not None]
+    if not drawn:
         return again, distillation(planned, teacher, again=again)
-    with told.task(f"{recipe.anchor.count:,} pairs of noise and teacher samples", 1) as task:
+    with told.task(", ".join(drawn), 1) as task:
         return again, distillation(planned, teacher, task.to, again)
 
 

@@ -21,7 +21,8 @@ QUICKLY = {"xla_backend_optimization_level": 0}  # compiled once for a few calls
 
 def shown(recipe: Recipe) -> tuple[str, ...]:
     """The figures that matter most while a run is under way; acceptance only where a kernel may refuse."""
-    adjusted = () if recipe.chain.kernel.wanted_acceptance is None else ("acceptance",)
+    refuses = recipe.method.chains and recipe.chain.kernel.wanted_acceptance is not None
+    adjusted = ("acceptance",) if refuses else ()
     return ("pull", "score_lag", *adjusted, "run_recall", "run_modes")
 
 

@@ -19,6 +19,8 @@ except SystemExit as end:
 EXAMPLES = {
     "": ["pplemd distill models/digits.py", "130 stopped by Ctrl-C", "2 a mistake"],
     "distill": ["pplemd distill models/ring.py --steps 500", "--resume", "130 or 143"],
+    "compare": ["pplemd compare models/ring.py --methods emd,diff-instruct,dmd,sid --budget steps=2000 --seeds 3"],
+    "fid": ["pplemd fid x.npz --statistics cifar10-32x32.npz", "which comes with pplemd's extra `fid`"],
     "sample": ["pplemd sample runs/digits -n 50000"],
     "evaluate": ["pplemd evaluate runs/digits --seed 1 --json"],
     "diagnose": ["pplemd diagnose runs/digits --sigma 0.2 --sigma 1 --draws 2000", "R-hat near 1"],

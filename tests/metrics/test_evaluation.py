@@ -23,11 +23,13 @@ def _unlabelled():
 
 
 IMAGE_NAMES = ["frechet", "precision", "recall", "class_kl", "frechet_train"]
+IMAGE_NAMES += ["density", "coverage", "kid", "class_recall", "nearness"]
+OF_CLASSES = ("class_kl", "class_recall")
 MIXTURE_NAMES = ["modes", "sharp", "weight_kl", "sliced_w2"]
 SAMPLE_NAMES = ["sliced_w2", "mean_error", "std_error"]
 EVALUATIONS = {
     "digits": (lambda images: ImageEvaluation(images), IMAGE_NAMES),
-    "unlabelled": (lambda _: ImageEvaluation(_unlabelled()), [name for name in IMAGE_NAMES if name != "class_kl"]),
+    "unlabelled": (lambda _: ImageEvaluation(_unlabelled()), [n for n in IMAGE_NAMES if n not in OF_CLASSES]),
     "mixture": (lambda _: MixtureEvaluation(MEANS, WEIGHTS, 0.2, count=2000), MIXTURE_NAMES),
     "mixture of widths": (lambda _: MixtureEvaluation(MEANS, WEIGHTS, np.array([0.1, 0.2, 0.3]), 2000), MIXTURE_NAMES),
     "draws": (lambda _: SampleEvaluation(_gamma, count=2000), SAMPLE_NAMES),
@@ -71,7 +73,7 @@ def test_worse_samples_have_worse_figures(case):
     for name, times in (("frechet", 2.0), ("frechet_train", 2.0), ("sliced_w2", 1.3), ("std_error", 2.0)):
         if name in floor:
             assert worse[name] > times * floor[name], name
-    for name in ("precision", "sharp"):
+    for name in ("precision", "sharp", "density", "coverage"):
         if name in floor:
             assert worse[name] < floor[name] - 0.2, name
 
@@ -95,6 +97,9 @@ def test_a_dropped_digit_lowers_recall_and_raises_class_kl(digit_images):
     assert dropped["class_kl"] == pytest.approx(-np.log(1.0 - share), abs=1e-2)
     assert floor["class_kl"] < 1e-3
     assert dropped["recall"] < floor["recall"] - 0.05
+    assert dropped["class_recall"] < 0.6 < floor["class_recall"]
+    assert dropped["coverage"] < floor["coverage"]
+    assert dropped["nearness"] == 0  # its samples are the training images themselves
     assert dropped["frechet_train"] > 0.3
     assert measure.measure(x)["frechet_train"] == pytest.approx(0.0, abs=1e-6)
     assert floor["frechet_train"] > 0.1  # two halves, not the split against itself

@@ -1,0 +1,205 @@
+"""One call from a model to a comparison: ordinary run folders, finished ones kept, then a table and pictures."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from pplemd.comparison.budget import Budget, forwards_per_step, seconds_per_step
+from pplemd.comparison.contenders import Contender
+from pplemd.comparison.pictures import draw_curves, draw_samples
+from pplemd.comparison.table import differences, markdown, means
+from pplemd.distillation import distillation
+from pplemd.errors import CheckpointError, DivergenceError
+from pplemd.model import plan
+from pplemd.runs import record
+from pplemd.runs.declared import declare, environment
+from pplemd.runs.session import distil
+from pplemd.schooling import ready_teacher
+from pplemd.storage.folder import RunFolder, write, write_json
+from pplemd.viewing.narration import AbstractNarrator
+from pplemd.viewing.progress import Terminal
+
+POINTS = 20  # of a curve: in-run figures are taken so often
+TITLES = {"frechet": "Frechet", "frechet_train": "Frechet (train)", "class_kl": "class KL", "kid": "KID"}
+PROTOCOL = (
+    "every method starts from the same networks and keys of a seed, under one recipe but for its own changes; judged "
+    "is the moving average after the last step, not the best one on the way; samples are counted in `count`; s.d. are "
+    "over seeds; teacher and floor are those of the first run, of the same number of samples"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What is compared.
+
+    Attributes:
+        model: the model file.
+        name: which of its models; None where it holds one.
+        methods: the contenders, the first of which the others are compared with.
+        budget: what each may spend.
+        seeds: how many; 0, 1, ...
+        overrides: changes to the recipe, for all of them.
+        teacher: the teacher's checkpoint, where its user brings it.
+    """
+
+    model: Path
+    name: str | None
+    methods: tuple[Contender, ...]
+    budget: Budget
+    seeds: int
+    overrides: tuple[str, ...] = ()
+    teacher: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """A comparison that has ended.
+
+    Attributes:
+        folder: where it lies: compare.json, table.md, curves.png, samples.png, and a run folder for each run.
+        found: what compare.json holds.
+    """
+
+    folder: Path
+    found: dict[str, Any]
+
+
+def compare(asked: Asked, out: Path | str, narrator: AbstractNarrator | None = None) -> Compared:
+    """Distil a model by several methods, over seeds, and compare what comes out.
+
+    The same call again goes on where it stopped: runs that ended are kept, one that was killed goes on from its last
+    checkpoint, methods and seeds may be added.
+
+    Args:
+        asked: what is compared.
+        out: the folder of the comparison.
+        narrator: told how it goes; by default the terminal.
+
+    Raises:
+        PplemdError: where the model, a method or the folder cannot be used.
+        Interrupted: after SIGINT or SIGTERM, once the run under way is saved.
+    """
+    told, folder = narrator or Terminal(), Path(out)
+    planned = _planned(asked, folder, told)
+    runs: list[dict[str, Any]] = []
+    for seed in range(asked.seeds):
+        runs += [_run(asked, one, seed, planned["methods"][one.name], folder, told) for one in asked.methods]
+        found = _found(asked, planned, runs)  # after each seed, so that a comparison can be looked at under way
+        write_json(folder / "compare.json", found)
+        write(folder / "table.md", markdown(found, TITLES).encode())
+    draw_curves(folder / "curves.png", folder, found)
+    draw_samples(folder / "samples.png", folder, asked, found, told)
+    return Compared(folder, found)
+
+
+def _planned(asked: Asked, folder: Path, told: AbstractNarrator) -> dict[str, Any]:
+    """What was planned before, with what is new in it: how many steps each method has, and what a step is worth."""
+    path = folder / "plan.json"
+    fixed = {
+        "model": str(asked.model.absolute()),
+        "name": asked.name,
+        "overrides": list(asked.overrides),
+        "budget": str(asked.budget),
+    }
+    known: dict[str, Any] = {**fixed, "methods": {}}
+    if path.exists():
+        known = json.loads(path.read_text())
+        other = [name for name, value in fixed.items() if known[name] != value]
+        if other:
+            raise CheckpointError(
+                f"{folder} holds a comparison with another {' and '.join(other)}: "
+                f"{'; '.join(str(known[name]) for name in other)}. Give the same, or choose another folder by --out."
+            )
+    for one in asked.methods:
+        if one.name not in known["methods"]:
+            known["methods"][one.name] = _steps(asked, one, told)
+            write_json(path, known)
+    return known
+
+
+def _steps(asked: Asked, one: Contender, told: AbstractNarrator) -> dict[str, Any]:
+    """Steps of a method under the budget, and forward passes that one of its steps is worth."""
+    declared = declare(asked.model, asked.name, (*asked.overrides, *one.overrides), asked.teacher)
+    planned = plan(declared.distilled_model)
+    forwards, batch = forwards_per_step(planned), planned.model.recipe.batch
+    spent = 1.0
+    if asked.budget.kind == "evaluations":
+        spent = forwards * batch
+    elif asked.budget.kind == "seconds":
+        told.say(f"{one.name}: its first steps are timed.")
+        spent = seconds_per_step(distillation(planned, ready_teacher(planned.model.teacher, told)))
+    steps = max(1, int(asked.budget.amount / spent))
+    return {"overrides": list(one.overrides), "steps": steps, "forwards_per_step": forwards, "batch": batch}
+
+
+def _run(
+    asked: Asked, one: Contender, seed: int, planned: dict[str, Any], folder: Path, told: AbstractNarrator
+) -> dict[str, Any]:
+    """One run: its figures, kept, gone on with, or made now."""
+    steps = planned["steps"]
+    overrides = (
+        f"sample_every={max(1, steps // POINTS)}",
+        *asked.overrides,
+        *one.overrides,
+        f"steps={steps}",
+        f"seed={seed}",
+    )
+    run = RunFolder(folder / f"{one.folder}-seed{seed}")
+    failure = run.path / "failure.json"
+    result = {"method": one.name, "seed": seed, "folder": run.path.name}
+    if run.config.exists() and record.started_from(run).overrides != overrides:
+        raise CheckpointError(
+            f"{run.path} holds a run with other changes than this comparison's. Move it away, or choose another --out."
+        )
+    if failure.exists():
+        return {**result, "failure": json.loads(failure.read_text())["failure"]}
+    if not run.evaluation.exists():
+        told.say(f"-- {one.name}, seed {seed}: {steps:,} steps")
+        try:
+            distil(
+                asked.model,
+                run.path,
+                name=asked.name,
+                overrides=overrides,
+                resume=run.config.exists(),
+                narrator=told,
+                teacher=asked.teacher,
+            )
+        except DivergenceError as error:
+            told.say(f"note: {one.name}, seed {seed} is counted as diverged: {error}")
+            write_json(failure, {"failure": str(error)})
+            return {**result, "failure": str(error)}
+    return {**json.loads(run.evaluation.read_text()), **result}  # the file's own seed is the judge's
+
+
+def _found(asked: Asked, planned: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Everything that compare.json holds."""
+    by_method = {
+        one.name: {run["seed"]: run["student"] for run in runs if run["method"] == one.name and "student" in run}
+        for one in asked.methods
+    }
+    first = by_method[asked.methods[0].name]
+    ended = next((run for run in runs if "student" in run), {})
+    rows = {}
+    for one in asked.methods:
+        mine = [run for run in runs if run["method"] == one.name]
+        rows[one.name] = {
+            **planned["methods"][one.name],
+            "runs": len(mine),
+            "failed": sum("failure" in run for run in mine),
+            "figures": means(by_method[one.name]),
+            "differences": differences(by_method[one.name], first),
+            "by_seed": mine,
+        }
+    shared = {name: planned[name] for name in ("model", "name", "overrides", "budget")}
+    return {
+        **shared,
+        "seeds": 1 + max(run["seed"] for run in runs),
+        "protocol": PROTOCOL,
+        "count": ended.get("count"),
+        "floor": ended.get("floor"),
+        "teacher": ended.get("teacher"),
+        "methods": rows,
+        "environment": environment(),
+    }

@@ -1,0 +1,77 @@
+"""Density and coverage: what the balls around samples contain, counted."""
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Int, Num
+
+from pplemd.errors import DataError
+from pplemd.metrics.checks import flat, same_width
+from pplemd.metrics.neighbours import distances, radii_of
+
+
+class Balls(eqx.Module):
+    """What balls around samples that reach their k-th neighbour contain of the other set.
+
+    Source: Kynkaanniemi et al., arXiv:1904.06991, equations 1 and 2 (precision, recall); Naeem et al.,
+        arXiv:2002.09797, equations 3 and 4 (density, coverage).
+    """
+
+    real_around: Int[np.ndarray, " m"]  # of each fake sample, the real balls that contain it
+    fake_around: Int[np.ndarray, " n"]  # of each real sample, the fake balls that contain it
+    covered: Int[np.ndarray, " n"]  # of each real sample's own ball, the fake samples in it
+    k: int  # neighbours that set the radius
+
+    @property
+    def precision(self) -> float:
+        """Share of fake samples in some real ball."""
+        return float((self.real_around > 0).mean())
+
+    @property
+    def recall(self) -> float:
+        """Share of real samples in some fake ball."""
+        return float((self.fake_around > 0).mean())
+
+    @property
+    def density(self) -> float:
+        """Mean number of real balls around a fake sample, over k: about 1 for real samples, above it in dense parts.
+
+        A single real sample far out, whose ball is wide, raises precision to 1; it counts once here.
+        """
+        return float(self.real_around.mean() / self.k)
+
+    @property
+    def coverage(self) -> float:
+        """Share of real samples with a fake sample in their ball; 1 - 2^-k for real samples of equal count."""
+        return float((self.covered > 0).mean())
+
+    def recall_of(self, label: Int[np.ndarray, " n"]) -> dict[int, float]:
+        """Recall by class: of the real samples of each label, the share in some fake ball."""
+        found = self.fake_around > 0
+        return {int(c): float(found[label == c].mean()) for c in np.unique(label)}
+
+
+def balls(real: Num[np.ndarray, "n *shape_real"], fake: Num[np.ndarray, "m *shape_fake"], k: int = 5) -> Balls:
+    """Count what the balls of two sets contain of each other; a ball contains its boundary.
+
+    Args:
+        real: features of real samples, (n, d), n > k.
+        fake: features of samples to judge, (m, d), m > k.
+        k: neighbours that set the radius; figures depend on it and on the counts.
+
+    Raises:
+        DataError: k below 1, no more than k samples in a set, unlike dimensions, NaN.
+    """
+    if k < 1:
+        raise DataError(f"found k = {k} neighbours, expected at least 1: use 3")
+    rows_real, rows_fake = flat(real, "real samples", k + 1), flat(fake, "fake samples", k + 1)
+    same_width(rows_real, rows_fake)
+    radii_real, radii_fake = radii_of(rows_real, k), radii_of(rows_fake, k)
+    real_around, fake_around, covered = [], np.zeros(len(rows_real), int), np.zeros(len(rows_real), int)
+    done = 0
+    for block in distances(rows_fake, rows_real):
+        inside = block <= radii_real[None, :]
+        real_around.append(inside.sum(axis=1))
+        covered += inside.sum(axis=0)
+        fake_around += (block <= radii_fake[done : done + len(block), None]).sum(axis=0)
+        done += len(block)
+    return Balls(np.concatenate(real_around), fake_around, covered, k)

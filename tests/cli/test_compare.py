@@ -1,0 +1,62 @@
+"""pplemd compare and distill --method as a user would start them."""
+
+import json
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def compared(new_shell, ring):
+    """A comparison, again, and mistakes: the folder, and what each command said."""
+    shell = new_shell()
+    compare = ["compare", ring, "--methods", "emd,dmd", "--budget", "steps=3", "--seeds", "1", "--out", "out"]
+    said = shell.drive(
+        {
+            "compare": compare,
+            "again": [*compare, "--json"],
+            "budget": [*compare[:-4], "--seeds", "1", "--out", "out", "--budget", "steps=4"],
+            "unknown": ["compare", ring, "--methods", "emd,gan"],
+            "words": ["compare", ring, "--budget", "hours=1"],
+            "distill": ["distill", ring, "--method", "SiD", "--set", "method.alpha=1", "--steps", "2", "--out", "sid"],
+            "method": ["distill", ring, "--method", "gan"],
+            "consistency": ["distill", ring, "--method", "consistency"],
+        }
+    )
+    return shell.folder, said
+
+
+def test_a_table_for_people_and_one_json_value_for_programs(compared):
+    folder, said = compared
+    assert [said[name][0] for name in ("compare", "again")] == [0, 0], said
+    out = said["compare"][1]
+    for phrase in ("real against real", "teacher", "emd", "dmd", "less emd of the same seed", "out holds compare.json"):
+        assert phrase in " ".join(out.split())
+    assert max(len(line) for line in out.splitlines()) <= 100
+    found = json.loads(said["again"][1])
+    assert found["methods"]["dmd"]["figures"]["sliced_w2"]["n"] == 1
+    assert found == {"out": "out", **json.loads((folder / "out" / "compare.json").read_text())}
+    assert "emd, seed 0: 3 steps" in said["compare"][2]
+    assert "seed 0" not in said["again"][2]  # nothing was run again
+
+
+@pytest.mark.parametrize(
+    ("name", "phrase"),
+    [
+        ("budget", "holds a comparison with another budget: steps=3"),
+        ("unknown", "Or name another kind: Consistency, DMD, DiffInstruct, EMD, SIM, SiD"),
+        ("words", "expected steps=N, evaluations=N or seconds=N"),
+        ("method", "Or name another kind"),
+        ("consistency", "needs one em.one_step(teacher, sigma=80.0)"),
+    ],
+)
+def test_mistakes(compared, name, phrase):
+    code, _, error = compared[1][name]
+    assert code == 2
+    assert phrase in error
+
+
+def test_a_method_by_name(compared):
+    folder, said = compared
+    assert said["distill"][0] == 0, said["distill"]
+    method = json.loads((folder / "sid" / "config.json").read_text())["recipe"]["method"]
+    assert (method["type"], method["alpha"]) == ("SiD", 1.0)

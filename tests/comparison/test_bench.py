@@ -1,0 +1,98 @@
+"""Comparisons of a tiny model: what they leave, and that they go on where they stopped."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pplemd as em
+from pplemd.comparison import Asked, Budget, compare, contenders
+from pplemd.errors import CheckpointError
+
+TINY = Path(__file__).parents[1] / "cli" / "tiny_ring.py"
+OFTEN = ("checkpoint_every=2", "log_every=1")
+
+
+def asked(methods="emd,diff-instruct", budget="steps=6", seeds=2, overrides=OFTEN):
+    return Asked(TINY, None, contenders(methods), Budget.read(budget), seeds, overrides)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    out = tmp_path_factory.mktemp("comparison") / "out"
+    return compare(asked(), out, em.Silent())
+
+
+def test_what_it_leaves(compared):
+    found = json.loads((compared.folder / "compare.json").read_text())
+    assert list(found["methods"]) == ["emd", "diff-instruct"]
+    assert found["count"] == 500
+    assert set(found["floor"]) <= set(found["teacher"])
+    for name, row in found["methods"].items():
+        students = [
+            json.loads((compared.folder / f"{name}-seed{seed}" / "evaluation.json").read_text()) for seed in (0, 1)
+        ]
+        values = [student["student"]["sliced_w2"] for student in students]
+        assert row["figures"]["sliced_w2"]["mean"] == pytest.approx(np.mean(values))
+        assert row["steps"] == 6
+        assert row["forwards_per_step"] > 3
+        config = json.loads((compared.folder / f"{name}-seed1" / "config.json").read_text())
+        assert (config["recipe"]["seed"], config["recipe"]["steps"]) == (1, 6)
+    assert found["methods"]["diff-instruct"]["differences"]["sliced_w2"]["n"] == 2
+    assert found["methods"]["emd"]["differences"]["sliced_w2"]["mean"] == 0
+    assert "| diff-instruct | 6 |" in (compared.folder / "table.md").read_text()
+    for picture in ("curves.png", "samples.png", "teacher.png"):
+        with Image.open(compared.folder / picture) as image:
+            assert len(np.unique(np.asarray(image.convert("L")))) > 20, picture
+
+
+def test_both_methods_start_from_the_same_networks(compared):
+    """The first loss of the score network is of the same student and the same draws."""
+    lines = [
+        json.loads((compared.folder / f"{name}-seed0" / "metrics.jsonl").read_text().splitlines()[0])
+        for name in ("emd", "diff-instruct")
+    ]
+    assert lines[0]["step"] == lines[1]["step"] == 1
+    assert lines[0]["score_loss"] == pytest.approx(lines[1]["score_loss"], rel=1e-5)
+
+
+def test_finished_runs_are_kept_and_a_killed_one_goes_on(compared):
+    before = json.loads((compared.folder / "compare.json").read_text())
+    kept = compared.folder / "emd-seed0" / "evaluation.json"
+    killed = compared.folder / "diff-instruct-seed1"
+    at = kept.stat().st_mtime_ns
+    (killed / "evaluation.json").unlink()
+    for newest in ("6",):  # as if killed after step 4
+        for part in (killed / "checkpoints").glob(newest):
+            for file in sorted(part.rglob("*"), reverse=True):
+                file.rmdir() if file.is_dir() else file.unlink()
+            part.rmdir()
+    again = compare(asked(), compared.folder, em.Silent()).found
+    assert kept.stat().st_mtime_ns == at
+    for name in ("emd", "diff-instruct"):
+        figures, wanted = (found["methods"][name]["figures"] for found in (again, before))
+        timeless = [figure for figure in wanted if figure != "seconds_per_1000"]
+        assert {f: figures[f] for f in timeless} == {f: wanted[f] for f in timeless}
+
+
+def test_methods_and_seeds_may_be_added_and_another_budget_may_not(compared):
+    more = compare(asked("emd,sid", seeds=1), compared.folder, em.Silent()).found
+    assert list(more["methods"]) == ["emd", "sid"]
+    assert more["methods"]["sid"]["differences"]["sliced_w2"]["n"] == 1
+    with pytest.raises(CheckpointError, match="another budget: steps=6"):
+        compare(asked(budget="steps=7"), compared.folder, em.Silent())
+    with pytest.raises(CheckpointError, match="another overrides"):
+        compare(asked(overrides=()), compared.folder, em.Silent())
+
+
+def test_equal_evaluations_are_unequal_steps_and_what_diverges_is_counted(tmp_path):
+    wild = "emd-4:generator.learning_rate=1e30:generator.clip=0"
+    found = compare(asked(f"emd,{wild}", "evaluations=1500", seeds=1), tmp_path, em.Silent()).found["methods"]
+    assert found[wild]["steps"] < found["emd"]["steps"]
+    for row in found.values():
+        spent = row["steps"] * row["forwards_per_step"] * row["batch"]
+        assert 1500 - row["forwards_per_step"] * row["batch"] < spent <= 1500
+    assert (found[wild]["failed"], found[wild]["figures"]) == (1, {})
+    assert "(1 of 1 diverged)" in (tmp_path / "table.md").read_text()
