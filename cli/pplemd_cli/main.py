@@ -12,6 +12,7 @@ from pplemd_cli.distill import distill
 from pplemd_cli.evaluate import evaluate
 from pplemd_cli.fit import fit
 from pplemd_cli.inspect import inspect
+from pplemd_cli.report import report
 from pplemd_cli.sample import sample
 from pplemd_cli.stops import OFFSET, Stop, listen
 from pplemd_cli.teacher import teacher
@@ -31,6 +32,7 @@ app.command()(fit)
 app.command()(sample)
 app.command()(evaluate)
 app.command()(diagnose)
+app.command()(report)
 app.command()(inspect)
 app.add_typer(teacher, name="teacher")
 

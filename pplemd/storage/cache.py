@@ -65,10 +65,19 @@ def cached_arrays(key: str, build: Callable[[], Mapping[str, np.ndarray]]) -> di
         The arrays by name. A damaged file is built again and an unwritable folder passed over, with a warning on the
         logger "pplemd".
     """
-    path = cache_dir() / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.npz"
+    path = _place(key)
     found = _load(path)
     if found is not None:
         return found
     built = dict(build())
     _save(path, built)
     return built
+
+
+def is_cached(key: str) -> bool:
+    """Whether the cache has a file of this key; it may still be damaged."""
+    return _place(key).is_file()
+
+
+def _place(key: str) -> Path:
+    return cache_dir() / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.npz"
