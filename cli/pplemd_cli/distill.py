@@ -21,6 +21,7 @@ def distill(
     teacher: options.Teacher = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan at its full size; train nothing.")] = False,
+    tensorboard: options.Board = False,
     json: options.AsJson = False,
     device: options.Device = None,
     debug: options.Debug = False,
@@ -49,7 +50,9 @@ def distill(
     from pplemd.runs.session import distil
 
     with stops.saved("Go on with the same command and --resume."):
-        outcome = distil(model, out, name=program, overrides=changes, resume=resume, teacher=teacher)
+        outcome = distil(
+            model, out, name=program, overrides=changes, resume=resume, teacher=teacher, tensorboard=tensorboard
+        )
     run, seconds, figures = str(outcome.folder), round(outcome.seconds, 1), dataclasses.asdict(outcome.report)
     if json:
         show.as_json({"run": run, "steps": outcome.steps, **figures, "seconds": seconds})

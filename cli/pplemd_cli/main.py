@@ -16,6 +16,7 @@ from pplemd_cli.report import report
 from pplemd_cli.sample import sample
 from pplemd_cli.stops import OFFSET, Stop, listen
 from pplemd_cli.teacher import teacher
+from pplemd_cli.watch import watch
 
 app = typer.Typer(
     help="Distil a teacher prior into a one-step generator, declared as a probabilistic program.\n\n"
@@ -33,6 +34,7 @@ app.command()(sample)
 app.command()(evaluate)
 app.command()(diagnose)
 app.command()(report)
+app.command()(watch)
 app.command()(inspect)
 app.add_typer(teacher, name="teacher")
 

@@ -41,6 +41,12 @@ OtherFile = Annotated[
 ]
 
 
+Board = Annotated[
+    bool,
+    typer.Option("--tensorboard", help="Keep TensorBoard's files too, in OUT/tensorboard (extra `tensorboard`)."),
+]
+
+
 class DeviceName(enum.StrEnum):
     """What JAX may run on."""
 
@@ -60,15 +66,20 @@ def changes(overrides: list[str] | None, steps: int | None, seed: int | None) ->
     return (*(overrides or ()), *own)
 
 
+def set_debug(debug: bool) -> None:
+    """Whether mistakes show their tracebacks, and JAX stops at the first NaN."""
+    if debug:
+        os.environ["PPLEMD_DEBUG"] = "1"
+        os.environ["JAX_DEBUG_NANS"] = "1"
+
+
 def prepare(device: DeviceName | None, debug: bool) -> None:
     """Set up JAX before it starts.
 
     Raises:
         typer.BadParameter: where the device is not there.
     """
-    if debug:
-        os.environ["PPLEMD_DEBUG"] = "1"
-        os.environ["JAX_DEBUG_NANS"] = "1"
+    set_debug(debug)
     if device is not None:
         os.environ["JAX_PLATFORMS"] = {"gpu": "cuda"}.get(device.value, device.value)
     import jax

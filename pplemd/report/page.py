@@ -46,7 +46,7 @@ def page(subjects: Sequence[Subject], command: str, version: str) -> bytes:
 
 
 def policy(style: str, script: str) -> str:
-    """What the browser may do: show pictures that are in the page, and follow its own style and script, nothing else."""
+    """What the browser may do: show the pictures that are in the page, follow its own style and script; no more."""
     return f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'"
 
 

@@ -12,6 +12,7 @@ from pplemd.learning import EMState
 from pplemd.metrics import AbstractEvaluation
 from pplemd.model import Model, Plan, plan
 from pplemd.runs import record
+from pplemd.runs.boards import with_board
 from pplemd.runs.declared import Declared
 from pplemd.runs.opening import Chosen, opened
 from pplemd.runs.watch import Watch, shown
@@ -19,6 +20,7 @@ from pplemd.schooling import ready_teacher
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder, write_json
 from pplemd.teachers import AbstractTeacher
+from pplemd.viewing.board import AbstractBoard, board_of
 from pplemd.viewing.narration import AbstractNarrator
 from pplemd.viewing.pictures import draw, save_png
 from pplemd.viewing.progress import Terminal
@@ -52,6 +54,7 @@ def distil(
     resume: bool = False,
     narrator: AbstractNarrator | None = None,
     teacher: Path | str | None = None,
+    tensorboard: bool = False,
 ) -> Outcome:
     """Distil a model into a one-step generator, and judge it.
 
@@ -63,6 +66,7 @@ def distil(
         resume: go on with a run that was stopped or killed, bit for bit; one that has ended is judged again.
         narrator: told how it goes; by default the terminal. `em.Silent()` is told in vain.
         teacher: the checkpoint of a teacher that is declared by `em.imported`; a run that is resumed knows its own.
+        tensorboard: keep TensorBoard's files in the run folder too (extra `tensorboard`).
 
     Raises:
         PplemdError: where model, recipe or folder cannot be used; says what to do.
@@ -76,6 +80,7 @@ def distil(
         declared.imported.checkpoint()  # says where to get one before anything is traced
     planned = plan(declared.distilled_model)
     first_shapes(planned)  # traces the step: a mistake in it shows now, not after the teacher's training
+    board = board_of(folder.path, tensorboard)
     if not folder.config.exists():
         record.begin(declared, folder)
     told.say(f"{declared.name}: {planned.problem.name} -> {folder.path}")
@@ -83,7 +88,7 @@ def distil(
     try:
         ready = ready_teacher(planned.model.teacher, told)
         work = _prepared(planned, ready, told)
-        state = _train(work, planned.model.evaluation, folder, checkpoints, told)
+        state = _train(work, planned.model.evaluation, folder, checkpoints, told, board)
     finally:
         checkpoints.close()
     distilled = work.distilled(state)
@@ -106,10 +111,12 @@ def _train(
     folder: RunFolder,
     checkpoints: Checkpoints,
     narrator: AbstractNarrator,
+    board: AbstractBoard,
 ) -> EMState:
     with narrator.task("distil", work.step.recipe.steps, shown(work.step.recipe)) as task:
         watch = Watch(work, evaluation, folder, narrator.say, task)
-        return run(work, watch.watcher(), checkpoints)
+        with with_board(watch.watcher(), board, folder.samples) as watcher:
+            return run(work, watcher, checkpoints)
 
 
 def _judge(

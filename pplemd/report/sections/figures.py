@@ -1,4 +1,4 @@
-"""How good the runs are: figures of the student beside its teacher's and those of real samples; of fits, what came out."""
+"""How good runs are: the student beside its teacher and real samples; of fits, what came out."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -57,7 +57,7 @@ def _images(shown: Exhibits) -> list[Element | None]:
         paths, steps = shown.between.shape[:2]
         flat = shown.between.reshape(paths * steps, *shown.shape)
         found.append(
-            picture(tiled(flat, steps), "From one latent to another", "a row a path, on the sphere of its law")
+            picture(tiled(flat, steps), "From one latent to another", "a row a path: u = cos(a) u0 + sin(a) u1")
         )
     for name, (before, after) in shown.corrections.items():
         both = np.stack([before, after], axis=1).reshape(-1, *shown.shape)
@@ -103,7 +103,7 @@ def _paths(x: np.ndarray, between: np.ndarray) -> Element:
     flat = between.reshape(*between.shape[:2], -1)[:, :, :2]
     lines = [Cloud(f"s{number % 8}", path, joined=True) for number, path in enumerate(flat)]
     drawing = plane("paths between samples", [Cloud("faint", x[:, :2]), *lines], x[:, :2])
-    return chart(drawing, "From one latent to another", "where a path on the sphere of the latents' law leads")
+    return chart(drawing, "From one latent to another", "paths of u = cos(a) u0 + sin(a) u1")
 
 
 def _moved(name: str, before: np.ndarray, after: np.ndarray) -> Element:
