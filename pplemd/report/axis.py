@@ -28,7 +28,7 @@ class Axis:
     end: float
     log: bool = False
 
-    def at(self, value: float) -> float:
+    def at(self, value: int | float) -> float:
         """Where a number lies; NaN where it has no place."""
         if self.log:
             if value <= 0:
@@ -75,7 +75,7 @@ def exact(low: float, high: float, start: float, end: float) -> Axis:
     return Axis(low, high if high > low else low + 1.0, start, end)
 
 
-def short(value: float) -> str:
+def short(value: int | float) -> str:
     """A number for a tick: 2,000, 0.5, 1e-05."""
     if value == 0:
         return "0"

@@ -9,7 +9,7 @@ from jaxtyping import Num
 
 from pplemd.report.axis import Axis, exact, spanning
 from pplemd.report.markup import Element, element
-from pplemd.report.plot import BOTTOM, RIGHT, TOP, WIDTH, Frame, across, canvas, colour, up
+from pplemd.report.plot import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Frame, across, canvas, colour, up
 
 MOST = 240  # points of one curve: the width of its chart
 DOTS = 1500  # points of one cloud: more hide each other, and make the file large
@@ -110,15 +110,15 @@ def plane(label: str, clouds: Sequence[Cloud], seen: Num[np.ndarray, "m 2"]) -> 
         clouds: the lowest first; of a cloud at most 1,500 points are drawn.
         seen: points whose range is shown.
     """
-    size = WIDTH
+    height = WIDTH - LEFT - RIGHT + TOP + BOTTOM  # a square within the margins
     known = seen[np.isfinite(seen).all(axis=1)]
     low, high = np.quantile(known, SHOWN, axis=0) if len(known) else (np.full(2, -1.0), np.ones(2))
     middle, half = (low + high) / 2, 0.58 * float(np.max(high - low)) or 1.0
-    (left, right), (bottom, top) = across(size), up(size)
+    (left, right), (bottom, top) = across(), up(height)
     frame = Frame(
         exact(float(middle[0]) - half, float(middle[0]) + half, left, right),
         exact(float(middle[1]) - half, float(middle[1]) + half, bottom, top),
-        size, size,
+        WIDTH, height,
     )  # fmt: skip
     layers = []
     for cloud in clouds:

@@ -6,7 +6,7 @@ from typing import Any
 MOST_WORDS = 300  # characters of one value
 
 
-def number(value: float | None) -> str:
+def number(value: int | float | None) -> str:
     """A figure as people read it: 1,000; 0.781; 0.0012; "-" where there is none."""
     if value is None:
         return "-"
@@ -17,7 +17,7 @@ def number(value: float | None) -> str:
     return f"{value:.3f}" if 0.1 <= abs(value) < 1e4 else f"{value:.2g}"
 
 
-def size(count: float | None) -> str:
+def size(count: int | float | None) -> str:
     """A number of bytes."""
     if count is None:
         return "unknown"
@@ -28,7 +28,7 @@ def size(count: float | None) -> str:
     return f"{count:.3g} TB"
 
 
-def operations(count: float | None) -> str:
+def operations(count: int | float | None) -> str:
     """A number of floating-point operations."""
     if count is None:
         return "unknown"

@@ -37,4 +37,11 @@ def test_any_numbers_have_an_axis(values):
 
 
 def test_ticks_are_short():
-    assert [short(value) for value in (0, 2000, 0.5, 1e-5, 1e7, 12345.0)] == ["0", "2,000", "0.5", "1e-5", "1e7", "12,345"]
+    assert [short(value) for value in (0, 2000, 0.5, 1e-5, 1e7, 12345.0)] == [
+        "0",
+        "2,000",
+        "0.5",
+        "1e-5",
+        "1e7",
+        "12,345",
+    ]

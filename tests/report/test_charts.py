@@ -7,6 +7,9 @@ import pytest
 from pplemd.report.charts import Cloud, Curve, Interval, curves, histogram, intervals, plane, thinned
 
 
+SIX = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+
 def paths(drawing, kind):
     return [one.get("d") for one in drawing.iter("path") if kind in (one.get("class") or "").split()]
 
@@ -16,7 +19,7 @@ def points(path):
 
 
 def test_a_curve_goes_through_its_points():
-    drawing = curves("a line", [Curve("run", 0, [0, 5, 10], [0.0, 1.0, 0.0])])
+    drawing = curves("a line", [Curve("run", 0, [0.0, 5.0, 10.0], [0.0, 1.0, 0.0])])
     (path,) = paths(drawing, "curve")
     (x0, y0), (x1, y1), (x2, y2) = points(path)
     assert x1 - x0 == pytest.approx(x2 - x1, abs=0.11)
@@ -24,21 +27,21 @@ def test_a_curve_goes_through_its_points():
 
 
 def test_a_curve_is_broken_where_a_value_is_not_finite():
-    drawing = curves("a line", [Curve("run", 0, range(6), [1.0, 2.0, math.nan, 3.0, math.nan, 4.0])])
+    drawing = curves("a line", [Curve("run", 0, SIX, [1.0, 2.0, math.nan, 3.0, math.nan, 4.0])])
     (path,) = paths(drawing, "curve")
     assert path.count("M") == 3
     assert path.endswith("h0")  # one point alone is a dot
 
 
 def test_nothing_is_drawn_of_nothing():
-    assert paths(curves("empty", [Curve("run", 0, [1], [math.nan])]), "curve") == []
+    assert paths(curves("empty", [Curve("run", 0, [1.0], [math.nan])]), "curve") == []
     assert paths(curves("empty", []), "curve") == []
 
 
 def test_thinning_keeps_the_extremes_and_the_gaps():
     y = np.sin(np.arange(10_000) / 100)
     y[3456], y[7000], y[5000] = 50.0, -50.0, math.nan
-    thin = thinned(Curve("run", 0, list(range(10_000)), y.tolist()))
+    thin = thinned(Curve("run", 0, np.arange(10_000.0).tolist(), y.tolist()))
     assert len(thin.x) < 600
     assert {50.0, -50.0} <= set(thin.y)
     assert any(math.isnan(value) for value in thin.y)

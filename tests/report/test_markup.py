@@ -1,25 +1,6 @@
-from html.parser import HTMLParser
+from made_runs import HOSTILE, Seen
 
 from pplemd.report.markup import add, clean, element, table, written
-
-
-class Seen(HTMLParser):
-    """The tags and the text of a document."""
-
-    def __init__(self, content: bytes):
-        super().__init__()
-        self.tags, self.attributes, self.text = [], [], ""
-        self.feed(content.decode())
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes.append(dict(attrs))
-
-    def handle_data(self, data):
-        self.text += data
-
-
-HOSTILE = "</p><script>alert(1)</script>\"'&<img src=x onerror=alert(1)>"
 
 
 def test_texts_and_attributes_are_escaped():

@@ -16,7 +16,9 @@ def folder(tmp_path):
 
 
 def test_a_run_is_read(folder):
-    (folder / "metrics.jsonl").write_text('{"step": 10, "pull": 2, "alarm": ["collapse"]}\n{"step": 20, "pull": null}\n')
+    (folder / "metrics.jsonl").write_text(
+        '{"step": 10, "pull": 2, "alarm": ["collapse"]}\n{"step": 20, "pull": null}\n'
+    )
     (folder / "evaluation.json").write_text('{"student": {"recall": 0.5}}')
     remains = read_remains(folder)
     assert (remains.step, remains.steps, remains.notes) == (20, 20, ())
