@@ -12,6 +12,7 @@ from pplemd.report.markup import Element, element
 from pplemd.report.plot import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Frame, across, canvas, colour, up
 
 MOST = 240  # points of one curve: the width of its chart
+FEW = 12  # points of one curve that are marked one by one
 DOTS = 1500  # points of one cloud: more hide each other, and make the file large
 BINS = 60
 SHOWN = (0.002, 0.998)  # quantiles that a histogram spans
@@ -58,6 +59,7 @@ def curves(
     y = spanning((b for one in thin for b in one.y), *up(), log=log[1], within=() if guide is None else (guide,))
     frame = Frame(x, y)
     drawn = [frame.curve(one.x, one.y, one.kind, one.label) for one in thin]
+    drawn += [frame.dots(one.x, one.y, f"mark {colour(one.colour)}") for one in thin if len(one.x) <= FEW]
     return frame.drawn(label, None if guide is None else frame.guide(guide), *drawn)
 
 

@@ -18,13 +18,13 @@ def named(subject: Subject) -> Element:
 
 
 def beside(blocks: Sequence[tuple[Subject, Sequence[Child]]]) -> Element | None:
-    """A column for each run that has something to show, under its name where there are several runs."""
-    blocks = [(subject, children) for subject, children in blocks if any(child is not None for child in children)]
-    if not blocks:
+    """A column for each run that has something to show, under its name where several were asked."""
+    shown = [(subject, children) for subject, children in blocks if any(child is not None for child in children)]
+    if not shown:
         return None
     whole = element("div", {"class": "columns"})
-    for subject, children in blocks:
-        column = element("div", {"class": "column"}, element("h3", {}, named(subject)))
+    for subject, children in shown:
+        column = element("div", {"class": "column"}, element("h3", {}, named(subject)) if len(blocks) > 1 else None)
         add(column, *children)
         whole.append(column)
     return whole

@@ -8,7 +8,7 @@ from pplemd.report.axis import Axis, short
 from pplemd.report.markup import Element, element
 
 WIDTH, HEIGHT = 360.0, 200.0  # of a chart, in pixels of a phone: its words stay legible there
-LEFT, RIGHT, TOP, BOTTOM = 48.0, 12.0, 8.0, 26.0  # margins, for the words of the ticks
+LEFT, RIGHT, TOP, BOTTOM = 48.0, 20.0, 8.0, 26.0  # margins, for the words of the ticks
 COLOURS = 8  # of the style sheet, s0 to s7
 DOT = "h0"  # a line of no length, which a round cap makes a dot
 

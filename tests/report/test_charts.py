@@ -6,7 +6,6 @@ import pytest
 
 from pplemd.report.charts import Cloud, Curve, Interval, curves, histogram, intervals, plane, thinned
 
-
 SIX = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
 
 

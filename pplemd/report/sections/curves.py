@@ -21,10 +21,25 @@ def progress(subjects: Sequence[Subject]) -> Element | None:
         return None
     blocks: list[Element | None] = []
     for title, members in grouped(names).items():
+        level = [name for name in members if _level(name, subjects)]
         blocks.append(element("h3", {}, title, words("small", SAYS.get(title, ""))))
-        blocks.append(grid(drawn(name, subjects) for name in members[:MOST]))
+        blocks.append(grid(drawn(name, subjects) for name in members[:MOST] if name not in level))
+        blocks.append(_told(level, subjects))
     legend = element("p", {"class": "legend"}, *map(named, subjects)) if len(subjects) > 1 else None
     return section("curves", "Curves", legend, *blocks)
+
+
+def _level(name: str, subjects: Sequence[Subject]) -> bool:
+    """Whether a figure never changes: that is told in a word, and no chart."""
+    shown = (name, *filter(None, (meaning(name).second,)))
+    values = [value for one in shown for subject in subjects for value in subject.series(one)[1]]
+    return len(values) > 1 and len(set(values)) == 1
+
+
+def _told(names: Sequence[str], subjects: Sequence[Subject]) -> Element | None:
+    values = [next(value for subject in subjects for value in subject.series(name)[1]) for name in names]
+    told = [f"{meaning(name).title} {number(value)}" for name, value in zip(names, values, strict=True)]
+    return words("p", f"Always the same: {', '.join(told)}.", "says") if told else None
 
 
 def drawn(name: str, subjects: Sequence[Subject]) -> Element | None:

@@ -14,11 +14,13 @@ WATCHED = ("score_lag", "score_gap", "noise_norm", "latent_norm", "noise_chi2", 
 
 def health(subjects: Sequence[Subject]) -> Element | None:
     """A column for each run: alarms, then its newest figures."""
-    found = beside([(subject, _of(subject)) for subject in subjects if subject.remains.lines])
+    found = beside([(subject, _of(subject)) for subject in subjects])
     return None if found is None else section("health", "Health", found)
 
 
 def _of(subject: Subject) -> list[Child]:
+    if not subject.remains.lines:
+        return []
     first, count = _raised(subject)
     words_of = {told.name: told for told in subject.exhibits.alarms}
     lines = len(subject.remains.lines)

@@ -15,7 +15,7 @@ MOST = 60
 
 def origin(subjects: Sequence[Subject]) -> Element | None:
     """A column for each run."""
-    found = beside([(subject, _of(subject)) for subject in subjects if subject.remains.config])
+    found = beside([(subject, _of(subject)) for subject in subjects])
     return None if found is None else section("origin", "Reproduce", found)
 
 
@@ -38,6 +38,8 @@ def command(subject: Subject) -> str | None:
 
 def _of(subject: Subject) -> list[Child]:
     config = subject.remains.config
+    if not config:
+        return []
     again = command(subject)
     told = (
         words("p", "Its model was declared in Python: there is no command.", "says")
