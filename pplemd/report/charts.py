@@ -180,7 +180,12 @@ def intervals(label: str, shown: Sequence[Interval]) -> Element:
     layers: list[Element | None] = []
     for number, one in enumerate(shown):
         y = len(shown) - number - 0.25
-        beside = {"class": "name", "x": NAME - 8, "y": frame.y.at(y) + 4, "text-anchor": "end"}
+        beside: dict[str, str | float | None] = {
+            "class": "name",
+            "x": NAME - 8,
+            "y": frame.y.at(y) + 4,
+            "text-anchor": "end",
+        }
         layers.append(element("text", beside, one.name))
         layers.append(frame.curve([one.middle - one.reach, one.middle + one.reach], [y, y], "curve s0"))
         layers.append(frame.dots([one.middle], [y], "big s0"))

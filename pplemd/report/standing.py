@@ -10,7 +10,7 @@ from pplemd.storage.checkpoints import is_written_to
 from pplemd.storage.folder import RunFolder
 from pplemd.storage.remains import Remains, read_remains
 
-RECENT = 5  # marks that a pace is taken from: it follows the machine's load
+RECENT = 20  # marks that a pace is taken from: it follows the machine's load
 LONG_SECONDS = 1800.0  # of judging without an end: then it was stopped
 
 

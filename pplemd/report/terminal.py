@@ -100,7 +100,7 @@ def _done(standing: Standing) -> str:
     steps = standing.remains.steps
     told = [f"{standing.remains.step:,} of {steps:,}" if steps is not None else f"step {standing.remains.step:,}"]
     if standing.pace is not None and not standing.state.ended:
-        told.append(f"{number(standing.pace)} steps a second")
+        told.append(f"{standing.pace:.3g} steps a second")
     if standing.left is not None:
         told.append(f"{clock(standing.left)} left")
     return ", ".join(told)

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from made_runs import HOSTILE, Seen
+from made_runs import HOSTILE, Seen, metrics
 
 from pplemd.report import Exhibits, page, subjects
 from pplemd.report.page import SECTIONS, policy
@@ -100,7 +100,7 @@ WRONG = [None, True, -1, 10**400, 1e308, "text", [], [[]], {}, [None, {"a": 1}],
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda value: repr(value)[:12])
 def test_any_json_in_any_place_makes_a_page(made, wrong):
     for number, name in enumerate(("config.json", "evaluation.json", "diagnosis/diagnosis.json")):
-        path = made(f"run{number}", diagnosed=name.startswith("diagnosis"))
+        path = made(f"run{number}", diagnosed=name.startswith("diagnosis"), lines=metrics()[:2])
         (path / "diagnosis" / "chains.nc").unlink(missing_ok=True)  # which take most of the time
         whole = json.loads((path / name).read_text())
         for key in list(whole):

@@ -53,7 +53,7 @@ def _alarm(name: str, step: int, count: int, told: Told | None) -> Element:
 
 
 def _newest(subject: Subject) -> Element | None:
-    rows = [
+    rows: list[list[Child]] = [
         [meaning(name).title, number(subject.newest(name)), words("small", meaning(name).says)]
         for name in WATCHED
         if subject.newest(name) is not None

@@ -24,7 +24,7 @@ def _card(subject: Subject) -> Element:
     facts = [
         subject.state,
         f"seed {value(dig(config, int, 'recipe', 'seed'))}",
-        dig(config, str, "environment", "device"),
+        _device(dig(config, str, "environment", "device")),
         _started(dig(config, str, "started")),
     ]
     return element(
@@ -39,6 +39,12 @@ def _card(subject: Subject) -> Element:
 def _kind(subject: Subject) -> str:
     model = dig(subject.remains.config, str, "model", "name")
     return f"{'fit' if subject.of_fit else 'distillation'}{f' of {model}' if model else ''}"
+
+
+def _device(text: str | None) -> str | None:
+    """JAX's platform and kind of device, once where they are the same."""
+    parts = dict.fromkeys((text or "").split(": "))
+    return ": ".join(parts) or None
 
 
 def _started(text: str | None) -> str | None:

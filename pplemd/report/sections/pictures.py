@@ -110,10 +110,10 @@ def _moved(name: str, before: np.ndarray, after: np.ndarray) -> Element:
     a, b = _flat(before)[:, :2], _flat(after)[:, :2]
     gap = np.full((len(a), 1, 2), math.nan)
     joined = np.concatenate([np.stack([a, b], axis=1), gap], axis=1).reshape(-1, 2)  # pair after pair, with gaps
-    clouds = [Cloud("faint", joined, joined=True), Cloud(STUDENT, a), Cloud(TEACHER, b)]
-    keys = [words("span", "before", STUDENT), words("span", "after", TEACHER)]
+    clouds = [Cloud(f"moved {TEACHER}", joined, joined=True), Cloud(STUDENT, a)]
+    keys = [words("span", "sample", STUDENT), words("span", "its way", TEACHER)]
     drawing = plane(f"before and after the E-step, {name}", clouds, np.concatenate([a, b]))
-    return chart(drawing, f"E-step, {name}", "g(z), and where the chain pulls it", *keys)
+    return chart(drawing, f"E-step, {name}", "from g(z) to where the chain pulls it", *keys)
 
 
 def _named(shown: Exhibits) -> list[Element | None]:
