@@ -4,10 +4,10 @@ import dataclasses
 import math
 from collections.abc import Iterable
 
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import Locator, LogLocator, MaxNLocator
 
 ROOM = 0.06  # of the range, left free above and below
-DECADE = 10.0
+FEW_DECADES = 2.0  # on which powers of ten alone would be one or two
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +40,11 @@ class Axis:
 
     def ticks(self, most: int = 5) -> list[float]:
         """A few round numbers within the range."""
-        few = self.high / self.low < DECADE if self.log else True
-        locator = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]) if few else LogLocator(numticks=most + 1)
+        decades = math.log10(self.high / self.low) if self.log else 0.0
+        if decades < 1:
+            locator: Locator = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10])
+        else:
+            locator = LogLocator(subs=(1.0, 2.0, 5.0) if decades < FEW_DECADES else (1.0,), numticks=most + 1)
         found = [float(value) for value in locator.tick_values(self.low, self.high)]
         slack = 1e-9 * (self.high - self.low)
         return [value for value in found if self.low - slack <= value <= self.high + slack]

@@ -68,6 +68,7 @@ SAYS = {
 }
 
 FIGURES = {  # of evaluation.json: title, whether more is better, None where it is neither
+    "finite": ("Finite samples", True),
     "frechet": ("Frechet distance", False),
     "frechet_train": ("Frechet distance, train", False),
     "precision": ("Precision", True),

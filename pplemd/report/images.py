@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 
 import numpy as np
 from jaxtyping import Num
@@ -11,6 +12,7 @@ from pplemd.report.markup import Element, element, words
 from pplemd.viewing.pictures import image_grid
 
 MOST_PIXELS = 16_000_000  # of a picture that a run left: one of 4,000 x 4,000
+SIDE = 32  # pixels of one image at least, so that the lines between images are thin
 FINE = 480  # pixels: pictures that are smaller are enlarged without blurring
 
 
@@ -43,6 +45,6 @@ def opened(content: bytes) -> Image.Image:
 
 
 def tiled(x: Num[np.ndarray, "n ..."], columns: int) -> Image.Image:
-    """Images side by side, a pixel for each of theirs."""
+    """Images side by side; small ones are enlarged by a whole factor."""
     x = x[..., None] if x.ndim == 3 else x
-    return image_grid(x, columns=columns, scale=1)
+    return image_grid(x, columns=columns, scale=math.ceil(SIDE / max(x.shape[1:3])))

@@ -44,9 +44,9 @@ def chart(drawing: Element, title: str, says: str = "", *beside_title: Child) ->
     return element("figure", {"class": "card"}, head, drawing)
 
 
-def folded(title: Child, *children: Child) -> Element:
-    """What is shown when it is asked for."""
-    return element("details", {}, element("summary", {}, title), *children)
+def folded(title: Child, *children: Child, unfolded: bool = False) -> Element:
+    """What is shown when it is asked for, or until it is folded."""
+    return element("details", {"open": "" if unfolded else None}, element("summary", {}, title), *children)
 
 
 def listed(sentences: Iterable[str], kind: str) -> Element | None:

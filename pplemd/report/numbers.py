@@ -7,14 +7,17 @@ MOST_WORDS = 300  # characters of one value
 
 
 def number(value: int | float | None) -> str:
-    """A figure as people read it: 1,000; 0.781; 0.0012; "-" where there is none."""
+    """A figure as people read it: 1,000; 290.7; 0.781; 0.0012; "-" where there is none."""
     if value is None:
         return "-"
     if not math.isfinite(value):
         return "not finite"
     if value == int(value) and abs(value) < 1e9:
         return f"{int(value):,}"
-    return f"{value:.3f}" if 0.1 <= abs(value) < 1e4 else f"{value:.2g}"
+    size = abs(value)
+    if 0.1 <= size < 1e6:
+        return f"{value:,.{3 if size < 10 else 2 if size < 100 else 1}f}"
+    return f"{value:.2g}"
 
 
 def size(count: int | float | None) -> str:

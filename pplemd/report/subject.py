@@ -47,6 +47,7 @@ class Exhibits:
         corrections: samples before and after the E-step, by noise level in words.
         named: samples of a posterior in its model's own names, site -> (n, *shape).
         corrected: the same, resampled by importance weights.
+        reliance: whether the correction can be relied on, in a sentence.
         by_sigma: further figures over sigma, title -> (sigmas, values).
         alarms: in words.
         notes: what could not be drawn, and why.
@@ -62,6 +63,7 @@ class Exhibits:
     corrections: Mapping[str, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
     named: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     corrected: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    reliance: str = ""
     by_sigma: Mapping[str, tuple[Sequence[float], Sequence[float]]] = dataclasses.field(default_factory=dict)
     alarms: tuple[Told, ...] = ()
     notes: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ import numpy as np
 
 from pplemd.distillation import Distilled
 from pplemd.dsl import Problem
+from pplemd.errors import TeacherError
 from pplemd.evaluation import draw_teacher, uniform_classes
 from pplemd.inspection import describe, describe_fit, parameters
 from pplemd.learning import EMStep, alarms
@@ -46,7 +47,8 @@ class _Noting:
         self.notes: list[str] = []
 
     def say(self, sentence: str) -> None:
-        self.notes.append(sentence.removeprefix("note: "))
+        plain = sentence.removeprefix("note: ")
+        self.notes.append(plain[:1].upper() + plain[1:])
 
     @contextmanager
     def trying(self, what: str) -> Iterator[None]:
@@ -175,8 +177,11 @@ def _posterior(loaded: Loaded, x: np.ndarray | None) -> dict[str, Any]:
         return {}
     many = np.asarray(loaded.distilled.sample(jax.random.key(KEY), NAMED))
     found: dict[str, Any] = {"named": _constrained(teacher, many)}
-    samples, _ = corrected_samples(loaded, NAMED)
-    return found | {"corrected": _constrained(teacher, samples.x)}
+    try:
+        samples, weighted = corrected_samples(loaded, NAMED)
+    except TeacherError:  # the generator's density is not known
+        return found
+    return found | {"corrected": _constrained(teacher, samples.x), "reliance": weighted.word}
 
 
 def _constrained(teacher: Posterior, x: np.ndarray) -> dict[str, np.ndarray]:
@@ -186,11 +191,11 @@ def _constrained(teacher: Posterior, x: np.ndarray) -> dict[str, np.ndarray]:
 def _teacher(model: Model, noting: _Noting) -> AbstractTeacher | None:
     """The teacher where it is at hand and may be asked here; else a note says why not."""
     if not is_ready(model.teacher):
-        noting.say("its teacher is not at hand, and a report trains nothing: pplemd teacher train teaches it again.")
+        noting.say("Its teacher is not at hand, and a report trains nothing: pplemd teacher train teaches it again.")
         return None
     teacher = ready_teacher(model.teacher, Silent())
     if parameters(teacher) > HEAVY and jax.devices()[0].platform == "cpu":
-        noting.say(f"its teacher has {parameters(teacher):,} parameters, and is not asked on a CPU.")
+        noting.say(f"Its teacher has {parameters(teacher):,} parameters, and is not asked on a CPU.")
         return None
     return teacher
 

@@ -180,7 +180,7 @@ def _lines(path: Path, notes: _Notes) -> tuple[Line, ...]:
     content = _read(path, METRICS_BYTES, notes)
     if content is None:
         if not path.exists():
-            notes("there is no metrics.jsonl yet: nothing was trained so far.")
+            notes("There is no metrics.jsonl yet: nothing was trained so far.")
         return ()
     found, bad, known = {}, 0, set[str]()
     for line in _whole_lines(content.decode(errors="replace"), known):

@@ -38,7 +38,7 @@ def test_a_folder_without_config_is_no_run(tmp_path):
 def test_a_run_that_has_only_begun(folder):
     remains = read_remains(folder)
     assert (remains.lines, remains.evaluation, remains.judged) == ((), None, False)
-    assert "no metrics.jsonl yet" in remains.notes[0]
+    assert "There is no metrics.jsonl yet" in remains.notes[0]
 
 
 DAMAGED = {

@@ -58,8 +58,8 @@ def _row(subjects: Sequence[Subject], name: str) -> list[Child]:
 def _cell(subject: Subject, name: str, student: float | None, best: float | None) -> Element:
     marked = words("b" if student is not None and student == best else "span", number(student))
     others = [(ROWS[who], subject.score(who, name)) for who in ("teacher", "floor")]
-    below = ", ".join(f"{who} {number(x)}" for who, x in others if x is not None)
-    return element("span", {"class": "stacked"}, marked, words("small", below))
+    below = [words("small", f"{who} {number(x)}") for who, x in others if x is not None]
+    return element("span", {"class": "stacked"}, marked, *below)
 
 
 def _fits(subjects: Sequence[Subject]) -> list[Element | None]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pplemd.report.glossary import meaning
-from pplemd.report.layout import beside, section
+from pplemd.report.layout import beside, named, section
 from pplemd.report.markup import Child, Element, element, table, words
 from pplemd.report.numbers import number
 from pplemd.report.subject import Subject, Told
@@ -13,22 +13,20 @@ WATCHED = ("score_lag", "score_gap", "noise_norm", "latent_norm", "noise_chi2", 
 
 
 def health(subjects: Sequence[Subject]) -> Element | None:
-    """A column for each run: alarms, then its newest figures."""
+    """Alarms, a column for each run, then the newest figures of all."""
     found = beside([(subject, _of(subject)) for subject in subjects])
-    return None if found is None else section("health", "Health", found)
+    return None if found is None else section("health", "Health", found, _newest(subjects))
 
 
 def _of(subject: Subject) -> list[Child]:
     if not subject.remains.lines:
         return []
     first, count = _raised(subject)
-    words_of = {told.name: told for told in subject.exhibits.alarms}
-    lines = len(subject.remains.lines)
     if not first:
-        verdict = words("p", f"No alarm in {lines:,} lines of metrics.jsonl.", "good")
-        return [verdict, _newest(subject)]
+        return [words("p", f"No alarm in {len(subject.remains.lines):,} lines of metrics.jsonl.", "good")]
+    words_of = {told.name: told for told in subject.exhibits.alarms}
     alarms = [_alarm(name, first[name], count[name], words_of.get(name)) for name in first]
-    return [element("div", {"class": "alarms"}, *alarms), _newest(subject)]
+    return [element("div", {"class": "alarms"}, *alarms)]
 
 
 def _raised(subject: Subject) -> tuple[dict[str, int], dict[str, int]]:
@@ -52,10 +50,16 @@ def _alarm(name: str, step: int, count: int, told: Told | None) -> Element:
     return element("div", {"class": "alarm"}, words("b", name.replace("_", " ")), f" at step {step:,}{again}", *said)
 
 
-def _newest(subject: Subject) -> Element | None:
+def _newest(subjects: Sequence[Subject]) -> Element | None:
+    """Where the figures of health stand, and how they are read."""
+    names = [name for name in WATCHED if any(subject.newest(name) is not None for subject in subjects)]
+    heads: list[Child] = ["newest", *(map(named, subjects) if len(subjects) > 1 else [""]), "read as"]
     rows: list[list[Child]] = [
-        [meaning(name).title, number(subject.newest(name)), words("small", meaning(name).says)]
-        for name in WATCHED
-        if subject.newest(name) is not None
+        [
+            meaning(name).title,
+            *(number(subject.newest(name)) for subject in subjects),
+            words("small", meaning(name).says),
+        ]
+        for name in names
     ]
-    return table(["newest", "value", "read as"], rows) if rows else None
+    return table(heads, rows) if rows else None

@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Sequence
 
-from pplemd.report.glossary import spaced
 from pplemd.report.layout import beside, section
 from pplemd.report.markup import Child, Element, element, table, words
 from pplemd.report.numbers import value
@@ -47,14 +46,14 @@ def _of(subject: Subject) -> list[Child]:
         else _copied(again)
     )
     facts = {
-        "Seed": dig(config, int, "recipe", "seed"),
-        "Model file, SHA-256": dig(config, str, "model", "sha256"),
-        "Teacher, SHA-256": dig(config, str, "teacher", "sha256"),
-        "Data": config.get("data") or dig(config, str, "teacher", "data"),
-        "Started": config.get("started"),
+        "seed": dig(config, int, "recipe", "seed"),
+        "model file, SHA-256": dig(config, str, "model", "sha256"),
+        "teacher, SHA-256": dig(config, str, "teacher", "sha256"),
+        "data": config.get("data") or dig(config, str, "teacher", "data"),
+        "started": config.get("started"),
     }
     environment = dig(config, dict, "environment") or {}
-    facts |= {spaced(str(name)): one for name, one in list(environment.items())[:MOST]}
+    facts |= {str(name): one for name, one in list(environment.items())[:MOST]}
     rows = [[name, value(one)] for name, one in facts.items() if one is not None]
     return [told, table(["", ""], rows, "facts-table")]
 

@@ -30,7 +30,7 @@ def _card(subject: Subject) -> Element:
     return element(
         "div", {"class": "column"},
         element("h3", {}, named(subject), words("small", _kind(subject))),
-        words("p", " · ".join(fact for fact in facts if fact), "facts"),
+        element("p", {"class": "facts"}, *(words("span", fact) for fact in facts if fact)),
         _tiles(subject),
         listed(subject.notes, "notes"),
     )  # fmt: skip

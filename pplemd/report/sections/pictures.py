@@ -7,31 +7,34 @@ import numpy as np
 
 from pplemd.report.charts import Cloud, histogram, plane
 from pplemd.report.images import opened, picture, tiled
-from pplemd.report.layout import beside, chart, section
-from pplemd.report.markup import Child, Element, element, words
+from pplemd.report.layout import beside, chart, folded, grid, section
+from pplemd.report.markup import Child, Element, words
 from pplemd.report.subject import Exhibits, Subject
 
 MOST_NUMBERS = 16  # of a posterior's, each with a histogram
-COLUMNS = 10
+COLUMNS, PAIRS = 10, 4  # images of a row, and pairs of images
 STUDENT, TEACHER = "s1", "s2"  # orange and purple, as in the pictures of a run's folder
 
 
 def pictures(subjects: Sequence[Subject]) -> Element | None:
     """A column for each run."""
-    found = beside([(subject, _of(subject)) for subject in subjects])
+    found = beside([(subject, _of(subject, len(subjects) == 1)) for subject in subjects])
     return None if found is None else section("samples", "Samples", found)
 
 
-def _of(subject: Subject) -> list[Child]:
+def _of(subject: Subject, alone: bool) -> list[Child]:
     shown = subject.exhibits
     drawn = _images(shown) if shown.pictured else _points(shown)
     blocks = [*_named(shown), *drawn]
+    moved = _pulled(shown)
+    title = f"Before and after the E-step, at {len(moved)} noise levels"
+    pulled = folded(title, grid(moved), unfolded=alone) if moved else None
     if not blocks:
         blocks.append(_kept(subject, "samples", "Samples", "as the run drew them last"))
     if not shown.corrections:
         blocks.append(_kept(subject, "correction", "Before and after the E-step", "of pplemd diagnose"))
-    kept = [block for block in blocks if block is not None]
-    return [element("div", {"class": "grid"}, *kept)] if kept else []
+    reliance = words("p", f"Corrected by importance weights: {shown.reliance}", "says") if shown.reliance else None
+    return [reliance, grid(blocks), pulled]
 
 
 def _kept(subject: Subject, name: str, title: str, says: str) -> Element | None:
@@ -59,15 +62,25 @@ def _images(shown: Exhibits) -> list[Element | None]:
         found.append(
             picture(tiled(flat, steps), "From one latent to another", "a row a path: u = cos(a) u0 + sin(a) u1")
         )
-    for name, (before, after) in shown.corrections.items():
-        both = np.stack([before, after], axis=1).reshape(-1, *shown.shape)
-        title = f"Before and after the E-step, {name}"
-        found.append(
-            picture(
-                tiled(both, 2 * max(1, min(4, len(before) // 3))), title, "pairs: g(z), then where the chain pulls it"
-            )
-        )
     return found
+
+
+def _pulled(shown: Exhibits) -> list[Element]:
+    """What the E-step does to samples, for each noise level."""
+    found = []
+    for name, (before, after) in shown.corrections.items():
+        if shown.pictured:
+            found.append(_pairs(name, before, after))
+        else:
+            found.append(_ways(name, _flat(before), _flat(after)))
+    return found
+
+
+def _pairs(name: str, before: np.ndarray, after: np.ndarray) -> Element:
+    """Images in pairs."""
+    both = np.stack([before, after], axis=1).reshape(-1, *before.shape[1:])
+    columns = 2 * max(1, min(PAIRS, len(before) // 3))
+    return picture(tiled(both, columns), f"E-step, {name}", "pairs: g(z), then where the chain pulls it")
 
 
 def _points(shown: Exhibits) -> list[Element | None]:
@@ -83,7 +96,6 @@ def _points(shown: Exhibits) -> list[Element | None]:
     found: list[Element | None] = [_cloud(x, reference, keys, shown)]
     if shown.between is not None:
         found.append(_paths(x, shown.between))
-    found += [_moved(name, before, after) for name, (before, after) in shown.corrections.items()]
     return found
 
 
@@ -106,8 +118,13 @@ def _paths(x: np.ndarray, between: np.ndarray) -> Element:
     return chart(drawing, "From one latent to another", "paths of u = cos(a) u0 + sin(a) u1")
 
 
-def _moved(name: str, before: np.ndarray, after: np.ndarray) -> Element:
-    a, b = _flat(before)[:, :2], _flat(after)[:, :2]
+def _ways(name: str, before: np.ndarray, after: np.ndarray) -> Element:
+    """Points with their way, or numbers as two histograms."""
+    if before.shape[1] == 1:
+        sets = {STUDENT: before[:, 0], TEACHER: after[:, 0]}
+        keys = [words("span", "before", STUDENT), words("span", "after", TEACHER)]
+        return chart(histogram(f"before and after the E-step, {name}", sets), f"E-step, {name}", "", *keys)
+    a, b = before[:, :2], after[:, :2]
     gap = np.full((len(a), 1, 2), math.nan)
     joined = np.concatenate([np.stack([a, b], axis=1), gap], axis=1).reshape(-1, 2)  # pair after pair, with gaps
     clouds = [Cloud(f"moved {TEACHER}", joined, joined=True), Cloud(STUDENT, a)]
@@ -121,6 +138,8 @@ def _named(shown: Exhibits) -> list[Element | None]:
     found: list[Element | None] = []
     for name, x in shown.named.items():
         flat = _flat(x)
+        if len(found) + flat.shape[1] > MOST_NUMBERS:
+            continue
         corrected = _flat(shown.corrected[name]) if name in shown.corrected else None
         for column in range(flat.shape[1]):
             sets = {STUDENT: flat[:, column]} | ({} if corrected is None else {TEACHER: corrected[:, column]})
@@ -128,7 +147,7 @@ def _named(shown: Exhibits) -> list[Element | None]:
             keys += [] if corrected is None else [words("span", "corrected", TEACHER)]
             title = name if flat.shape[1] == 1 else f"{name}[{column}]"
             found.append(chart(histogram(title, sets), title, "", *keys))
-    return found[:MOST_NUMBERS]
+    return found
 
 
 def _flat(x: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ from pplemd.report.numbers import number, operations, shape, size, value
 from pplemd.report.subject import Subject
 from pplemd.storage.remains import dig
 
-MOST_ROWS, DEEPEST = 80, 12
+MOST_ROWS, DEEPEST, FEW = 80, 12, 16
+DIGEST, LONGEST = 12, 80  # characters of a digest, and of a value beside others
 
 
 def plans(subjects: Sequence[Subject]) -> Element | None:
@@ -34,14 +35,22 @@ def flat(record: Any, path: str = "", depth: int = 0) -> dict[str, Any]:
 def _differences(subjects: Sequence[Subject]) -> Element:
     records = [_compared(subject) for subject in subjects]
     paths = list(dict.fromkeys(path for record in records for path in record))
+    paths.sort(key=lambda path: sum(path not in record for record in records))  # what all have comes first
     rows: list[list[Child]] = []
     for path in paths:
-        cells = [value(record[path]) if path in record else "-" for record in records]
+        cells = [_short(path, record[path]) if path in record else "-" for record in records]
         if len(set(cells)) > 1:
             rows.append([path, *cells])
     if not rows:
         return words("p", "Nothing: the same model and recipe, on the same machine and versions.", "says")
-    return table(["", *map(named, subjects)], rows[:MOST_ROWS])
+    heads, rest = ["", *map(named, subjects)], rows[FEW:MOST_ROWS]
+    more = folded(f"{len(rest)} more", table(heads, rest)) if rest else None
+    return element("div", {"class": "column"}, table(["", *map(named, subjects)], rows[:FEW]), more)
+
+
+def _short(path: str, found: Any) -> str:
+    """A value for a narrow column; of a digest its beginning."""
+    return value(found)[: DIGEST if path.endswith(("sha256", ".data")) else LONGEST]
 
 
 def _compared(subject: Subject) -> dict[str, Any]:
