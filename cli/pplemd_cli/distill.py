@@ -58,4 +58,5 @@ def distill(
         show.as_json({"run": run, "steps": outcome.steps, **figures, "seconds": seconds})
         return
     show.report(figures)
-    print(f"{seconds:.0f} s in all. {run} holds the run; draw from it by\n    pplemd sample {run}")
+    print(f"{seconds:.0f} s in all. {run} holds the run; draw from it, or see all of it, by")
+    print(f"    pplemd sample {run}\n    pplemd report {run}")

@@ -8,7 +8,6 @@ import numpy as np
 
 from pplemd.diagnosis import Chains, autocorrelation
 from pplemd.report.charts import Curve, curves
-from pplemd.report.glossary import spaced
 from pplemd.report.layout import chart, folded, grid, named, section
 from pplemd.report.markup import Child, Element, element, table, words
 from pplemd.report.numbers import number
@@ -108,7 +107,7 @@ def _run(subject: Subject, run: Chains) -> list[Element]:
     for site in list(run.draws)[:MOST_SITES]:
         worst = _worst(subject, site, run)
         x = run.flat(site)[:, :, worst].astype(float)
-        name = f"{spaced(site)}{'' if run.flat(site).shape[2] == 1 else f'[{worst}]'}{where}"
+        name = f"{site}{'' if run.flat(site).shape[2] == 1 else f'[{worst}]'}{where}"
         draws = list(map(float, range(run.length)))
         traces = [Curve(f"chain {i}", i, draws, one.tolist()) for i, one in enumerate(x)]
         found.append(chart(curves(f"trace of {name}", traces), f"Trace of {name}", "by draw, a colour a chain"))

@@ -5,7 +5,7 @@ from typing import Any
 
 from pplemd.report.charts import Interval, intervals
 from pplemd.report.glossary import figure_title, more_is_better
-from pplemd.report.layout import beside, chart, named, section
+from pplemd.report.layout import beside, chart, grid, named, section
 from pplemd.report.markup import Child, Element, element, table, words
 from pplemd.report.numbers import number, value
 from pplemd.report.subject import Subject
@@ -72,7 +72,7 @@ def _fits(subjects: Sequence[Subject]) -> list[Element | None]:
     return [
         table(["", *map(named, subjects)], rows, "figures"),
         words("h3", "Latents given the data"),
-        beside([(subject, [_posterior(subject), _intervals(subject)]) for subject in subjects]),
+        beside([(subject, [_posterior(subject), grid([_intervals(subject)])]) for subject in subjects]),
     ]
 
 
