@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from matplotlib.ticker import Locator, LogLocator, MaxNLocator
 
+LARGEST = 1e100  # numbers beyond are left out: their differences and ratios could not be told
 ROOM = 0.06  # of the range, left free above and below
 FEW_DECADES = 2.0  # on which powers of ten alone would be one or two
 
@@ -62,7 +63,7 @@ def spanning(
         log: whether it is to be logarithmic; it is linear where no number is positive.
         within: further numbers to show, such as those of a guide.
     """
-    known = [value for value in (*values, *within) if math.isfinite(value)]
+    known = [value for value in (*values, *within) if abs(value) < LARGEST]  # NaN is not
     positive = [value for value in known if value > 0]
     if log and positive:
         low, high = min(positive), max(positive)

@@ -47,7 +47,8 @@ def page(subjects: Sequence[Subject], command: str, version: str) -> bytes:
 
 def policy(style: str, script: str) -> str:
     """What the browser may do: show the pictures that are in the page, follow its own style and script; no more."""
-    return f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'"
+    own = f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
+    return f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; {own}"
 
 
 def _contents(parts: Sequence[Element]) -> Element:

@@ -21,7 +21,7 @@ BY_SIGMA = {
     "ess_bulk": ("ESS", "independent draws that the chains are worth", True, None),
     "ess_per_gradient": ("ESS per gradient", "what a draw costs", True, None),
 }
-MOST_ROWS, MOST_SITES, MOST_SIGMAS, LAGS = 60, 3, 6, 60
+MOST_ROWS, MOST_SITES, MOST_SIGMAS, MOST_CHAINS, LAGS = 60, 3, 6, 8, 60
 
 
 def chains(subjects: Sequence[Subject]) -> Element | None:
@@ -106,7 +106,7 @@ def _run(subject: Subject, run: Chains) -> list[Element]:
     found = []
     for site in list(run.draws)[:MOST_SITES]:
         worst = _worst(subject, site, run)
-        x = run.flat(site)[:, :, worst].astype(float)
+        x = run.flat(site)[:MOST_CHAINS, :, worst].astype(float)
         name = f"{site}{'' if run.flat(site).shape[2] == 1 else f'[{worst}]'}{where}"
         draws = list(map(float, range(run.length)))
         traces = [Curve(f"chain {i}", i, draws, one.tolist()) for i, one in enumerate(x)]
@@ -128,6 +128,6 @@ def _worst(subject: Subject, site: str, run: Chains) -> int:
         if row["site"] == site and same and index is not None and len(index) == len(shape):
             try:
                 return int(np.ravel_multi_index(tuple(index), shape)) if shape else 0
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 return 0
     return 0
