@@ -96,9 +96,10 @@ def look(path: Path | str, before: Standing | None = None) -> Standing:
 def _state(remains: Remains) -> State:
     folder, steps = RunFolder(remains.path), remains.steps
     if remains.lines and steps is not None and remains.step >= steps:
-        if remains.judged:
+        recent = time.time() - _written(folder.metrics) < LONG_SECONDS
+        if remains.judged or (remains.evaluation and not recent):
             return State.finished
-        return State.judging if time.time() - _written(folder.metrics) < LONG_SECONDS else State.stopped
+        return State.judging if recent else State.stopped
     if is_written_to(folder.checkpoints) is False:
         return State.stopped
     return State.training if remains.lines else State.waiting

@@ -134,7 +134,7 @@ class Subject:
             return f"at step {step:,}"
         if step < steps:
             return f"at step {step:,} of {steps:,}, under way or stopped"
-        return f"finished, {steps:,} steps" if self.remains.judged else f"trained, {steps:,} steps, not judged yet"
+        return f"finished, {steps:,} steps" + ("" if self.remains.evaluation else ", not judged yet")
 
 
 MOST_FIGURES = 40

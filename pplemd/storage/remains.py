@@ -16,6 +16,7 @@ JSON_BYTES, METRICS_BYTES, PICTURE_BYTES = 16_000_000, 64_000_000, 8_000_000  # 
 NAMES = 200  # figures by name that are kept of one metrics.jsonl: runs write some thirty
 NAME_LENGTH = 80
 LARGEST_STEP = 2**53  # steps beyond are not numbers that a chart can place
+COPYING_SECONDS = 60.0  # that copying a folder takes, which makes its files anew in any order
 PICTURES = {"samples": "samples.png", "correction": "diagnosis/correction.png"}
 
 
@@ -70,9 +71,10 @@ class Remains:
 
     @property
     def judged(self) -> bool:
-        """Whether its evaluation is of its end: written after the last line."""
+        """Whether its evaluation is of its end: written after the last line, as far as the files' ages tell."""
         folder = RunFolder(self.path)
-        return self.evaluation is not None and _age(folder.evaluation) >= _age(folder.metrics)
+        late = _written(folder.evaluation) > _written(folder.metrics) - COPYING_SECONDS
+        return self.evaluation is not None and late
 
 
 def read_remains(path: Path | str) -> Remains:
@@ -221,9 +223,9 @@ def _line(found: Any, known: set[str]) -> Line | None:
     return Line(step, figures, tuple(name[:NAME_LENGTH] for name in alarms if isinstance(name, str)))
 
 
-def _age(path: Path) -> int:
-    """When a file was written, in nanoseconds; 0 where there is none."""
+def _written(path: Path) -> float:
+    """When a file was written, in seconds since the epoch; 0 where there is none."""
     try:
-        return os.stat(path).st_mtime_ns
+        return os.stat(path).st_mtime
     except OSError:
-        return 0
+        return 0.0

@@ -104,3 +104,16 @@ def test_few_rows_are_shown_where_there_is_no_room(made):
 
 def test_clock():
     assert [clock(seconds) for seconds in (5.0, 65.9, 3661.0)] == ["0:05", "1:05", "1:01:01"]
+
+
+def test_an_evaluation_of_an_earlier_step_is_no_end(made):
+    path = made()
+    newest = os.stat(path / "metrics.jsonl").st_mtime
+    os.utime(path / "evaluation.json", (newest - 30, newest - 30))
+    assert look(path).state is State.finished  # as copying leaves it
+    os.utime(path / "evaluation.json", (newest - 300, newest - 300))
+    assert look(path).state is State.judging
+    os.utime(path / "metrics.jsonl", (newest - 9000, newest - 9000))
+    assert look(path).state is State.finished
+    (path / "evaluation.json").unlink()
+    assert look(path).state is State.stopped
