@@ -27,7 +27,9 @@ def test_a_span_shows_what_is_finite_and_the_guide():
     assert not spanning([-1.0, 0.0], 0.0, 1.0, log=True).log  # nothing is positive
 
 
-@pytest.mark.parametrize("values", [[], [math.nan], [2.0], [0.0, 0.0], [1e-12, 1e12], [-1.7e308, 1.7e308], [-1e99, 1e99]])
+@pytest.mark.parametrize(
+    "values", [[], [math.nan], [2.0], [0.0, 0.0], [1e-12, 1e12], [-1.7e308, 1.7e308], [-1e99, 1e99]]
+)
 def test_any_numbers_have_an_axis(values):
     for log in (False, True):
         axis = spanning(values, 0.0, 1.0, log=log)

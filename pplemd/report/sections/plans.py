@@ -43,9 +43,14 @@ def _differences(subjects: Sequence[Subject]) -> Element:
             rows.append([path, *cells])
     if not rows:
         return words("p", "Nothing: the same model and recipe, on the same machine and versions.", "says")
-    heads, rest = ["", *map(named, subjects)], rows[FEW:MOST_ROWS]
-    more = folded(f"{len(rest)} more", table(heads, rest)) if rest else None
-    return element("div", {"class": "column"}, table(["", *map(named, subjects)], rows[:FEW]), more)
+    rest = rows[FEW:MOST_ROWS]
+    more = folded(f"{len(rest)} more", _beside(subjects, rest)) if rest else None
+    return element("div", {"class": "column"}, _beside(subjects, rows[:FEW]), more)
+
+
+def _beside(subjects: Sequence[Subject], rows: Sequence[Sequence[Child]]) -> Element:
+    """Rows with a column for each run."""
+    return table(["", *map(named, subjects)], rows)
 
 
 def _short(path: str, found: Any) -> str:
