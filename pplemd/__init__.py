@@ -65,6 +65,7 @@ from pplemd.parameterization import Policy as Policy
 from pplemd.reference import reference_draws as reference_draws
 from pplemd.runs.fitting import FitOutcome as FitOutcome
 from pplemd.runs.fitting import fit as fit
+from pplemd.runs.reporting import write_report as write_report
 from pplemd.runs.session import Outcome as Outcome
 from pplemd.runs.session import distil as distil
 from pplemd.runs.session import load as load

@@ -78,11 +78,15 @@ def _site(site: Site) -> dict[str, Any]:
     }
 
 
-def describe_fit(plan: FitPlan) -> dict[str, Any]:
+def describe_fit(plan: FitPlan, compiled: bool = True) -> dict[str, Any]:
     """A fit's plan as plain data.
 
     Keys: program, sites, observed, plates, output (None where nothing is generated), networks (parameters of each
     field), recipe, memory and cost, as `describe` has them.
+
+    Args:
+        plan: the plan.
+        compiled: whether to compile the step, as for `describe`.
     """
     problem, recipe = plan.problem, plan.fit.recipe
     output = problem.generated
@@ -90,7 +94,7 @@ def describe_fit(plan: FitPlan) -> dict[str, Any]:
     chains = plates[problem.plates[0].name] if recipe.rows is not None and problem.plates else recipe.chains
     cost = {"chains": min(recipe.rows or chains, chains), "kernel_steps_per_chain": recipe.chain.length}
     step, state = eqx.filter_eval_shape(lambda: fitting(plan).step), first_fit_shapes(plan).state
-    memory, operations = _footprint(step, state, FIT_PARTS, compiled=True)
+    memory, operations = _footprint(step, state, FIT_PARTS, compiled)
     return {
         "program": problem.name,
         "sites": [_site(site) for site in problem.sites],

@@ -17,7 +17,7 @@ from pplemd.errors import CheckpointError
 from pplemd.importers import Imported
 from pplemd.learning import Schedule, Taught, Watcher, fit, teach_step
 from pplemd.override import as_data
-from pplemd.storage.cache import cache_dir, cached_arrays
+from pplemd.storage.cache import cache_dir, cached_arrays, is_cached
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.teachers import AbstractTeacher
 from pplemd.viewing.narration import AbstractNarrator
@@ -60,7 +60,7 @@ def ready_teacher(
     arrays, static = eqx.partition(eqx.filter_eval_shape(teacher.build), _is_shape)
     leaves, structure = jax.tree.flatten(arrays)
     partial = cache_dir() / f"teacher-{digest[:40]}.partial"
-    stored = cached_arrays(f"teacher-{digest}", lambda: _teach(teacher, narrator, partial, devices))
+    stored = cached_arrays(_key(digest), lambda: _teach(teacher, narrator, partial, devices))
     if first():
         shutil.rmtree(partial, ignore_errors=True)  # what is in the cache is whole
     found = [jnp.asarray(stored[str(i)], leaf.dtype) for i, leaf in enumerate(leaves)]
@@ -75,6 +75,18 @@ def at_rest(teacher: AbstractTeacher) -> Callable[[], AbstractTeacher]:
     arrays, static = eqx.partition(teacher, eqx.is_array)
     kept = jax.device_get(arrays)
     return lambda: eqx.combine(jax.tree.map(jnp.asarray, kept), static)
+
+
+def is_ready(teacher: AbstractTeacher | Taught | Imported) -> bool:
+    """Whether `ready_teacher` would give it without training."""
+    if isinstance(teacher, Imported):
+        return teacher.path is not None and teacher.path.exists()
+    return not isinstance(teacher, Taught) or is_cached(_key(taught_digest(teacher)))
+
+
+def _key(digest: str) -> str:
+    """Of the cache."""
+    return f"teacher-{digest}"
 
 
 def _is_shape(leaf: Any) -> bool:

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 
 import pplemd as em
-from pplemd.schooling import ready_teacher, taught_digest
+from pplemd.schooling import is_ready, ready_teacher, taught_digest
 from pplemd.storage.cache import cached_arrays
 
 DRAW = np.random.default_rng(0)
@@ -27,9 +27,20 @@ def test_guidance_is_put_on_the_teacher_that_was_taught_without_it(tmp_path, mon
     leaves, structure = jax.tree.flatten(taught().build())
     known = [DRAW.normal(size=leaf.shape).astype(np.float32) for leaf in leaves]
     cached_arrays(f"teacher-{taught_digest(taught())}", lambda: {str(i): leaf for i, leaf in enumerate(known)})
+    assert is_ready(taught())
     plain, guided = ready_teacher(taught(), em.Silent()), ready_teacher(taught(GUIDANCE), em.Silent())
     assert eqx.tree_equal(plain, jax.tree.unflatten(structure, [jax.numpy.asarray(leaf) for leaf in known]))
     assert eqx.tree_equal(guided, em.Guided(plain, GUIDANCE))
+
+
+def test_a_teacher_that_would_be_taught_is_not_ready(tmp_path, monkeypatch):
+    monkeypatch.setenv("PPLEMD_CACHE", str(tmp_path))
+    assert not is_ready(taught())
+    assert is_ready(em.GaussianMixture(np.eye(2), 0.2))
+    assert not is_ready(em.imported("a checkpoint"))
+    assert not is_ready(em.imported("a checkpoint").at(tmp_path / "gone"))
+    assert is_ready(em.imported("a checkpoint").at(tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_rate_of_dropped_labels_makes_another_teacher():

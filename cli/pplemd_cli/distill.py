@@ -38,6 +38,7 @@ def distill(
             show_default=False,
         ),
     ] = None,
+    tensorboard: options.Board = False,
     json: options.AsJson = False,
     device: options.Device = None,
     mesh: options.Mesh = None,
@@ -80,7 +81,16 @@ def distill(
     from pplemd.runs.session import distil
 
     with stops.saved("Go on with the same command and --resume."):
-        outcome = distil(model, out, name=program, overrides=changes, resume=resume, teacher=teacher, mesh=mesh)
+        outcome = distil(
+            model,
+            out,
+            name=program,
+            overrides=changes,
+            resume=resume,
+            teacher=teacher,
+            mesh=mesh,
+            tensorboard=tensorboard,
+        )
     if not options.speaks():
         return
     run, seconds, figures = str(outcome.folder), round(outcome.seconds, 1), dataclasses.asdict(outcome.report)
@@ -88,4 +98,5 @@ def distill(
         show.as_json({"run": run, "steps": outcome.steps, **figures, "seconds": seconds})
         return
     show.report(figures)
-    print(f"{seconds:.0f} s in all. {run} holds the run; draw from it by\n    pplemd sample {run}")
+    print(f"{seconds:.0f} s in all. {run} holds the run; draw from it, or see all of it, by")
+    print(f"    pplemd sample {run}\n    pplemd report {run}")

@@ -19,6 +19,7 @@ def fit(
     steps: Annotated[int | None, typer.Option(help="EM steps, the same as --set steps=N.", show_default=False)] = None,
     seed: options.Seed = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed.")] = False,
+    tensorboard: options.Board = False,
     json: options.AsJson = False,
     device: options.Device = None,
     debug: options.Debug = False,
@@ -41,7 +42,8 @@ def fit(
     from pplemd.runs.fitting import fit as run
 
     with stops.saved("Go on with the same command and --resume."):
-        outcome = run(model, out, name=program, overrides=options.changes(overrides, steps, seed), resume=resume)
+        changes = options.changes(overrides, steps, seed)
+        outcome = run(model, out, name=program, overrides=changes, resume=resume, tensorboard=tensorboard)
     folder, seconds, figures = str(outcome.folder), round(outcome.seconds, 1), dataclasses.asdict(outcome.report)
     if json:
         show.as_json({"run": folder, "steps": outcome.steps, **figures, "seconds": seconds})

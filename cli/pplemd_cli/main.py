@@ -15,9 +15,11 @@ from pplemd_cli.evaluate import evaluate
 from pplemd_cli.fid import fid
 from pplemd_cli.fit import fit
 from pplemd_cli.inspect import inspect
+from pplemd_cli.report import report
 from pplemd_cli.sample import sample
 from pplemd_cli.stops import OFFSET, Stop, listen
 from pplemd_cli.teacher import teacher
+from pplemd_cli.watch import watch
 
 app = typer.Typer(
     help="Distil a teacher prior into a one-step generator, declared as a probabilistic program.\n\n"
@@ -36,6 +38,8 @@ app.command()(evaluate)
 app.command()(compare)
 app.command()(fid)
 app.command()(diagnose)
+app.command()(report)
+app.command()(watch)
 app.command()(inspect)
 app.add_typer(teacher, name="teacher")
 

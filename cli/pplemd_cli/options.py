@@ -43,6 +43,12 @@ OtherFile = Annotated[
 ]
 
 
+Board = Annotated[
+    bool,
+    typer.Option("--tensorboard", help="Keep TensorBoard's files too, in OUT/tensorboard (extra `tensorboard`)."),
+]
+
+
 class DeviceName(enum.StrEnum):
     """What JAX may run on."""
 
@@ -87,6 +93,13 @@ def changes(overrides: list[str] | None, steps: int | None, seed: int | None) ->
     return (*(overrides or ()), *own)
 
 
+def set_debug(debug: bool) -> None:
+    """Whether mistakes show their tracebacks, and JAX stops at the first NaN."""
+    if debug:
+        os.environ["PPLEMD_DEBUG"] = "1"
+        os.environ["JAX_DEBUG_NANS"] = "1"
+
+
 def prepare(device: DeviceName | None, debug: bool, cluster: Cluster | None = None) -> None:
     """Set up JAX before it starts; what it compiles is kept between runs.
 
@@ -99,9 +112,7 @@ def prepare(device: DeviceName | None, debug: bool, cluster: Cluster | None = No
         typer.BadParameter: where the device is not there, or what was given does not make a cluster.
         DeviceError: where the processes of a run do not meet.
     """
-    if debug:
-        os.environ["PPLEMD_DEBUG"] = "1"
-        os.environ["JAX_DEBUG_NANS"] = "1"
+    set_debug(debug)
     if device is not None:
         os.environ["JAX_PLATFORMS"] = {"gpu": "cuda"}.get(device.value, device.value)
     if cluster is not None:

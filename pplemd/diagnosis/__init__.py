@@ -2,6 +2,8 @@
 
 from pplemd.diagnosis.chains import Chains as Chains
 from pplemd.diagnosis.correction import before_after as before_after
+from pplemd.diagnosis.elements import autocorrelation as autocorrelation
+from pplemd.diagnosis.netcdf import load_chains as load_chains
 from pplemd.diagnosis.netcdf import save as save
 from pplemd.diagnosis.netcdf import save_draws as save_draws
 from pplemd.diagnosis.netcdf import save_groups as save_groups

@@ -80,6 +80,48 @@ def save(path: Path, runs: Sequence[Chains]) -> None:
     _write(path, _groups(ordered(runs)))
 
 
+def load_chains(path: Path, most: int) -> tuple[Chains, ...]:
+    """Read back what `save` wrote.
+
+    Args:
+        path: the file.
+        most: how many numbers to read at most.
+
+    Returns:
+        The chains by sigma, from the lowest.
+
+    Raises:
+        DataError: a file of another kind, or of more numbers.
+    """
+    import xarray
+
+    with (
+        xarray.open_dataset(path, group="posterior", engine="h5netcdf") as posterior,
+        xarray.open_dataset(path, group="sample_stats", engine="h5netcdf") as stats,
+    ):
+        size = sum(int(variable.size) for data in (posterior, stats) for variable in data.data_vars.values())
+        if size > most or "gradients_per_chain" not in posterior.attrs:
+            raise DataError(
+                f"found {path} with {size:,} numbers, expected chains of `pplemd diagnose` of at most {most:,}: "
+                "diagnose again with fewer --draws"
+            )
+        gradients = np.atleast_1d(posterior.attrs["gradients_per_chain"])
+        sigmas = [float(sigma) for sigma in posterior["sigma"].values] if "sigma" in posterior.dims else [None]
+        return tuple(_one(posterior, stats, sigma, int(gradients[i])) for i, sigma in enumerate(sigmas))
+
+
+def _one(posterior: Any, stats: Any, sigma: float | None, gradients: int) -> Chains:
+    """The record of one sigma."""
+
+    def values(data: Any, name: str) -> np.ndarray:
+        chosen = data[name] if sigma is None else data[name].sel(sigma=sigma)
+        return np.asarray(chosen.transpose("chain", "draw", ...).values)
+
+    draws = {str(name): values(posterior, name) for name in posterior.data_vars}
+    diverging = values(stats, "diverging").astype(bool)
+    return Chains(sigma, draws, values(stats, "acceptance_rate"), diverging, values(stats, "energy"), gradients)
+
+
 def _write(path: Path, groups: dict[str, Any]) -> None:
     """Write groups, whole or not at all.
 

@@ -10,11 +10,13 @@ from pplemd.fits import Fit, plan_fit
 from pplemd.fitting import Fitted, Fitting, first_fit_shapes, fitting, run_fit
 from pplemd.learning import FitState, Judging, Watcher
 from pplemd.runs import record
+from pplemd.runs.boards import with_board
 from pplemd.runs.journal import Journal
 from pplemd.runs.opening import Chosen, opened
 from pplemd.runs.portrait import fit_portrait
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder, write_json
+from pplemd.viewing.board import board_of
 from pplemd.viewing.narration import AbstractNarrator, AbstractTask
 from pplemd.viewing.pictures import save_png
 from pplemd.viewing.progress import Terminal
@@ -50,6 +52,7 @@ def fit(
     overrides: tuple[str, ...] = (),
     resume: bool = False,
     narrator: AbstractNarrator | None = None,
+    tensorboard: bool = False,
 ) -> FitOutcome:
     """Fit a program to what it observes, and judge it.
 
@@ -60,6 +63,7 @@ def fit(
         overrides: changes to the recipe, `path=value`; what the file asks for, `given.name=value`.
         resume: go on with a run that was stopped or killed, bit for bit; one that has ended is judged again.
         narrator: told how it goes; by default the terminal. `em.Silent()` is told in vain.
+        tensorboard: keep TensorBoard's files in the run folder too (extra `tensorboard`).
 
     Raises:
         PplemdError: where fit, recipe or folder cannot be used; says what to do.
@@ -70,14 +74,18 @@ def fit(
     declared, folder = opened(model, out, Chosen(name, tuple(overrides)), resume, told)
     planned = plan_fit(declared.fit)
     first_fit_shapes(planned)  # traces the step: a mistake in it shows before there is a folder
+    board = board_of(folder.path, tensorboard)
     if not folder.config.exists():
         record.begin(declared, folder)
     told.say(f"{declared.name}: {planned.problem.name} -> {folder.path}")
     work = fitting(planned)
     checkpoints = Checkpoints(folder.checkpoints)
     try:
-        with told.task("fit", work.step.recipe.steps, SHOWN) as task:
-            state = run_fit(work, watcher(work, folder, told.say, task), checkpoints)
+        with (
+            told.task("fit", work.step.recipe.steps, SHOWN) as task,
+            with_board(watcher(work, folder, told.say, task), board, folder.samples) as followed,
+        ):
+            state = run_fit(work, followed, checkpoints)
     finally:
         checkpoints.close()
     fitted = work.fitted(state)

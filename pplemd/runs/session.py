@@ -14,6 +14,7 @@ from pplemd.learning import EMState, Watcher
 from pplemd.metrics import AbstractEvaluation
 from pplemd.model import Model, Plan, plan
 from pplemd.runs import record
+from pplemd.runs.boards import with_board
 from pplemd.runs.declared import Declared
 from pplemd.runs.judging import judged
 from pplemd.runs.opening import Chosen, opened
@@ -22,6 +23,7 @@ from pplemd.schooling import at_rest, ready_teacher
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder
 from pplemd.teachers import AbstractTeacher
+from pplemd.viewing.board import AbstractBoard, board_of
 from pplemd.viewing.narration import AbstractNarrator, Silent
 from pplemd.viewing.pictures import draw, save_png
 from pplemd.viewing.progress import Terminal
@@ -56,6 +58,7 @@ def distil(
     narrator: AbstractNarrator | None = None,
     teacher: Path | str | None = None,
     mesh: str | None = None,
+    tensorboard: bool = False,
 ) -> Outcome:
     """Distil a model into a one-step generator, and judge it.
 
@@ -71,6 +74,7 @@ def distil(
         narrator: told how it goes; by default the terminal. `em.Silent()` is told in vain.
         teacher: the checkpoint of a teacher that is declared by `em.imported`; a run that is resumed knows its own.
         mesh: the devices, such as "data=8" or "data=4,model=2"; by default all where they divide the batch.
+        tensorboard: keep TensorBoard's files in the run folder too (extra `tensorboard`).
 
     Raises:
         PplemdError: where model, recipe, folder or devices cannot be used; says what to do.
@@ -78,7 +82,7 @@ def distil(
     """
     asked = Chosen(name, tuple(overrides), None if teacher is None else Path(teacher))
     with together():
-        return _distil(model, out, asked, resume, (narrator or Terminal()) if first() else Silent(), mesh)
+        return _distil(model, out, asked, resume, (narrator or Terminal()) if first() else Silent(), mesh, tensorboard)
 
 
 def _distil(
@@ -88,6 +92,7 @@ def _distil(
     resume: bool,
     told: AbstractNarrator,
     mesh: str | None,
+    tensorboard: bool,
 ) -> Outcome:
     began = time.monotonic()
     declared, folder = opened(model, out, asked, resume, told)
@@ -96,6 +101,7 @@ def _distil(
     planned = plan(declared.distilled_model)
     devices = chosen(mesh, planned.model.recipe.batch)
     first_shapes(planned)  # traces the step: a mistake in it shows now, not after the teacher's training
+    board = board_of(folder.path, tensorboard and first())
     record.begin_or_go_on(declared, folder, devices, told.say)
     told.say(f"{declared.name}: {planned.problem.name} -> {folder.path}")
     runs_on = told_devices(devices, planned.model.recipe.batch)
@@ -105,7 +111,7 @@ def _distil(
     try:
         ready = ready_teacher(planned.model.teacher, told, devices)
         again, work = _prepared(planned, ready, told)
-        state = _train(work, planned.model.evaluation, folder, checkpoints, told, devices)
+        state = _train(work, planned.model.evaluation, folder, checkpoints, told, devices, board)
     finally:
         checkpoints.close()
     distilled = work.distilled(state)
@@ -134,10 +140,12 @@ def _train(
     checkpoints: Checkpoints,
     narrator: AbstractNarrator,
     devices: Devices,
+    board: AbstractBoard,
 ) -> EMState:
     with narrator.task("distil", work.step.recipe.steps, shown(work.step.recipe)) as task:
         watcher = Watch(work, evaluation, folder, narrator.say, task).watcher() if first() else Watcher()
-        return run(work, watcher, checkpoints, devices)
+        with with_board(watcher, board, folder.samples) as watched:
+            return run(work, watched, checkpoints, devices)
 
 
 def load(run_folder: Path | str, model_file: Path | str | None = None) -> Distilled | Fitted:

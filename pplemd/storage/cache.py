@@ -69,7 +69,7 @@ def cached_arrays(key: str, build: Callable[[], Mapping[str, np.ndarray]]) -> di
         The arrays by name. A damaged file is built again and an unwritable folder passed over, with a warning on the
         logger "pplemd".
     """
-    path = cache_dir() / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.npz"
+    path = _place(key)
     found = arrays_from_first(_load(path) if first() else None)
     if found is not None:
         return found
@@ -77,3 +77,12 @@ def cached_arrays(key: str, build: Callable[[], Mapping[str, np.ndarray]]) -> di
     if first():
         _save(path, built)
     return built
+
+
+def is_cached(key: str) -> bool:
+    """Whether the cache has a file of this key; it may still be damaged."""
+    return _place(key).is_file()
+
+
+def _place(key: str) -> Path:
+    return cache_dir() / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.npz"

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,7 @@ except ImportError:  # Windows: two processes in one folder are not told apart t
 
 log = logging.getLogger("pplemd")
 
+ASKING_SECONDS = 0.1  # longer than a process has a lock that it only asks for
 OVERHEAD = 500_000  # bytes of a checkpoint besides its arrays: metadata, manifests, blocks; 180 kB was found
 
 
@@ -206,6 +208,25 @@ def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
 
 
+def is_written_to(folder: Path) -> bool | None:
+    """Whether a process has a folder of checkpoints open for writing; None where that cannot be told.
+
+    A lock is asked for and let go at once, if it is given.
+    """
+    if fcntl is None:
+        return None
+    try:
+        with (folder / ".lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    return False
+
+
 def _locked(folder: Path) -> IO[bytes]:
     """An open file that no other process can lock; the system lets go of it when this process ends, however it ends."""
     try:
@@ -214,8 +235,7 @@ def _locked(folder: Path) -> IO[bytes]:
     except OSError as error:
         raise CheckpointError(unwritable(folder, error)) from error
     try:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(file)
     except BlockingIOError as error:
         file.close()
         raise CheckpointError(
@@ -224,6 +244,17 @@ def _locked(folder: Path) -> IO[bytes]:
     except OSError:  # a file system without locks
         pass
     return file
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Lock a file; tried twice, since who only asks (`is_written_to`) has it for a moment."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(ASKING_SECONDS)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _json_or_empty(path: Path) -> dict[str, Any]:

@@ -24,6 +24,8 @@ EXAMPLES = {
     "sample": ["pplemd sample runs/digits -n 50000"],
     "evaluate": ["pplemd evaluate runs/digits --seed 1 --json"],
     "diagnose": ["pplemd diagnose runs/digits --sigma 0.2 --sigma 1 --draws 2000", "R-hat near 1"],
+    "report": ["pplemd report runs/ring runs/ring-2 runs/ring-3 --out ring.html"],
+    "watch": ["pplemd watch runs/digits --once"],
     "inspect": ["pplemd inspect models/digits.py"],
     "teacher": ["pplemd teacher train models/digits.py"],
     "teacher train": ["pplemd teacher train models/digits.py --set teacher.steps=500"],

@@ -1,9 +1,11 @@
 """Files that are whole or not there, and checkpoints that survive damage."""
 
 import errno
+import fcntl
 import json
 import resource
 import shutil
+import threading
 
 import equinox as eqx
 import jax
@@ -13,7 +15,7 @@ import pytest
 
 from pplemd.errors import CheckpointError
 from pplemd.storage import checkpoints as module
-from pplemd.storage.checkpoints import Checkpoints, digest
+from pplemd.storage.checkpoints import ASKING_SECONDS, Checkpoints, digest, is_written_to
 from pplemd.storage.folder import MetricsFile, RunFolder, write_json
 
 
@@ -165,6 +167,18 @@ def test_one_writer_and_any_reader(folder):
         Checkpoints(folder)
     writer.close()
     Checkpoints(folder).close()
+
+
+def test_who_asks_whether_it_is_written_to_is_in_nobodys_way(folder):
+    assert is_written_to(folder.parent / "nowhere") is False
+    writer = Checkpoints(folder)
+    assert is_written_to(folder) is True
+    writer.close()
+    assert is_written_to(folder) is False
+    with (folder / ".lock").open("rb") as asking:  # just now
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        threading.Timer(ASKING_SECONDS / 4, fcntl.flock, (asking, fcntl.LOCK_UN)).start()
+        Checkpoints(folder).close()
 
 
 def test_a_full_disk_loses_nothing(folder, monkeypatch):

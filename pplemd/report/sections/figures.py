@@ -1,0 +1,132 @@
+"""How good runs are: the student beside its teacher and real samples; of fits, what came out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pplemd.report.charts import Interval, intervals
+from pplemd.report.glossary import figure_title, more_is_better
+from pplemd.report.layout import beside, chart, grid, named, section
+from pplemd.report.markup import Child, Element, element, table, words
+from pplemd.report.numbers import number, value
+from pplemd.report.subject import Subject
+from pplemd.storage.remains import as_number, dig
+
+MOST_ROWS, MOST_ELEMENTS, MOST_INTERVALS = 60, 20, 40
+ROWS = {"floor": "real", "teacher": "teacher", "student": "student"}
+SPREAD = 2.0  # s.d. on both sides: about 95 % of a normal law
+
+
+def figures(subjects: Sequence[Subject]) -> Element | None:
+    """Tables of what the runs were judged by."""
+    distilled = [subject for subject in subjects if subject.scored]
+    fits = [subject for subject in subjects if subject.of_fit and subject.remains.evaluation]
+    if not distilled and not fits:
+        return None
+    return section("figures", "Figures", _scores(distilled) if distilled else None, *_fits(fits))
+
+
+def _scores(subjects: Sequence[Subject]) -> Element:
+    names = list(dict.fromkeys(name for subject in subjects for name in subject.scored))
+    alone = len(subjects) == 1
+    headings: list[Child] = ["", *(ROWS.values() if alone else map(named, subjects))]
+    rows = [_alone(subjects[0], name) if alone else _row(subjects, name) for name in names]
+    counts = {dig(subject.remains.evaluation, int, "count") for subject in subjects} - {None}
+    of = f"Of {' or '.join(f'{count:,}' for count in sorted(filter(None, counts)))} samples. " if counts else ""
+    told = "The best student is bold; below it its teacher and real samples, judged alike."
+    told = "Real samples against other real samples are the floor." if alone else told
+    return element("div", {}, table(headings, rows, "figures"), words("p", of + told, "says"))
+
+
+def _title(name: str) -> Element:
+    better = more_is_better(name)
+    arrow = {True: " ↑", False: " ↓", None: ""}[better]
+    hint = {True: "more is better", False: "less is better", None: None}[better]
+    return element("span", {"title": hint}, figure_title(name) + arrow)
+
+
+def _alone(subject: Subject, name: str) -> list[Child]:
+    return [_title(name), *(number(subject.score(who, name)) for who in ROWS)]
+
+
+def _row(subjects: Sequence[Subject], name: str) -> list[Child]:
+    found = [subject.score("student", name) for subject in subjects]
+    known, better = [one for one in found if one is not None], more_is_better(name)
+    best = None if better is None or len(known) < 2 else (max if better else min)(known)
+    return [_title(name), *(_cell(subject, name, one, best) for subject, one in zip(subjects, found, strict=True))]
+
+
+def _cell(subject: Subject, name: str, student: float | None, best: float | None) -> Element:
+    marked = words("b" if student is not None and student == best else "span", number(student))
+    others = [(ROWS[who], subject.score(who, name)) for who in ("teacher", "floor")]
+    below = [words("small", f"{who} {number(x)}") for who, x in others if x is not None]
+    return element("span", {"class": "stacked"}, marked, *below)
+
+
+def _fits(subjects: Sequence[Subject]) -> list[Element | None]:
+    if not subjects:
+        return []
+    parameters = {subject.number: dig(subject.remains.evaluation, dict, "parameters") or {} for subject in subjects}
+    names = list(dict.fromkeys(str(name) for found in parameters.values() for name in found))[:MOST_ROWS]
+    rows = [[name, *(_parameter(parameters[subject.number].get(name)) for subject in subjects)] for name in names]
+    rows.insert(0, ["log p(y)", *(_marginal(subject) for subject in subjects)])
+    return [
+        table(["", *map(named, subjects)], rows, "figures"),
+        words("h3", "Latents given the data"),
+        beside([(subject, [_posterior(subject), grid([_intervals(subject)])]) for subject in subjects]),
+    ]
+
+
+def _parameter(found: Any) -> str:
+    if isinstance(found, dict):
+        mean, sd = (number(dig(found, float, name)) for name in ("mean", "sd"))
+        return f"array of {value(found.get('shape'))}: mean {mean}, s.d. {sd}"
+    if isinstance(found, list):
+        return ", ".join(_parameter(one) for one in found[:MOST_ELEMENTS])
+    return number(as_number(found)) if isinstance(found, int | float) else value(found)
+
+
+def _marginal(subject: Subject) -> str:
+    found = {name: dig(subject.remains.evaluation, float, "log_marginal", name) for name in ("value", "error", "rows")}
+    rows = "" if found["rows"] is None else f", mean of {number(found['rows'])} rows"
+    return f"{number(found['value'])} +- {number(found['error'])}{rows}"
+
+
+def _posterior(subject: Subject) -> Element:
+    """ArviZ's figures of the chains, a row for each site."""
+    rows = []
+    for row in _sites(subject):
+        lam = dig(subject.remains.evaluation, float, "centering", str(row.get("site")))
+        names = ("r_hat", "ess_bulk", "ess_per_gradient", "divergences")
+        rows.append([str(row.get("site")), number(lam), *(number(dig(row, float, name)) for name in names)])
+    return table(["site", "lambda", "R-hat", "ESS", "ESS per gradient", "divergences"], rows)
+
+
+def _sites(subject: Subject) -> list[dict[str, Any]]:
+    found = dig(subject.remains.evaluation, list, "posterior") or []
+    return [row for row in found if isinstance(row, dict)][:MOST_ROWS]
+
+
+def _intervals(subject: Subject) -> Element | None:
+    """Mean and two s.d. of every number of small sites."""
+    shown = []
+    for row in _sites(subject):
+        means, sds = _flat(row.get("mean")), _flat(row.get("sd"))
+        if means and len(means) == len(sds):
+            names = (
+                [str(row.get("site"))[:16]]
+                if len(means) == 1
+                else [f"{row.get('site')}"[:12] + f"[{i}]" for i in range(len(means))]
+            )
+            shown += [Interval(name, mean, SPREAD * sd) for name, mean, sd in zip(names, means, sds, strict=True)]
+    if not shown:
+        return None
+    return chart(
+        intervals("means of the latents", shown[:MOST_INTERVALS]), "Mean and two s.d.", "of the latents given the data"
+    )
+
+
+def _flat(found: Any) -> list[float]:
+    """The numbers of a nested list; none where it is another thing, or holds many."""
+    if isinstance(found, list):
+        return [x for one in found[:MOST_INTERVALS] for x in _flat(one)]
+    return [as_number(found)] if isinstance(found, int | float) else []

@@ -1,0 +1,122 @@
+"""How a run stands that another process may be making: its state, its pace and the time left."""
+
+import dataclasses
+import enum
+import os
+import time
+from pathlib import Path
+
+from pplemd.storage.checkpoints import is_written_to
+from pplemd.storage.folder import RunFolder
+from pplemd.storage.remains import Remains, read_remains
+
+RECENT = 20  # marks that a pace is taken from: it follows the machine's load
+LONG_SECONDS = 1800.0  # of judging without an end: then it was stopped
+
+
+class State(enum.StrEnum):
+    """What a run is doing."""
+
+    waiting = "getting ready"
+    training = "training"
+    judging = "judging"
+    finished = "finished"
+    stopped = "stopped"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes."""
+        return self in (State.finished, State.stopped)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """When a step was known to be done.
+
+    Attributes:
+        step: the step.
+        seconds: since the epoch.
+    """
+
+    step: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """A run at one moment.
+
+    Attributes:
+        remains: what its folder holds.
+        state: what it is doing.
+        marks: steps with their times, in order.
+    """
+
+    remains: Remains
+    state: State
+    marks: tuple[Mark, ...]
+
+    @property
+    def pace(self) -> float | None:
+        """Steps in a second; None where fewer than two times are known."""
+        recent = self.marks[-RECENT:]
+        if len(recent) < 2 or recent[-1].seconds <= recent[0].seconds:
+            return None
+        return (recent[-1].step - recent[0].step) / (recent[-1].seconds - recent[0].seconds)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds to the end of training; None where they cannot be told."""
+        steps, pace = self.remains.steps, self.pace
+        if steps is None or not pace or self.state is not State.training:
+            return None
+        return max(steps - self.remains.step, 0) / pace
+
+
+def look(path: Path | str, before: Standing | None = None) -> Standing:
+    """Look at a run.
+
+    Args:
+        path: its folder.
+        before: what was seen of it last, for its pace.
+
+    Raises:
+        CheckpointError: where the folder is no run.
+    """
+    remains = read_remains(path)
+    marks = _saved(remains) if before is None else before.marks
+    newest = Mark(remains.step, _written(RunFolder(path).metrics))
+    if remains.lines and (not marks or newest.step > marks[-1].step):
+        marks = (*marks, newest)
+    if marks and remains.step < marks[-1].step:  # resumed from before what was seen
+        marks = ()
+    return Standing(remains, _state(remains), marks)
+
+
+def _state(remains: Remains) -> State:
+    folder, steps = RunFolder(remains.path), remains.steps
+    if remains.lines and steps is not None and remains.step >= steps:
+        recent = time.time() - _written(folder.metrics) < LONG_SECONDS
+        if remains.judged or (remains.evaluation and not recent):
+            return State.finished
+        return State.judging if recent else State.stopped
+    if is_written_to(folder.checkpoints) is False:
+        return State.stopped
+    return State.training if remains.lines else State.waiting
+
+
+def _saved(remains: Remains) -> tuple[Mark, ...]:
+    """The times of its checkpoints."""
+    try:
+        found = [path for path in RunFolder(remains.path).checkpoints.iterdir() if path.name.isdecimal()]
+    except OSError:
+        return ()
+    marks = sorted((Mark(int(path.name), _written(path)) for path in found), key=lambda mark: mark.step)
+    return tuple(mark for mark in marks if mark.step <= remains.step)
+
+
+def _written(path: Path) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0

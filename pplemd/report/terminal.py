@@ -1,0 +1,140 @@
+"""A run on a terminal: how far it is, its newest figures with their curves in a line, its alarms."""
+
+import math
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from pplemd.report.glossary import figure_title, grouped, meaning
+from pplemd.report.markup import clean
+from pplemd.report.numbers import number
+from pplemd.report.standing import Standing, State
+from pplemd.report.subject import Exhibits, Subject
+
+BLOCKS, LETTERS = "▁▂▃▄▅▆▇█", "_.-=+*#@"  # of rising height; the second where a terminal knows ASCII alone
+WIDTH = 32  # characters of a curve
+ROWS = 18  # figures
+FIRST = ("pull", "log_joint", "score_lag", "score_gap", "gradient_norm")  # what is looked at first
+COLOURS = {State.finished: "green", State.stopped: "yellow"}
+
+
+def shown(standing: Standing, *, rows: int = ROWS, plain: bool = False) -> RenderableType:
+    """What is to be seen of a run now.
+
+    Args:
+        standing: the run.
+        rows: how many figures at most.
+        plain: whether curves are drawn by ASCII letters.
+    """
+    subject = Subject(standing.remains.path.name, 0, standing.remains, Exhibits(), (), standing.remains.notes)
+    parts: list[RenderableType] = [_head(subject, standing), _bar(standing)]
+    if subject.names:
+        parts.append(_figures(subject, rows, LETTERS if plain else BLOCKS))
+    parts += [Text(f"alarm: {name.replace('_', ' ')}, from step {step:,}", "red") for name, step in _alarms(subject)]
+    parts += [Text(clean(note), "yellow") for note in subject.notes if subject.remains.lines]
+    if standing.state is State.finished and subject.scored:
+        parts.append(_scores(subject))
+    return Group(*parts)
+
+
+def line(standing: Standing) -> str:
+    """The same in a line, for logs."""
+    subject = Subject(standing.remains.path.name, 0, standing.remains, Exhibits(), (), ())
+    figures = [(name, subject.newest(name)) for name in FIRST]
+    told = "  ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in figures if value is not None)
+    return f"{clean(subject.name)}: {standing.state}, {_done(standing)}  {told}".rstrip()
+
+
+def spark(values: Sequence[float], letters: str = BLOCKS, width: int = WIDTH, log: bool = False) -> str:
+    """A curve in a line of text: newest at the right, the mean of each stretch; a blank where nothing is finite."""
+    known = (
+        [math.log(v) if log and v > 0 else v for v in values] if log and min(values, default=0) > 0 else list(values)
+    )
+    stretches = [known[len(known) * i // width : len(known) * (i + 1) // width] for i in range(width)]
+    if len(known) < width:
+        stretches = [[value] for value in known]
+    means = [_mean(stretch) for stretch in stretches]
+    finite = [mean for mean in means if math.isfinite(mean)]
+    if not finite:
+        return ""
+    low, high = min(finite), max(finite)
+    top = len(letters) - 1
+    return "".join(
+        letters[round(top * (mean - low) / (high - low)) if high > low else top // 2] if math.isfinite(mean) else " "
+        for mean in means
+    )
+
+
+def clock(seconds: float) -> str:
+    """A time: 0:42, 12:05, 3:00:00."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def _head(subject: Subject, standing: Standing) -> Text:
+    head = Text(clean(subject.name), "bold")
+    head.append(f"  {standing.state}", COLOURS.get(standing.state, "cyan"))
+    if standing.state is State.waiting:
+        head.append("  teacher, compilation: no figures yet", "dim")
+    return head
+
+
+def _bar(standing: Standing) -> Table:
+    steps, step = standing.remains.steps, standing.remains.step
+    row = Table.grid(padding=(0, 2))
+    row.add_row(ProgressBar(total=steps or 1, completed=min(step, steps or 1), width=30), _done(standing))
+    return row
+
+
+def _done(standing: Standing) -> str:
+    """Steps of steps, pace and time left, as far as they are known."""
+    steps = standing.remains.steps
+    told = [f"{standing.remains.step:,} of {steps:,}" if steps is not None else f"step {standing.remains.step:,}"]
+    if standing.pace is not None and not standing.state.ended:
+        told.append(f"{standing.pace:.3g} steps a second")
+    if standing.left is not None:
+        told.append(f"{clock(standing.left)} left")
+    return ", ".join(told)
+
+
+def _figures(subject: Subject, rows: int, letters: str) -> Table:
+    """The newest of each figure with its curve; those that are looked at first come first."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True, overflow="crop")
+    names = [name for members in grouped(subject.names).values() for name in members]
+    names.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    for name in names[:rows]:
+        curve = spark(subject.series(name)[1], letters, log=meaning(name).log)
+        table.add_row(Text(clean(meaning(name).title)), number(subject.newest(name)), Text(curve, "cyan"))
+    if len(names) > rows:
+        table.add_row(Text(f"and {len(names) - rows} more", "dim"))
+    return table
+
+
+def _alarms(subject: Subject) -> list[tuple[str, int]]:
+    found: dict[str, int] = {}
+    for one in subject.remains.lines:
+        for name in one.alarms:
+            found.setdefault(clean(name), one.step)
+    return list(found.items())
+
+
+def _scores(subject: Subject) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+    for heading in ("", "real", "teacher", "student"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name in subject.scored:
+        figures = (number(subject.score(who, name)) for who in ("floor", "teacher", "student"))
+        table.add_row(Text(clean(figure_title(name))), *figures)
+    return table

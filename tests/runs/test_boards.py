@@ -1,0 +1,53 @@
+"""A board is told what the loop tells, after the folder was."""
+
+import pytest
+from PIL import Image
+
+from pplemd.learning import Watcher
+from pplemd.runs.boards import with_board
+from pplemd.viewing.board import AbstractBoard
+
+
+class Told(AbstractBoard):
+    """Remembers."""
+
+    def __init__(self):
+        self.told = []
+
+    def begin(self, step):
+        self.told.append(("begin", step))
+
+    def figures(self, step, figures):
+        self.told.append(("figures", step, figures))
+
+    def picture(self, step, image):
+        self.told.append(("picture", step, image.size))
+
+    def close(self):
+        self.told.append("closed")
+
+
+def test_a_board_is_told_everything(tmp_path):
+    samples, order, board = tmp_path / "samples.png", [], Told()
+
+    def picture(step, state):
+        order.append(step)
+        if state == "drawn":
+            Image.new("L", (3, 2)).save(samples)
+
+    watcher = Watcher(report=lambda step, figures: order.append(figures), picture=picture, begin=order.append)
+    with with_board(watcher, board, samples) as followed:
+        followed.begin(5)
+        followed.report(6, {"pull": 1.0})
+        followed.picture(7, "nothing")
+        followed.picture(8, "drawn")
+        followed.advance(9)
+    assert order == [5, {"pull": 1.0}, 7, 8]
+    assert board.told == [("begin", 5), ("figures", 6, {"pull": 1.0}), ("picture", 8, (3, 2)), "closed"]
+
+
+def test_a_board_is_closed_however_it_ends(tmp_path):
+    board = Told()
+    with pytest.raises(KeyError), with_board(Watcher(), board, tmp_path / "samples.png"):
+        raise KeyError
+    assert board.told == ["closed"]
