@@ -8,7 +8,7 @@ import numpy as np
 
 from pplemd.errors import ImporterError
 from pplemd.importers.filling import CONV, LINEAR, Layout, Slot, blank, fill
-from pplemd.importers.weights import read_weights
+from pplemd.importers.weights import read_arrays
 from pplemd.networks.classifiers import AbstractClassifier, LeNet, ResNet
 from pplemd.networks.layers import Conv, Linear
 
@@ -29,7 +29,7 @@ def read_classifier(path: Path | str) -> AbstractClassifier:
     Raises:
         ImporterError: a file that cannot be read, is of another network, or lacks arrays; nothing of it is executed.
     """
-    arrays = read_weights(path)
+    arrays = read_arrays(path)
     try:
         return classifier({name.removeprefix(PARALLEL): array for name, array in arrays.items()})
     except ImporterError as error:

@@ -30,8 +30,6 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
 def read_weights(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a .safetensors file, or of a state dict that torch.save wrote, by name.
 
-    Of an .npz that holds names that begin with "sd/", those alone are taken, without that beginning.
-
     Raises:
         ImporterError: where it is damaged, hostile or of another kind; nothing of it is executed.
     """
