@@ -69,7 +69,7 @@ def region(x: Num[np.ndarray, "n *shape"], k: int, name: str = "samples") -> Reg
     if k < 1:
         raise DataError(f"found k = {k} neighbours, expected at least 1: use 3")
     rows = flat(x, name, k + 1)
-    return Region(rows, _radii(rows, k))
+    return Region(rows, radii_of(rows, k))
 
 
 def precision_recall(
