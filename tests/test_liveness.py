@@ -1,11 +1,12 @@
 """Temporaries counted on a trace: what is written down, what is fused, what is computed again."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-import pytest
 
 from pplemd.cost import traced
 from pplemd.liveness import peak_bytes
+from pplemd.networks import DhariwalUNet, UNetOptions
 
 SIDE = 64
 ONE = 4 * SIDE * SIDE  # bytes of a matrix
@@ -53,19 +54,14 @@ def test_a_loop_needs_what_one_turn_does():
     assert peak(loop(3)) == peak(loop(300)) > 0
 
 
-@pytest.mark.parametrize("batch", [4, 16])
-def test_it_is_near_what_the_compiler_says(batch):
+def test_it_is_near_what_the_compiler_says():
     """Of a small convolutional network with norms, its gradient: within a factor of two."""
-    import equinox as eqx
-
-    from pplemd.networks import DhariwalUNet, UNetOptions
-
-    network = DhariwalUNet(UNetOptions((16, 16, 3), 32, (1, 2), blocks=1, attention=(8,)), key=jax.random.key(0))
+    network = DhariwalUNet(UNetOptions((16, 16, 3), 16, (1,), blocks=1, attention=()), key=jax.random.key(0))
     params, static = eqx.partition(network, eqx.is_array)
 
     def loss(params, x):
         return jnp.sum(jax.vmap(lambda one: eqx.combine(params, static)(one, 0.3))(x) ** 2)
 
-    x = jax.ShapeDtypeStruct((batch, 16, 16, 3), jnp.float32)
+    x = jax.ShapeDtypeStruct((16, 16, 16, 3), jnp.float32)
     said = jax.jit(jax.grad(loss)).lower(params, x).compile().memory_analysis()
     assert 0.5 < peak_bytes(traced(jax.grad(loss), params, x)) / said.temp_size_in_bytes < 2

@@ -1,0 +1,71 @@
+"""How much sooner a second start reaches its first step: python tests/benchmarks/second_start.py [--model cifar10].
+
+The same process twice, with a cache folder that is empty at first: what a command does up to its first step, of
+models/cifar10.py at its true size with random weights (batch 1, K = 1, 32 bits). Seconds of wall time from the start of
+Python to the end of that step, and up to its compilation or reading.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = {"cifar10": "unconditional", "imagenet64": "imagenet64", "digits": "digits"}
+
+
+def first_step(name: str, began: float) -> dict:
+    """Plan, make the state, and run one step as the loop does."""
+    from pplemd_cli.options import prepare
+
+    prepare(None, False)
+    import jax
+
+    sys.path.insert(0, str(Path(__file__).parent))
+    from imagenet64 import random_teacher
+
+    from pplemd.distillation import distillation
+    from pplemd.learning import Schedule, Watcher, fit
+    from pplemd.model import plan
+    from pplemd.runs.declared import declare
+
+    small = ("batch=1", "chain.length=1", "compute.accumulate=1", "compute.bf16=false")
+    small += ("anchor=none",) if name == "digits" else ()
+    planned = plan(declare(ROOT / "models" / f"{name}.py", PROGRAMS[name], small).distilled_model)
+    work = distillation(planned, random_teacher(planned.teacher))
+    state = work.initial()
+    ready = time.time() - began
+    jax.block_until_ready(fit(work.step, state, work.key, Schedule(1, 1, 1, 1, 1), Watcher()))
+    return {"before_the_step_s": ready, "first_step_s": time.time() - began}
+
+
+def main() -> None:
+    """Start twice and print both."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=list(PROGRAMS), default="cifar10")
+    parser.add_argument("--one", type=float, help="when this process was started")
+    arguments = parser.parse_args()
+    if arguments.one is not None:
+        print(json.dumps(first_step(arguments.model, arguments.one)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.pathsep.join([str(ROOT), str(ROOT / "cli")])
+        own = {"PPLEMD_CACHE": folder, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        times = []
+        for start in ("first", "second"):
+            command = [sys.executable, __file__, "--model", arguments.model, "--one", str(time.time())]
+            ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **own})
+            if ended.returncode:
+                sys.exit(ended.stderr)
+            times.append(json.loads(ended.stdout.splitlines()[-1]))
+            print(start, times[-1], flush=True)
+        kept = sum(file.stat().st_size for file in Path(folder, "compiled").iterdir())
+    print(f"ratio {times[1]['first_step_s'] / times[0]['first_step_s']:.3f}, {kept / 1e6:.1f} MB kept")
+
+
+if __name__ == "__main__":
+    main()
