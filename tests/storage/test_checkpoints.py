@@ -211,10 +211,10 @@ def test_buffers_may_be_given_away_once_save_returns(tmp_path):
 def test_what_the_writing_meets_is_told_by_who_waits(folder, monkeypatch):
     checkpoints = Checkpoints(folder)
 
-    def full():
+    def full(path, content):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoints._manager, "wait_until_finished", full)
+    monkeypatch.setattr(module, "write_atomic", full)
     checkpoints.save(4, tree(4))
     with pytest.raises(CheckpointError, match=r"4 cannot be written \(no space left on the disk\)"):
         checkpoints.wait()
