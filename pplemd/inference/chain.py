@@ -98,7 +98,7 @@ class Chain(eqx.Module):
         length: K, how many transitions.
         cancel: which noise the twin takes back.
         slow_every: coordinates that are dear to move (the target's `hold`) move in every `slow_every`-th transition
-            only; the others move in each. None: about twice in a chain (`period`).
+            only; the others move in each.
 
     Raises:
         RecipeError: where the length is not positive, or no multiple of slow_every.
@@ -107,26 +107,16 @@ class Chain(eqx.Module):
     kernel: AbstractKernel
     length: int = eqx.field(static=True)
     cancel: Cancellation = ALL
-    slow_every: int | None = eqx.field(static=True, default=None)
+    slow_every: int = eqx.field(static=True, default=1)
 
     def __check_init__(self):
         if self.length < 1:
             raise RecipeError(f"a chain needs at least one step; found length={self.length}.")
-        if self.slow_every is not None and (self.slow_every < 1 or self.length % self.slow_every):
+        if self.slow_every < 1 or self.length % self.slow_every:
             raise RecipeError(
                 f"the chain's length must be a multiple of slow_every; found length={self.length}, "
                 f"slow_every={self.slow_every}. With length=16, slow_every may be 1, 2, 4, 8 or 16."
             )
-
-    @property
-    def period(self) -> int:
-        """Transitions from one move of dear coordinates to the next: slow_every, or the largest divisor of K <= K / 2.
-
-        So a chain of 16 moves them in its 8th and 16th transition, one of 1 to 3 in each.
-        """
-        if self.slow_every is not None:
-            return self.slow_every
-        return max(every for every in range(1, max(self.length // 2, 1) + 1) if self.length % every == 0)
 
     def with_step_size(self, step_size: PyTree) -> "Chain":
         """The same chain, its kernel's steps of another size."""
@@ -141,7 +131,7 @@ class Chain(eqx.Module):
             start: coordinates to start from, a pytree of arrays.
             free: the twin's law and start, in coordinates whose base is not the standard normal.
         """
-        every = 1 if target.hold is None else self.period
+        every = 1 if target.hold is None else self.slow_every
         twin, log_free = (self.untold(start), log_normal) if free is None else (free.start, free.log_density)
         keys = jax.random.split(key, self.length).reshape(self.length // every, every)
         if every == 1:
@@ -178,7 +168,7 @@ class Chain(eqx.Module):
         return Pair(chain, twin), told
 
     def _cycles(self, keys: Key[Array, "cycle step"], laws: Laws, start: PyTree, twin: PyTree) -> tuple[Pair, Info]:
-        """Cycles of period - 1 transitions with the slow coordinates held, and one of all."""
+        """Cycles of slow_every - 1 transitions with the slow coordinates held, and one of all."""
 
         def cycle(ends, cycle_keys):
             position, twin = ends

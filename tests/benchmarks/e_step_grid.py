@@ -59,7 +59,7 @@ class Cell:
 
     def chain(self) -> em.Chain:
         """The cell's chain; adjusted kernels find their own step sizes."""
-        every = self.length // self.moves if self.moves else None
+        every = self.length // self.moves if self.moves else 1
         latents = (
             1.6e-5 if self.z_rate == "held" else 0.01
         )  # unadjusted: of the order of gamma_eps / (1 + |J|^2 / sigma^2)

@@ -48,7 +48,7 @@ def library():
     recipe = em.Recipe(
         steps=1000,
         batch=BATCH,
-        chain=em.Chain(em.Langevin(em.Coordinates(GAMMA_EPS, GAMMA_Z)), LENGTH, slow_every=1),
+        chain=em.Chain(em.Langevin(em.Coordinates(GAMMA_EPS, GAMMA_Z)), LENGTH),
         choosing=None,  # (eps, z) for good, as in the bare loop
         generator=em.Adam(RATE, clip=0.0),
         score=em.ScoreRecipe(em.Adam(SCORE_RATE, clip=0.0)),

@@ -28,10 +28,10 @@ CHAINS = {  # name -> (chain, latents held)
     "EMD-4, latents held": (em.Chain(LANGEVIN, 4), True),
     "EMD-16, latents held": (em.Chain(LANGEVIN, 16), True),
     "EMD-16, latents every 16th step": (em.Chain(LANGEVIN, 16, slow_every=16), False),
-    "EMD-16, latents every 8th step (default)": (em.Chain(LANGEVIN, 16), False),
+    "EMD-16, latents every 8th step": (em.Chain(LANGEVIN, 16, slow_every=8), False),
     "EMD-16, latents every 4th step": (em.Chain(LANGEVIN, 16, slow_every=4), False),
-    "EMD-16, latents in every step": (em.Chain(LANGEVIN, 16, slow_every=1), False),
-    "MALA-16, latents every 8th step": (em.Chain(em.mala(), 16), False),
+    "EMD-16, latents in every step": (em.Chain(LANGEVIN, 16), False),
+    "MALA-16, latents every 8th step": (em.Chain(em.mala(), 16, slow_every=8), False),
 }
 
 

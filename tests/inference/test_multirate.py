@@ -81,13 +81,6 @@ def test_the_latents_move_once_a_cycle_and_the_noise_always(every):
         assert abs(found / expected - 1) < 4 * np.sqrt(2 / block.size)
 
 
-@pytest.mark.parametrize(("length", "period"), [(1, 1), (2, 1), (3, 1), (4, 2), (7, 1), (15, 5), (16, 8)])
-def test_by_default_the_latents_move_about_twice(length, period):
-    assert Chain(Langevin(0.1), length).period == period
-    draws = [run(Chain(Langevin(0.1), length, slow_every=every), law(PULL), start()) for every in (None, period)]
-    assert eqx.tree_equal(draws[0].position, draws[1].position)
-
-
 def error(kernel, target, every=4, length=80):
     """The largest error of the law's mean and covariance, in standard errors: the law is Gaussian."""
     push = np.concatenate([NOISE * np.eye(2), MIX], axis=1)
