@@ -15,7 +15,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 INLINED = {"pjit", "jit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
-WHOLE = {"dot_general", "conv_general_dilated", "sort", "fft", "scan", "while", "cond", "checkpoint", "remat"}
+WHOLE = {"dot_general", "conv_general_dilated", "sort", "fft", "scan", "while", "cond", "checkpoint", "remat", "remat2"}
 WRITTEN = {"concatenate", "gather", "scatter", "scatter_add", "dynamic_update_slice", "random_bits", "cumsum"}
 MOST = 2  # arrays that an elementwise result is fused from; one of more is written down
 
