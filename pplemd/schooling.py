@@ -60,7 +60,7 @@ def ready_teacher(
     arrays, static = eqx.partition(eqx.filter_eval_shape(teacher.build), _is_shape)
     leaves, structure = jax.tree.flatten(arrays)
     partial = cache_dir() / f"teacher-{digest[:40]}.partial"
-    stored = cached_arrays(_key(digest), lambda: _teach(teacher, narrator, partial, devices))
+    stored = cached_arrays(_key(digest), lambda: _teach(teacher, narrator, partial, devices), shared=True)
     if first():
         shutil.rmtree(partial, ignore_errors=True)  # what is in the cache is whole
     found = [jnp.asarray(stored[str(i)], leaf.dtype) for i, leaf in enumerate(leaves)]

@@ -56,25 +56,28 @@ def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
             os.unlink(temporary)
 
 
-def cached_arrays(key: str, build: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def cached_arrays(
+    key: str, build: Callable[[], Mapping[str, np.ndarray]], *, shared: bool = False
+) -> dict[str, np.ndarray]:
     """The arrays that `build()` returns, from the cache where an earlier call with the same key left them.
-
-    Of several processes, the first one's cache is asked and written; the arrays are the same in all.
 
     Args:
         key: whatever settles the content: a digest of the inputs, the settings, the versions.
         build: computes the numeric arrays by name; called only where the cache has none that can be read.
+        shared: whether all processes of a run call this: the first one's cache is asked and written then, and the
+            arrays are the same in all. Else a process asks for itself.
 
     Returns:
         The arrays by name. A damaged file is built again and an unwritable folder passed over, with a warning on the
         logger "pplemd".
     """
     path = _place(key)
-    found = arrays_from_first(_load(path) if first() else None)
+    found = _load(path) if first() or not shared else None
+    found = arrays_from_first(found) if shared else found
     if found is not None:
         return found
     built = dict(build())
-    if first():
+    if first() or not shared:
         _save(path, built)
     return built
 
