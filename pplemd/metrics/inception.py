@@ -98,10 +98,9 @@ def inception_statistics(x: Num[np.ndarray, "n h w c"], weights: Path | str | No
     Raises:
         DataError: as of `inception_figures`.
     """
-    from torch_fidelity.metric_fid import fid_features_to_statistics
-
-    features = inception_features(x, weights)
+    features = inception_features(x, weights)  # says what is missing
     import torch
+    from torch_fidelity.metric_fid import fid_features_to_statistics
 
     found = fid_features_to_statistics(torch.from_numpy(features.astype(np.float64)))
     return Statistics(found["mu"], found["sigma"])

@@ -19,6 +19,7 @@ def compared(new_shell, ring):
             "words": ["compare", ring, "--budget", "hours=1"],
             "distill": ["distill", ring, "--method", "SiD", "--set", "method.alpha=1", "--steps", "2", "--out", "sid"],
             "method": ["distill", ring, "--method", "gan"],
+            "fid": ["fid", "none.npz"],
             "consistency": ["distill", ring, "--method", "consistency"],
         }
     )
@@ -46,6 +47,7 @@ def test_a_table_for_people_and_one_json_value_for_programs(compared):
         ("unknown", "Or name another kind: Consistency, DMD, DiffInstruct, EMD, SIM, SiD"),
         ("words", "expected steps=N, evaluations=N or seconds=N"),
         ("method", "Or name another kind"),
+        ("fid", "found no file none.npz"),
         ("consistency", "needs one em.one_step(teacher, sigma=80.0)"),
     ],
 )
