@@ -119,9 +119,6 @@ def prepare(device: DeviceName | None, debug: bool, cluster: Cluster | None = No
         join(cluster)
     import jax
 
-    from pplemd.storage.compiled import keep_compiled
-
-    keep_compiled()
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
@@ -129,6 +126,9 @@ def prepare(device: DeviceName | None, debug: bool, cluster: Cluster | None = No
         raise typer.BadParameter(
             f"JAX found no device{wanted} ({reason}). Leave --device out, or install JAX for it."
         ) from error
+    from pplemd.storage.compiled import keep_compiled
+
+    keep_compiled()
 
 
 def speaks() -> bool:

@@ -23,7 +23,7 @@ def keep_compiled() -> Path | None:
     Returns:
         The folder; None where the choice was the user's, or it cannot be written.
     """
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ or not jax.config.read("jax_enable_compilation_cache"):
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ or not jax.config.jax_enable_compilation_cache:  # type: ignore[attr-defined]
         return None
     folder = cache_dir() / "compiled"
     try:
