@@ -141,6 +141,9 @@ def slope(denoiser, x, sigma, labels):
     return jax.grad(loss)(params)
 
 
+@pytest.mark.skipif(
+    jax.__version_info__ < (0, 11), reason="before jax 0.11, XLA for CPUs orders recomputed features so that nothing is saved"
+)
 def test_blocks_that_are_computed_again_take_less_memory_and_give_the_same_gradient():
     def compiled_for(denoiser):
         return jax.jit(lambda *given: slope(denoiser, *given)).lower(*inputs()).compile()
