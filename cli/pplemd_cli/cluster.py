@@ -12,7 +12,7 @@ import typer
 
 from pplemd_cli import stops
 
-LOST_AFTER = 60  # seconds without a sign of life after which a process counts as lost; a collective may notice before
+LOST_AFTER = 100  # seconds without a sign of life after which a process counts as lost; a collective may notice before
 SLURM_STEP_TASKS = "SLURM_STEP_NUM_TASKS"  # set for what srun starts, and not for the script around it
 
 
