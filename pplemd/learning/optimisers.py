@@ -3,10 +3,7 @@
 from abc import abstractmethod
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PyTree
 
 from pplemd.errors import RecipeError
 
@@ -53,32 +50,13 @@ class Adam(AbstractOptimiser):
         """Clip, then Adam under the schedule."""
         scaled = optax.scale_by_adam(b1=self.b1, b2=self.b2) if self.b1 else _second_moment_alone(self.b2)
         adam = optax.chain(scaled, optax.scale_by_learning_rate(self._schedule(steps)))
-        return optax.chain(_clipped(self.clip), adam) if self.clip else adam
+        return optax.chain(optax.clip_by_global_norm(self.clip), adam) if self.clip else adam
 
     def _schedule(self, steps: int) -> optax.Schedule:
         decay = optax.cosine_decay_schedule(self.learning_rate, max(steps - self.warmup, 1), alpha=self.final)
         if not self.warmup:
             return decay
         return optax.join_schedules([optax.linear_schedule(0.0, self.learning_rate, self.warmup), decay], [self.warmup])
-
-
-def norm(tree: PyTree) -> Float[Array, ""]:
-    """The global norm of a gradient.
-
-    Leaves of one number go in as scalars: XLA for GPUs (that of jax 0.11) fails to compile the sum of the one square of
-    a gradient of shape (1,), such as that of the last bias of a network for grey images.
-    """
-    return optax.tree.norm(jax.tree.map(lambda leaf: leaf.reshape(()) if leaf.size == 1 else leaf, tree))
-
-
-def _clipped(most: float) -> optax.GradientTransformation:
-    """optax.clip_by_global_norm, by the norm above."""
-
-    def update(gradient: PyTree, parameters: PyTree = None) -> PyTree:
-        found = norm(gradient)
-        return jax.tree.map(lambda leaf: jnp.where(found < most, leaf, leaf / found * most), gradient)
-
-    return optax.stateless(update)
 
 
 def _second_moment_alone(decay: float) -> optax.GradientTransformation:

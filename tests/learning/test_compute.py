@@ -142,7 +142,8 @@ def slope(denoiser, x, sigma, labels):
 
 
 @pytest.mark.skipif(
-    jax.__version_info__ < (0, 11), reason="before jax 0.11, XLA for CPUs orders recomputed features so that nothing is saved"
+    jax.__version_info__ < (0, 11),
+    reason="before jax 0.11, XLA for CPUs orders recomputed features so that nothing is saved",
 )
 def test_blocks_that_are_computed_again_take_less_memory_and_give_the_same_gradient():
     def compiled_for(denoiser):
