@@ -113,6 +113,8 @@ def prepare(device: DeviceName | None, debug: bool, cluster: Cluster | None = No
         DeviceError: where the processes of a run do not meet.
     """
     set_debug(debug)
+    # XLA for CPUs prints an error for each compiled program that it loads; what fails is raised in any case
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if device is not None:
         os.environ["JAX_PLATFORMS"] = {"gpu": "cuda"}.get(device.value, device.value)
     if cluster is not None:

@@ -1,7 +1,9 @@
 """Compiled programs kept between runs, by JAX's persistent compilation cache."""
 
+import hashlib
 import logging
 import os
+import platform
 from pathlib import Path
 
 import jax
@@ -15,7 +17,7 @@ SHORTEST = 0.2  # seconds of compilation: what is faster than that is not worth 
 
 
 def keep_compiled() -> Path | None:
-    """Keep what is compiled from now on in `compiled/` of the cache folder, and use what is there.
+    """Keep what is compiled from now on in `compiled/MACHINE` of the cache folder, and use what is there.
 
     JAX's own variables come first: JAX_ENABLE_COMPILATION_CACHE=false keeps nothing, JAX_COMPILATION_CACHE_DIR is
     another place, which is then left as it is. The oldest programs go where there is more than 4 GiB.
@@ -25,7 +27,7 @@ def keep_compiled() -> Path | None:
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ or not jax.config.jax_enable_compilation_cache:  # type: ignore[attr-defined]
         return None
-    folder = cache_dir() / "compiled"
+    folder = cache_dir() / "compiled" / machine()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         trim(folder, MOST)
@@ -35,6 +37,16 @@ def keep_compiled() -> Path | None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST)
     return folder
+
+
+def machine() -> str:
+    """A name for processors that are alike: what was compiled for one may crash another that shares the folder."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    able = next((line for line in lines if line.lower().startswith(("flags", "features"))), platform.processor())
+    return hashlib.sha256(f"{platform.machine()} {able}".encode()).hexdigest()[:16]
 
 
 def trim(folder: Path, most: int) -> None:

@@ -172,7 +172,7 @@ def test_memory_does_not_grow_with_the_chain():
         temporaries(*begun(*mlp(), batch=64, chain=Chain(Langevin(Coordinates(0.16, 0.01)), length)))
         for length in (2, 64)
     )
-    assert many - few < 62 * 64 * 16  # a key and two figures for each step of each chain; a position would be 48 bytes
+    assert many - few < 62 * 64 * 16  # a key and two figures for each step of each chain; a position would be 24 bytes
 
 
 def test_microbatches_take_less_memory():
@@ -235,7 +235,7 @@ def test_half_precision_costs_a_percent_of_scores_and_some_of_gradients():
 
     run_it = eqx.filter_jit(slope)
     off = relative(run_it(BF16.of(teacher), x, sigma, labels), run_it(teacher, x, sigma, labels))
-    assert 1e-5 < off < 0.15  # of so few channels; of EDM's networks a tenth of it: docs/benchmarks.md
+    assert 1e-5 < off < 0.15  # of so few channels
 
 
 def test_health_looks_at_scores_in_32_bits_and_in_microbatches():

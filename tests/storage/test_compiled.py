@@ -5,7 +5,7 @@ import os
 import jax
 import pytest
 
-from pplemd.storage.compiled import keep_compiled, trim
+from pplemd.storage.compiled import keep_compiled, machine, trim
 
 FLAGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 
@@ -16,7 +16,7 @@ def untouched(monkeypatch, tmp_path):
     monkeypatch.setenv("PPLEMD_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     before = {flag: getattr(jax.config, flag) for flag in FLAGS}
-    yield tmp_path / "cache" / "compiled"
+    yield tmp_path / "cache" / "compiled" / machine()
     for flag, value in before.items():
         jax.config.update(flag, value)
 
@@ -44,6 +44,13 @@ def test_a_folder_that_cannot_be_written_is_passed_over(untouched, monkeypatch, 
     monkeypatch.setenv("PPLEMD_CACHE", str(tmp_path / "file"))
     assert keep_compiled() is None
     assert "cannot be written" in caplog.text
+
+
+def test_other_processors_have_a_folder_of_their_own(monkeypatch):
+    here = machine()
+    assert here == machine()
+    monkeypatch.setattr("pathlib.Path.read_text", lambda path: "flags\t: fpu sse2")
+    assert machine() != here
 
 
 def test_the_oldest_go_first(tmp_path):
