@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-KILLS = int(os.environ.get("PPLEMD_KILLS", "3"))  # the test is written for any number; each costs a start
+KILLS = int(os.environ.get("PPLEMD_KILLS", "2"))  # the test is written for any number; each costs a start
 LONG = ("--set", "steps=500", "--set", "checkpoint_every=10")
 
 
