@@ -63,7 +63,7 @@ def main() -> None:
                 sys.exit(ended.stderr)
             times.append(json.loads(ended.stdout.splitlines()[-1]))
             print(start, times[-1], flush=True)
-        kept = sum(file.stat().st_size for file in Path(folder, "compiled").iterdir())
+        kept = sum(file.stat().st_size for file in Path(folder, "compiled").rglob("*"))
     print(f"ratio {times[1]['first_step_s'] / times[0]['first_step_s']:.3f}, {kept / 1e6:.1f} MB kept")
 
 
