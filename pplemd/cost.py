@@ -59,7 +59,7 @@ def _count(jaxpr: Jaxpr, others: float = 1.0) -> float:
 def _equation(equation: Any, others: float = 1.0) -> float:
     """Operations of one, with a weight for what is neither product nor convolution."""
     name, params = equation.primitive.name, equation.params
-    inner = [_count(jaxpr, others) for jaxpr in _inner(params)]
+    inner = [_count(jaxpr, others) for jaxpr in traces_in(params)]
     if name == "scan":
         return params["length"] * sum(inner)
     if inner:
@@ -75,7 +75,7 @@ def _equation(equation: Any, others: float = 1.0) -> float:
     return others * size
 
 
-def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:
+def traces_in(params: dict[str, Any]) -> Iterator[Jaxpr]:
     """The traces inside an operation: bodies of loops, branches, nested calls."""
     for value in params.values():
         for item in value if isinstance(value, tuple | list) else (value,):

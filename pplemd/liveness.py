@@ -7,12 +7,14 @@ fused into them.
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import Jaxpr, Literal
+
+from pplemd.cost import traces_in
 
 INLINED = {"pjit", "jit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
 WHOLE = {"dot_general", "conv_general_dilated", "sort", "fft", "scan", "while", "cond", "checkpoint", "remat", "remat2"}
@@ -101,7 +103,7 @@ def _flat(trace: Jaxpr, env: dict[Any, Value]) -> Iterator[Operation]:
     """The operations of a trace, calls replaced by what they call; fills in the value of each variable."""
     for equation in trace.eqns:
         reads = tuple(_read(atom, env) for atom in equation.invars)
-        inside = tuple(_inner(equation.params))
+        inside = tuple(traces_in(equation.params))
         name = equation.primitive.name
         if name in INLINED and inside:
             own = dict(zip(inside[0].invars, reads, strict=True))
@@ -126,12 +128,3 @@ def _bytes(variable: Any) -> int:
     shape, dtype = getattr(variable.aval, "shape", ()), getattr(variable.aval, "dtype", None)
     numeric = dtype is not None and not jax.dtypes.issubdtype(dtype, jax.dtypes.extended)
     return math.prod(shape) * (np.dtype(dtype).itemsize if numeric else 4)
-
-
-def _inner(params: dict[str, Any]) -> Iterable[Jaxpr]:
-    for value in params.values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(item, ClosedJaxpr):
-                yield item.jaxpr
-            elif isinstance(item, Jaxpr):
-                yield item
