@@ -1,7 +1,6 @@
 """UNet2DModel: the U-Net of diffusers' pipelines of images without text."""
 
 import itertools
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from pplemd.networks.base import AbstractNetwork, Label, check_input
+from pplemd.networks.computing import Computing
 from pplemd.networks.diffusers.blocks import Stage
 from pplemd.networks.diffusers.conditioning import UNet2DConditioning
 from pplemd.networks.diffusers.levels import Decoder, Encoder
@@ -43,8 +43,7 @@ class UNet2DModel(AbstractNetwork):
     dropout: float = eqx.field(static=True)
     centred: bool = eqx.field(static=True)
     divided: bool = eqx.field(static=True)  # the output, by the time
-    compute: Any = eqx.field(static=True)  # a type, or None
-    rematerialise: bool = eqx.field(static=True)
+    computing: Computing
 
     def __init__(self, options: UNet2DOptions, *, key: Key[Array, ""]) -> None:
         options.check()
@@ -53,9 +52,9 @@ class UNet2DModel(AbstractNetwork):
         self.conditioning = UNet2DConditioning(options, key=key_condition)
         self.encoder = Encoder(options, key=key_in)
         self.decoder = Decoder(options, key=key_out)
-        self.dropout, self.centred, self.rematerialise = options.dropout, options.centred, options.rematerialise
+        self.dropout, self.centred = options.dropout, options.centred
         self.divided = options.time is TimeKind.FOURIER
-        self.compute = None if options.compute is None else jnp.dtype(options.compute)
+        self.computing = Computing(options.compute, options.rematerialise)
 
     def __call__(
         self,
@@ -77,10 +76,9 @@ class UNet2DModel(AbstractNetwork):
 
         def run(stage: Stage, hidden: Array) -> Array:
             key_stage = None if key is None else jax.random.fold_in(key, next(numbers))
-            apply = eqx.filter_checkpoint(stage) if self.rematerialise else stage
-            return apply(hidden, condition, key_stage, self.dropout)
+            return self.computing.block(stage)(hidden, condition, key_stage, self.dropout)
 
-        hidden = x if self.compute is None else x.astype(self.compute)
+        hidden = self.computing.entered(x)
         hidden = 2 * hidden - 1 if self.centred else hidden
         image = self.decoder(self.encoder(hidden, run), run)[..., : x.shape[-1]]
         if self.divided:
