@@ -95,22 +95,6 @@ def denoising_loss(
     return matching_loss(denoiser, x, noise, labels, weighting, keys)
 
 
-def noised_loss(
-    denoiser: AbstractDenoiser,
-    key: PRNGKeyArray,
-    x: Float[Array, "batch ..."],
-    labels: Int[Array, " batch"] | None,
-    noise: tuple[AbstractSigmas, AbstractWeighting | None],
-    progress: Float[Array, ""],
-    dropout: bool = False,
-) -> Float[Array, ""]:
-    """The denoising loss at noise levels drawn from their distribution, by default under `default_weight`."""
-    sigmas, weighting = noise
-    drawn, key_dropout = drawn_noise(key, x.shape, sigmas, progress)
-    keys = jax.random.split(key_dropout, x.shape[0]) if dropout else None
-    return matching_loss(denoiser, x, drawn, labels, weighting or default_weight(denoiser), keys)
-
-
 def default_weight(denoiser: AbstractDenoiser) -> AbstractWeighting:
     """The loss weight that makes a denoiser's error count about alike at all noise levels.
 

@@ -16,7 +16,7 @@ from pplemd.diffusion import (
     UniformWeight,
 )
 from pplemd.learning import denoising_loss
-from pplemd.learning.score_matching import default_weight, noised_loss
+from pplemd.learning.score_matching import default_weight, drawn_noise, matching_loss
 from pplemd.networks import ResidualMLP
 from pplemd.teachers import AbstractDenoiser, Denoiser, Preconditioned
 
@@ -78,6 +78,13 @@ def test_dropout_gives_each_sample_a_key_of_its_own():
     noisy = denoising_loss(one, jax.random.key(3), zero, jnp.ones(COUNT), None, UniformWeight(), dropout=True)
     assert float(quiet) == 0
     assert abs(float(noisy) - 1) < 4 * np.sqrt(2 / (COUNT * DIM))  # equal keys would leave an error of order 1
+
+
+def noised_loss(denoiser, key, x, labels, noise, progress):
+    """The loss at drawn noise levels, put together as a step of training does."""
+    sigmas, weighting = noise
+    drawn, _ = drawn_noise(key, x.shape, sigmas, progress)
+    return matching_loss(denoiser, x, drawn, labels, weighting or default_weight(denoiser))
 
 
 @pytest.mark.parametrize(
