@@ -37,6 +37,8 @@ from pplemd.schooling import ready_teacher
 CANCELLATIONS = {"all": em.ALL, "injected": em.INJECTED, "initial": em.INITIAL, "none": em.NONE, "paired": em.PAIRED}
 LENGTHS = (1, 2, 4, 8, 16)
 KERNELS = ("langevin", "mala", "hmc")
+PAPER = "paper"  # Langevin of the paper's two step sizes, where latents move
+NODES = {"langevin": 1, PAPER: 1, "mala": 4, "hmc": 8}  # gradients of U per transition
 MOVES = {"held": 0, "last": 1, "twice": 2, "four": 4, "each": None}  # how often the latents move in a chain; None: K
 Z_RATES = ("held", "last", "each")
 
@@ -60,11 +62,11 @@ class Cell:
     def chain(self) -> em.Chain:
         """The cell's chain; adjusted kernels find their own step sizes."""
         every = self.length // self.moves if self.moves else 1
-        latents = (
-            1.6e-5 if self.z_rate == "held" else 0.01
-        )  # unadjusted: of the order of gamma_eps / (1 + |J|^2 / sigma^2)
-        kernels = {"langevin": em.Langevin(em.Coordinates(0.16, latents)), "mala": em.mala(), "hmc": em.HMC(None, 4)}
-        return em.Chain(kernels[self.kernel], self.length, CANCELLATIONS[self.cancel], every)
+        slow = self.z_rate == "held" or self.kernel == PAPER
+        latents = 0.004**2 if slow else 0.01  # unadjusted: of the order of gamma_eps / (1 + |J|^2 / sigma^2)
+        adjusted = {"mala": em.mala(), "hmc": em.HMC(None, 4)}
+        kernel = adjusted.get(self.kernel, em.Langevin(em.Coordinates(0.16, latents)))
+        return em.Chain(kernel, self.length, CANCELLATIONS[self.cancel], every)
 
 
 def cells(full: bool):
@@ -80,18 +82,19 @@ def cells(full: bool):
 
 def rates():
     """A chain of 16, its latents moved more or less often."""
-    held = [Cell(16, kernel, "held", "all", "steps") for kernel in ("langevin", "mala")]
-    moved = itertools.product((16,), ("langevin", "mala"), ("last", "twice", "four", "each"), ("paired",), ("steps",))
-    return [Cell(1, "langevin", "held", "all", "steps"), *held, *(Cell(*cell) for cell in moved)]
+    short = [Cell(1, "langevin", "held", "all", "steps")]
+    for kernel, still, cancel in ((PAPER, "langevin", "all"), ("mala", "mala", "paired")):
+        moved = (Cell(16, kernel, moves, cancel, "steps") for moves in ("last", "twice", "four", "each"))
+        short += [Cell(16, still, "held", "all", "steps"), *moved]
+    return short
 
 
 def forwards(cell: Cell, model: em.Model) -> float:
     """Forward passes of one step, for one sample."""
     chain = cell.chain()
-    nodes = {"langevin": 1, "mala": 4, "hmc": 8}[cell.kernel]  # gradients of U per transition
     leaps = 4 if cell.kernel == "hmc" else 1
     m_step = 6 if chain.cancel.paired else 3
-    return 2 * nodes * cell.length + 3 * leaps * cell.moves + m_step + 4 * model.recipe.score_updates
+    return 2 * NODES[cell.kernel] * cell.length + 3 * leaps * cell.moves + m_step + 4 * model.recipe.score_updates
 
 
 def gradient_variance(work, state, count=16):
@@ -119,15 +122,15 @@ def length(cell: Cell, model: em.Model, steps: int) -> int:
 
 
 @functools.cache
-def declared(path: Path):
+def declared(path: Path, overrides: tuple[str, ...]):
     """The model of a file and its teacher, once for each process."""
-    model = declare(path).model
+    model = declare(path, overrides=overrides).model
     return model, ready_teacher(model.teacher, em.Silent())
 
 
-def run(cell: Cell, path: Path, steps: int, seed: int) -> dict:
+def run(cell: Cell, path: Path, overrides: tuple[str, ...], steps: int, seed: int) -> dict:
     """One run and its figures."""
-    model, teacher = declared(path)
+    model, teacher = declared(path, overrides)
     steps = length(cell, model, steps)
     changes = {"chain": cell.chain(), "frozen": cell.z_rate == "held", "steps": steps, "seed": seed, "anchor": None}
     recipe = dataclasses.replace(model.recipe, **changes)
@@ -151,11 +154,11 @@ def pin(cores) -> None:
     os.sched_setaffinity(0, {cores.get()})
 
 
-def results(left, path, steps, jobs, minutes):
-    """The rows of the cells and seeds that are left, as they end."""
+def results(left, declaration, steps, jobs, minutes):
+    """The rows of the cells and seeds that are left, as they end; a declaration is a file and its overrides."""
     end = time.monotonic() + 60 * minutes
     if jobs == 1:
-        yield from (run(cell, path, steps, seed) for cell, seed in left if time.monotonic() < end)
+        yield from (run(cell, *declaration, steps, seed) for cell, seed in left if time.monotonic() < end)
         return
     spawn = multiprocessing.get_context("spawn")
     cores = spawn.Queue()
@@ -166,7 +169,7 @@ def results(left, path, steps, jobs, minutes):
         left = iter(left)
         while True:
             fresh = itertools.islice(left, jobs - len(waiting)) if time.monotonic() < end else ()
-            waiting |= {pool.submit(run, cell, path, steps, seed) for cell, seed in fresh}
+            waiting |= {pool.submit(run, cell, *declaration, steps, seed) for cell, seed in fresh}
             if not waiting:
                 return
             done, waiting = concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED)
@@ -186,23 +189,27 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--set", dest="overrides", action="append", default=[], help="another number: batch=64")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--full", action="store_true", help="the whole product, not the cross through the default")
     parser.add_argument("--out", type=Path, default=Path("grid.jsonl"))
     parser.add_argument("--rates", action="store_true", help="how often the latents of a chain of 16 move")
+    parser.add_argument("--kernels", nargs="+", choices=(*KERNELS, PAPER), help="only these; all by default")
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time, each on a core of its own")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no cell after so many")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    model, _ = declared(arguments.model)  # taught here, once
+    declaration = (arguments.model, tuple(arguments.overrides))
+    model, _ = declared(*declaration)  # taught here, once
     done = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.is_file() else []
     names = [field.name for field in dataclasses.fields(Cell)]
     known = {(*(row[name] for name in names), row["seed"]) for row in done}
     grid = dict.fromkeys(rates() if arguments.rates else cells(arguments.full))
+    grid = [cell for cell in grid if not arguments.kernels or cell.kernel in arguments.kernels]
     wanted = list(itertools.product(grid, range(arguments.seeds)))
     left = [(cell, seed) for cell, seed in wanted if (*dataclasses.astuple(cell), seed) not in known]
     left.sort(key=lambda one: -length(one[0], model, arguments.steps) * forwards(one[0], model))
-    for row in results(left, arguments.model, arguments.steps, arguments.jobs, arguments.minutes):
+    for row in results(left, declaration, arguments.steps, arguments.jobs, arguments.minutes):
         done.append(row)
         with arguments.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
