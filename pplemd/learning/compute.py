@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from pplemd.errors import RecipeError
+from pplemd.learning.microbatches import dividing
 from pplemd.networks import Computing, computed, narrowed
 
 TreeT = TypeVar("TreeT", bound=PyTree)
@@ -50,11 +51,10 @@ class Compute(eqx.Module):
         return narrowed(teacher, jnp.bfloat16) if self.bf16 else teacher
 
     def parts(self, count: int, batch: int) -> int:
-        """Microbatches for `count` chains, none of which is larger than one of the recipe's batch.
+        """Microbatches for `count` samples, none of which is larger than one of the recipe's batch.
 
         Args:
             count: how many there are.
             batch: the recipe's batch.
         """
-        most = batch // self.accumulate
-        return next(parts for parts in range(1, count + 1) if count % parts == 0 and count // parts <= most)
+        return dividing(count, -(-count // (batch // self.accumulate)))

@@ -21,6 +21,7 @@ from pplemd.inference import (
 )
 from pplemd.learning.choosing import Choosing
 from pplemd.learning.labels import Labels
+from pplemd.learning.methods import Noised
 from pplemd.learning.microbatches import mapped
 from pplemd.learning.recipe import Recipe
 from pplemd.parameterization import XChoice, XDraws, choose_x
@@ -128,6 +129,14 @@ class EStep(eqx.Module):
         draw = jax.vmap(lambda k, label: self.problem.draw(k, program, label))
         return Fresh(over_rows(draw, keys, labels), labels)
 
+    def noised(self, program: Program, key: PRNGKeyArray, progress: Array) -> Noised:
+        """Fresh latents and noise: where the chains of this key start."""
+        keys = jax.random.split(key, 4)  # the last is the chains' own
+        sigma = self.recipe.sigmas.sample(keys[0], (self.recipe.batch,), progress)
+        fresh = self.fresh(program, keys[1])
+        eps = jax.random.normal(keys[2], (self.recipe.batch, *self.problem.output.shape))
+        return Noised(fresh.latents, eps, sigma, fresh.labels)
+
     def run(
         self,
         program: Program,
@@ -137,11 +146,7 @@ class EStep(eqx.Module):
         tuning: Tuning = NOT_TUNED,
     ) -> Batch:
         """Chains of the tilted law from fresh draws, one sigma for each; their ends are in base coordinates."""
-        key_sigma, key_fresh, key_eps, key_chain = jax.random.split(key, 4)
-        count = self.recipe.batch
-        sigma = self.recipe.sigmas.sample(key_sigma, (count,), progress)
-        fresh = self.fresh(program, key_fresh)
-        eps = jax.random.normal(key_eps, (count, *self.problem.output.shape))
+        begun = self.noised(program, key, progress)
         student = Student(self.problem, program, score_network)
 
         def one(chain_key, sigma, label, eps, latents):
@@ -161,9 +166,10 @@ class EStep(eqx.Module):
                 lambda d: (d.position, d.twin), draw, (frame.leave(draw.position), frame.leave(draw.twin))
             )
 
-        starts = (jax.random.split(key_chain, count), sigma, fresh.labels, eps, fresh.latents)
+        keys = jax.random.split(jax.random.split(key, 4)[3], self.recipe.batch)
+        starts = (keys, begun.sigma, begun.labels, begun.noise, begun.latents)
         draw = over_rows(lambda *some: mapped(one, some, self.recipe.compute.accumulate), *starts)
-        return Batch(draw, sigma, fresh.labels, self.recipe.chain.cancel.paired, eps)
+        return Batch(draw, begun.sigma, begun.labels, self.recipe.chain.cancel.paired, begun.noise)
 
     def _chain(self, sizes: StepSizes | None, sigma: Array, key: PRNGKeyArray, generate, latents) -> Chain:
         """The recipe's chain, with the adapted step sizes of its sigma."""

@@ -172,11 +172,7 @@ class EMStep(AbstractScene):
 
     def noised(self, program: Program, key: PRNGKeyArray, progress: Array) -> Noised:
         """Fresh latents and noise: those that the chains of an E-step of the same key would start from."""
-        key_sigma, key_fresh, key_eps, _ = jax.random.split(key, 4)
-        sigma = self.recipe.sigmas.sample(key_sigma, (self.batch,), progress)
-        fresh = self.fresh(program, key_fresh)
-        eps = jax.random.normal(key_eps, (self.batch, *self.problem.output.shape))
-        return Noised(fresh.latents, eps, sigma, fresh.labels)
+        return self.sampling.noised(program, key, progress)
 
     def chains(self, moment: Moment, key: PRNGKeyArray) -> Batch:
         """The E-step at a moment of the training."""

@@ -18,7 +18,7 @@ def mapped(function: Callable[..., ResultT], arguments: tuple[Any, ...], parts: 
         arguments: its arguments, pytrees with a leading batch dimension; None for one that is not there.
         parts: microbatches, at least: as many as divide the batch.
     """
-    parts = _dividing(arguments, parts)
+    parts = dividing(_count(arguments), parts)
     if parts == 1:
         return jax.vmap(function)(*arguments)
     return _joined(jax.lax.map(lambda some: jax.vmap(function)(*some), _cut(arguments, parts)))
@@ -32,7 +32,7 @@ def averaged(function: Callable[..., ResultT], arguments: tuple[Any, ...], parts
         arguments: its arguments, pytrees with a leading batch dimension.
         parts: microbatches, at least: as many as divide the batch.
     """
-    parts = _dividing(arguments, parts)
+    parts = dividing(_count(arguments), parts)
     if parts == 1:
         return function(*arguments)
     cut = _cut(arguments, parts)
@@ -47,10 +47,14 @@ def averaged(function: Callable[..., ResultT], arguments: tuple[Any, ...], parts
     return jax.tree.map(lambda leaf: leaf / parts, sums)
 
 
-def _dividing(tree: PyTree, parts: int) -> int:
-    """The least number of equal parts that is not less than `parts`; one sample is the smallest."""
-    count = jax.tree.leaves(tree)[0].shape[0]
+def dividing(count: int, parts: int) -> int:
+    """The least number of equal parts of `count` samples that is not less than `parts`; one sample is the smallest."""
     return next((more for more in range(parts, count) if count % more == 0), count)
+
+
+def _count(tree: PyTree) -> int:
+    """Samples of a batch."""
+    return jax.tree.leaves(tree)[0].shape[0]
 
 
 def _cut(tree: PyTree, parts: int) -> PyTree:
