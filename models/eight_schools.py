@@ -53,11 +53,11 @@ sampler = em.Model(
         steps=2000,
         batch=256,
         sigmas=sigmas,
-        chain=em.Chain(em.Langevin(em.Coordinates(noise=0.4**2, latents=0.004**2)), length=1),
+        chain=em.Chain(em.Langevin(em.Coordinates(noise=0.4**2, latents=0.004**2), truncation=5.0), length=1),
         frozen=True,
         generator=em.Adam(learning_rate=3e-4, warmup=50, final=0.02),
         score=em.ScoreRecipe(em.Adam(learning_rate=2e-3, final=0.02), sigmas),
-        score_updates=3,
+        score_updates=6,
         ema=0.995,
     ),
     evaluation=em.metrics.PosteriorEvaluation(

@@ -28,7 +28,7 @@ from pplemd.inference import (
 from pplemd.parameterization import Pilot, Placement
 
 Values = dict[str, Array]
-ANNEALED, LEVELS = 64, 200  # draws and transitions of annealed importance sampling, where no normal law will do
+ANNEALED, LEVELS = 64, 500  # draws and transitions of annealed importance sampling, where no normal law will do
 
 
 class Drawn(eqx.Module):

@@ -15,10 +15,17 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from pplemd.dsl import Problem, Program
 from pplemd.errors import ProgramError
-from pplemd.inference.kernels import HMC, AbstractKernel
+from pplemd.inference.kernels import HMC, AbstractKernel, sized
 from pplemd.inference.posterior import posterior_law
 from pplemd.inference.potential import Potential
 from pplemd.inference.target import TiltedLaw
+
+FEWEST = 32  # draws that find step sizes
+FIRST, RATE, LEAST = (
+    0.3,
+    0.5,
+    1e-5,
+)  # in s.d. of a coordinate; of log size, per level; a step of a coordinate that stays
 
 
 class Marginal(eqx.Module):
@@ -155,7 +162,9 @@ def annealed_marginal(
 
     The weight of a draw is the product over levels of p(y | T(u))^(change of inverse temperature), u moved by a kernel
     that leaves each tempered law as it is. Inverse temperatures are fourth powers of an even grid: most of them near 0,
-    where the likelihood varies most.
+    where the likelihood varies most. A kernel without a step size gets one for each level and coordinate, by a pilot of
+    as many draws: their s.d. there, times what the acceptance so far asked for. The draws of the estimate are others,
+    so that it stays unbiased.
 
     Args:
         key: a key.
@@ -163,26 +172,61 @@ def annealed_marginal(
         program: its networks.
         draws: how many.
         levels: inverse temperatures, one transition each.
-        kernel: an adjusted kernel; by default HMC of 5 leapfrogs of 0.2.
+        kernel: an adjusted kernel; by default HMC of 5 leapfrogs.
 
     Source: Neal 2001, "Annealed importance sampling", Statistics and Computing 11, equations 3 to 11.
     """
-    moving = HMC(0.2, 5) if kernel is None else kernel
+    moving = HMC(None, 5) if kernel is None else kernel
     law = posterior_law(problem, program)
     grid = jnp.linspace(0.0, 1.0, levels + 1) ** 4
+    key_pilot, key_run = jax.random.split(key)
+    sizes = None
+    if moving.step_size is None:
+        begun = jax.vmap(lambda k: problem.draw(k, program))(jax.random.split(key_pilot, max(draws, FEWEST)))
+        sizes = jax.lax.stop_gradient(_sizes(key_pilot, law, moving, begun, grid[1:]))
 
     def one(draw_key: PRNGKeyArray) -> Array:
         key_start, key_moves = jax.random.split(draw_key)
 
-        def level(carry: tuple[PyTree, Array], given: tuple[PRNGKeyArray, Array, Array]):
-            (u, log_weight), (move_key, colder, warmer) = carry, given
+        def level(carry: tuple[PyTree, Array], given: tuple[PRNGKeyArray, Array, Array, PyTree]):
+            (u, log_weight), (move_key, colder, warmer, size) = carry, given
             log_weight = log_weight + (colder - warmer) * problem.log_likelihood(program, u)
-            target, (key_first, key_step) = tempered(law, colder), jax.random.split(move_key)
-            state, _ = moving.step(key_step, moving.init(key_first, target, u), target)
-            return (state.position, log_weight), None
+            sure = moving if size is None else sized(moving, size)
+            return (_moved(move_key, tempered(law, colder), sure, u)[0], log_weight), None
 
         start = (problem.draw(key_start, program), jnp.zeros(()))
-        inputs = (jax.random.split(key_moves, levels), grid[1:], grid[:-1])
+        inputs = (jax.random.split(key_moves, levels), grid[1:], grid[:-1], sizes)
         return jax.lax.scan(level, start, inputs)[0][1]
 
-    return _estimate(jax.vmap(one)(jax.random.split(key, draws)))
+    return _estimate(jax.vmap(one)(jax.random.split(key_run, draws)))
+
+
+def _moved(key: PRNGKeyArray, target: TiltedLaw, kernel: AbstractKernel, u: PyTree) -> tuple[PyTree, Array]:
+    """Where one transition goes from u, and its acceptance."""
+    key_first, key_step = jax.random.split(key)
+    state, info = kernel.step(key_step, kernel.init(key_first, target, u), target)
+    return state.position, info.acceptance
+
+
+def _sizes(
+    key: PRNGKeyArray, law: TiltedLaw, kernel: AbstractKernel, begun: PyTree, temperatures: Float[Array, " levels"]
+) -> PyTree:
+    """Step sizes by level and coordinate, found by draws that are moved side by side from the prior to the law.
+
+    Raises:
+        ProgramError: where the kernel says nothing of its acceptance.
+    """
+    wanted = kernel.wanted_acceptance
+    if wanted is None:
+        raise ProgramError(f"{type(kernel).__name__} accepts everything: annealing needs a kernel that is adjusted.")
+    count = jax.tree.leaves(begun)[0].shape[0]
+
+    def level(carry: tuple[PyTree, Array], given: tuple[PRNGKeyArray, Array]):
+        (u, log_size), (level_key, colder) = carry, given
+        size = jax.tree.map(lambda leaf: jnp.exp(log_size) * jnp.std(leaf, axis=0) + LEAST, u)
+        target, sure = tempered(law, colder), sized(kernel, size)
+        u, acceptance = jax.vmap(lambda k, one: _moved(k, target, sure, one))(jax.random.split(level_key, count), u)
+        return (u, log_size + RATE * (jnp.mean(jnp.nan_to_num(acceptance)) - wanted)), size
+
+    start = (begun, jnp.log(jnp.asarray(FIRST)))
+    return jax.lax.scan(level, start, (jax.random.split(key, temperatures.size), temperatures))[1]

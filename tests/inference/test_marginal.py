@@ -12,6 +12,8 @@ from scipy.stats import multivariate_normal
 from pplemd.dsl import Program, latent, observe, trace_observed
 from pplemd.errors import ProgramError
 from pplemd.inference import (
+    HMC,
+    Langevin,
     Proposal,
     ScorePotential,
     TiltedLaw,
@@ -84,6 +86,22 @@ def test_annealing_finds_the_known_value(size):
     found = eqx.filter_jit(annealed_marginal)(KEY, problem, program, 300, 60)
     error = close(found, exact)
     assert error < float(marginal(KEY, problem, program, 300).error)
+
+
+def test_annealing_gets_into_a_tight_posterior():
+    """Noise of a fiftieth: steps of one length for all levels are refused in the cold ones."""
+    program, exact, _ = factors(10, noise=0.02)
+    problem = trace_observed(program)
+    found = eqx.filter_jit(annealed_marginal)(KEY, problem, program, 100, 400)
+    fixed = eqx.filter_jit(annealed_marginal)(KEY, problem, program, 100, 400, HMC(0.2, 5))
+    close(found, exact)
+    assert float(found.effective) > 10 * float(fixed.effective)
+
+
+def test_a_kernel_that_is_not_adjusted_cannot_anneal():
+    program, _, _ = factors(3)
+    with pytest.raises(ProgramError, match="accepts everything"):
+        annealed_marginal(KEY, trace_observed(program), program, 4, 2, Langevin(None))
 
 
 def test_a_proposal_of_the_posterior_itself_has_no_variance():
