@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from blackjax.mcmc.proposal import static_binomial_sampling
 
+from pplemd.errors import RecipeError
 from pplemd.inference import (
     HMC,
     MCLMC,
@@ -40,6 +41,7 @@ def sizes(x, y):
 
 KERNELS = {
     "langevin": Langevin(sizes(0.3, 0.1)),
+    "langevin, truncated": Langevin(sizes(0.3, 0.1), 0.5),
     "hmc unadjusted": HMC(sizes(0.5, 0.2), 1, Unadjusted()),
     "hmc unadjusted, long": HMC(sizes(0.5, 0.5), 4, Unadjusted()),
     "hmc exact": HMC(sizes(0.8, 0.4)),
@@ -144,6 +146,29 @@ def test_a_step_size_moves_its_own_block(name):
 def test_one_number_serves_every_block():
     one, each = (advance(Langevin(size), BENT, START, jax.random.key(7))[1] for size in (0.4, sizes(0.4, 0.4)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one.position, each.position)
+
+
+def test_a_truncation_shortens_what_is_longer_and_leaves_the_rest():
+    """Drifts of a steep law: each block's root mean square is the truncation, in the direction it had; others stay."""
+    steep = TiltedLaw(stacked, Potential(Bent(jnp.full((), 3.0))), log_normal)
+    gamma, most = sizes(0.3, 0.1), 5.0
+    free, cut = (advance(Langevin(gamma, limit), steep, START, jax.random.key(7))[1] for limit in (None, most))
+    score = jax.vmap(steep.score)(START)
+    long = {name: np.sqrt(np.mean(np.asarray(score[name]).reshape(COUNT, -1) ** 2, axis=1)) for name in START}
+    assert (long["x"] > most).any()
+    assert (long["x"] < most).any()
+    for name, length in long.items():
+        share = np.minimum(1, most / length).reshape(-1, *[1] * (START[name].ndim - 1))
+        expected = free.position[name] + gamma[name] * (share - 1) * score[name]
+        np.testing.assert_allclose(cut.position[name], expected, rtol=1e-4, atol=1e-4)
+        whole = length < most
+        np.testing.assert_array_equal(cut.position[name][whole], free.position[name][whole])
+
+
+@pytest.mark.parametrize("truncation", [0.0, -1.0, float("nan")])
+def test_a_truncation_that_is_none_is_refused(truncation):
+    with pytest.raises(RecipeError, match="expected a length above 0"):
+        Langevin(0.1, truncation)
 
 
 @pytest.mark.parametrize("leapfrogs", [1, 4])
