@@ -37,7 +37,7 @@ from pplemd.schooling import ready_teacher
 CANCELLATIONS = {"all": em.ALL, "injected": em.INJECTED, "initial": em.INITIAL, "none": em.NONE, "paired": em.PAIRED}
 LENGTHS = (1, 2, 4, 8, 16)
 KERNELS = ("langevin", "mala", "hmc")
-PAPER = "paper"  # Langevin of the paper's two step sizes, where latents move
+PAPER = "paper"  # Langevin of the paper's two step sizes; latents that move less often take longer steps
 NODES = {"langevin": 1, PAPER: 1, "mala": 4, "hmc": 8}  # gradients of U per transition
 MOVES = {"held": 0, "last": 1, "twice": 2, "four": 4, "each": None}  # how often the latents move in a chain; None: K
 Z_RATES = ("held", "last", "each")
@@ -63,7 +63,7 @@ class Cell:
         """The cell's chain; adjusted kernels find their own step sizes."""
         every = self.length // self.moves if self.moves else 1
         slow = self.z_rate == "held" or self.kernel == PAPER
-        latents = 0.004**2 if slow else 0.01  # unadjusted: of the order of gamma_eps / (1 + |J|^2 / sigma^2)
+        latents = every * 0.004**2 if slow else 0.01  # unadjusted: of the order of gamma_eps / (1 + |J|^2 / sigma^2)
         adjusted = {"mala": em.mala(), "hmc": em.HMC(None, 4)}
         kernel = adjusted.get(self.kernel, em.Langevin(em.Coordinates(0.16, latents)))
         return em.Chain(kernel, self.length, CANCELLATIONS[self.cancel], every)
