@@ -138,7 +138,8 @@ def build_score_network(model: Model, teacher: AbstractTeacher, key: PRNGKeyArra
     """The student's score network at its start.
 
     Raises:
-        TeacherError: where there is none to copy, or it is of another shape than the teacher.
+        TeacherError: where there is none to copy, or nothing in the copy to train, or it is of another shape than the
+            teacher.
     """
     if model.score_network is None:
         if not isinstance(teacher, AbstractDenoiser):
@@ -146,7 +147,9 @@ def build_score_network(model: Model, teacher: AbstractTeacher, key: PRNGKeyArra
                 f"the student's score network is a copy of the teacher's denoiser by default, and a "
                 f"{type(teacher).__name__} has none. Give the model a `score_network=lambda key: em.Denoiser(...)`."
             )
-        return model.recipe.compute.of(unguided(teacher))
+        copied = model.recipe.compute.of(unguided(teacher))
+        _see_it_learns(copied, model)
+        return copied
     network = model.recipe.compute.of(model.score_network(key))
     if not isinstance(network, AbstractDenoiser):
         raise TeacherError(
@@ -161,6 +164,18 @@ def build_score_network(model: Model, teacher: AbstractTeacher, key: PRNGKeyArra
         raise TeacherError(f"the score network has {network.classes} classes; the teacher has {teacher.classes}.")
     check(network)
     return network
+
+
+def _see_it_learns(copied: AbstractDenoiser, model: Model) -> None:
+    """A plain function as the teacher has no parameters: its copy would stay the teacher, whatever the student does."""
+    if not model.recipe.method.learns_score or any(map(eqx.is_inexact_array, jax.tree.leaves(copied))):
+        return
+    raise TeacherError(
+        f"the student's score network is a copy of the teacher's denoiser by default, and this {type(copied).__name__} "
+        "has no parameters that could be trained. Give the model a `score_network=lambda key: "
+        f"em.Denoiser(em.networks.ResidualMLP({copied.shape}, key=key), sigma_data=...)`, or make the teacher's "
+        "function an Equinox module that holds its weights."
+    )
 
 
 def _labels(model: Model, problem: Problem) -> Labels | None:

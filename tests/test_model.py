@@ -82,6 +82,15 @@ def test_the_score_network_is_the_teachers_by_default():
     assert jax.tree.structure(planned.score_network) == jax.tree.structure(denoiser)
 
 
+PLAIN = em.teachers.DenoiserFunction(lambda x, sigma: x / (1 + sigma**2), (2,))
+
+
+def test_a_plain_function_needs_a_score_network_that_can_learn():
+    assert plan(em.Model(build, PLAIN, score_network=score())).problem.output.shape == (2,)
+    asks_none = em.Model(build, PLAIN, em.Recipe(method=em.methods.Consistency()))
+    assert isinstance(plan(asks_none).score_network, em.teachers.DenoiserFunction)
+
+
 @pytest.mark.parametrize(
     ("fields", "kind", "phrase"),
     [
@@ -90,6 +99,7 @@ def test_the_score_network_is_the_teachers_by_default():
         ({"teacher": CLASSES, "score_network": score()}, TeacherError, "None classes; the teacher has 2"),
         ({"teacher": CLASSES, "score_network": score(3)}, TeacherError, "3 classes; the teacher has 2"),
         ({}, TeacherError, "a GaussianMixture has none"),
+        ({"teacher": PLAIN}, TeacherError, "this DenoiserFunction has no parameters that could be trained"),
         ({"program": Free}, ProgramError, "`program` is the class Free"),
     ],
 )

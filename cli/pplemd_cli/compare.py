@@ -63,7 +63,8 @@ def _tell(found: dict[str, Any]) -> None:
 
     console, rows = Console(highlight=False), found["methods"]
     names = list(dict.fromkeys(name for row in rows.values() for name in row["figures"]))
-    some = f"{found['budget']}, {found['seeds']} seeds, {found['count'] or 0:,} samples"
+    seeds = "1 seed" if found["seeds"] == 1 else f"{found['seeds']} seeds"
+    some = f"{found['budget']}, {seeds}, {found['count'] or 0:,} samples"
     first = next(iter(rows))
     for start in range(0, len(names), COLUMNS):
         part = names[start : start + COLUMNS]

@@ -2,12 +2,15 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pplemd_cli import options, plans, show, stops
 from pplemd_cli.cluster import Cluster
+
+if TYPE_CHECKING:
+    from pplemd.runs.session import Outcome
 
 
 def distill(
@@ -91,12 +94,23 @@ def distill(
             mesh=mesh,
             tensorboard=tensorboard,
         )
-    if not options.speaks():
-        return
+    if options.speaks():
+        _tell(outcome, json)
+
+
+def _tell(outcome: "Outcome", json: bool) -> None:
+    """How good it is, what went wrong on the way, and what to do next."""
+    from pplemd.report.terminal import first_alarms
+    from pplemd.storage.remains import read_remains
+
     run, seconds, figures = str(outcome.folder), round(outcome.seconds, 1), dataclasses.asdict(outcome.report)
+    alarms = first_alarms(read_remains(outcome.folder))
     if json:
-        show.as_json({"run": run, "steps": outcome.steps, **figures, "seconds": seconds})
+        told = {"falls_short": show.short(figures), "alarms": dict(alarms)}
+        show.as_json({"run": run, "steps": outcome.steps, **figures, **told, "seconds": seconds})
         return
     show.report(figures)
+    for name, step in alarms:
+        print(f"Alarm on the way: {name.replace('_', ' ')}, from step {step:,}. The report tells cause and repair.")
     print(f"{seconds:.0f} s in all. {run} holds the run; draw from it, or see all of it, by")
     print(f"    pplemd sample {run}\n    pplemd report {run}")

@@ -59,6 +59,7 @@ def evaluate(
         else:
             found = judge(loaded, folder, seed or 0, told, Otherwise(features, data))
             figures, printed = dataclasses.asdict(found), show.report
+            figures["falls_short"] = show.short(figures)
     if json:
         show.as_json({"run": str(run), "step": loaded.step, **figures})
     else:

@@ -199,6 +199,7 @@ def _options(options: list[dict[str, Any]], batch: int) -> Table:
         if option["devices"] > 1:
             shared = "with parameters sharded" if option["sharded"] else "each with all parameters"
             words.append(f"{option['devices']:,} devices, {shared}")
+            asked.append(f"--mesh {'model' if option['sharded'] else 'data'}={option['devices']}")
         if option["accumulate"] > 1:
             words.append(f"{option['accumulate']:,} microbatches")
         words.append("features computed again" if option["rematerialise"] else "features kept")

@@ -56,6 +56,15 @@ def report(figures: dict[str, Any]) -> None:
         title = TITLES.get(name, name.replace("_", " "))
         made.add_row(title, *(figure(figures[key].get(name)) for key in columns))
     Console().print(made)
+    for told in short(figures):
+        print(told)
+
+
+def short(figures: dict[str, Any]) -> tuple[str, ...]:
+    """What falls short in a report, a sentence each."""
+    from pplemd.report.shortfall import shortfalls
+
+    return shortfalls(lambda who, name: figures[who].get(name))
 
 
 def fit_report(figures: dict[str, Any]) -> None:

@@ -179,10 +179,19 @@ def _raised(file: Path, error: BaseException) -> str:
             f"{place}: found an import of {error.name!r}, which does not exist; expected an installed package or a "
             "file in the same folder. Install it, or correct the name."
         )
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        return _missing(place, str(error.filename))
     return (
         f"{place}: found {type(error).__name__}: {str(error).strip() or '(no message)'}; expected the file to load "
         "without an error. Repair that line."
     )
+
+
+def _missing(place: str, path: str) -> str:
+    """A file that is not there: whose path it is decides who repairs it."""
+    names = [name for name, value in (_given.get() or {}).items() if value and Path(value) == Path(path)]
+    repair = f"Check the path: --set given.{names[0]}=PATH" if names else "Check its path in that line"
+    return f"{place}: found no file {path!r}; expected one to read. {repair}."
 
 
 @contextlib.contextmanager

@@ -187,12 +187,14 @@ def collapse(history: History, recipe: Recipe) -> Alarm | None:
     found = _lost(history)
     if not found:
         return None
+    chains = recipe.method.chains
+    moves = "few or short E-step moves, or " if chains else ""
+    longer = f", --set chain.length={2 * recipe.chain.length}" if chains else ""
     return Alarm(
         "collapse",
         found,
-        "the student gives up part of the law: few or short E-step moves, or a score network that lags",
-        f"--set score_updates={2 * recipe.score_updates}, --set chain.length={2 * recipe.chain.length}, or a lower "
-        "generator.learning_rate",
+        f"the student gives up part of the law: {moves}a score network that lags",
+        f"--set score_updates={2 * recipe.score_updates}{longer}, or a lower generator.learning_rate",
     )
 
 

@@ -13,6 +13,8 @@ from pplemd.metrics.checks import flat
 from pplemd.metrics.frechet import frechet_gaussians
 from pplemd.storage.folder import write
 
+PUBLISHED = "such as https://nvlabs-fi-cdn.nvidia.com/edm/fid-refs/cifar10-32x32.npz"
+
 
 class Statistics(eqx.Module):
     """The Gaussian fit of features."""
@@ -60,14 +62,15 @@ def load_statistics(path: Path | str) -> Statistics:
     Raises:
         DataError: where the file cannot be read, or holds something else.
     """
+    if not Path(path).exists():
+        raise DataError(f"found no file {path}, expected reference statistics, {PUBLISHED}: check the path")
     try:
         with np.load(Path(path), allow_pickle=False) as file:
             found = {name: np.asarray(file[name], np.float64) for name in ("mu", "sigma") if name in file}
             names = list(file)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(
-            f"{path} cannot be read as an .npz file ({error}); expected reference statistics such as "
-            "https://nvlabs-fi-cdn.nvidia.com/edm/fid-refs/cifar10-32x32.npz."
+            f"{path} cannot be read as an .npz file ({error}); expected reference statistics, {PUBLISHED}."
         ) from error
     if set(found) != {"mu", "sigma"}:
         raise DataError(f"{path} holds {', '.join(names) or 'nothing'}; expected the arrays mu and sigma.")

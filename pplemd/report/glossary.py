@@ -85,6 +85,8 @@ FIGURES = {  # of evaluation.json: title, whether more is better, None where it 
     "mmd": ("MMD", False),
     "c2st": ("Told apart by a classifier", False),
     "kid": ("KID", False),
+    "class_recall": ("Recall, worst class", True),
+    "class_accuracy": ("Class accuracy", True),
     "seconds_per_1000": ("Seconds for 1,000", False),
 }
 UNIMPORTANT = ("frechet_train", "seconds_per_1000")  # no tile of their own

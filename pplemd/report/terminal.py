@@ -11,8 +11,10 @@ from rich.text import Text
 from pplemd.report.glossary import figure_title, grouped, meaning
 from pplemd.report.markup import clean
 from pplemd.report.numbers import number
+from pplemd.report.shortfall import shortfalls
 from pplemd.report.standing import Standing, State
 from pplemd.report.subject import Exhibits, Subject
+from pplemd.storage.remains import Remains
 
 BLOCKS, LETTERS = "▁▂▃▄▅▆▇█", "_.-=+*#@"  # of rising height; the second where a terminal knows ASCII alone
 WIDTH = 32  # characters of a curve
@@ -33,10 +35,14 @@ def shown(standing: Standing, *, rows: int = ROWS, plain: bool = False) -> Rende
     parts: list[RenderableType] = [_head(subject, standing), _bar(standing)]
     if subject.names:
         parts.append(_figures(subject, rows, LETTERS if plain else BLOCKS))
-    parts += [Text(f"alarm: {name.replace('_', ' ')}, from step {step:,}", "red") for name, step in _alarms(subject)]
+    parts += [
+        Text(f"alarm: {name.replace('_', ' ')}, from step {step:,}", "red")
+        for name, step in first_alarms(subject.remains)
+    ]
     parts += [Text(clean(note), "yellow") for note in subject.notes if subject.remains.lines]
     if standing.state is State.finished and subject.scored:
         parts.append(_scores(subject))
+        parts += [Text(told, "yellow") for told in shortfalls(subject.score)]
     return Group(*parts)
 
 
@@ -122,9 +128,10 @@ def _figures(subject: Subject, rows: int, letters: str) -> Table:
     return table
 
 
-def _alarms(subject: Subject) -> list[tuple[str, int]]:
+def first_alarms(remains: Remains) -> list[tuple[str, int]]:
+    """The alarms of a run, each with the step at which it was first raised."""
     found: dict[str, int] = {}
-    for one in subject.remains.lines:
+    for one in remains.lines:
         for name in one.alarms:
             found.setdefault(clean(name), one.step)
     return list(found.items())

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,15 @@ def configuration(declared: Declared) -> dict[str, Any]:
         "recipe": as_data(declared.model.recipe),
         **_learned_from(declared.model),
         "environment": environment(),
+        "packages": packages(),
     }
+
+
+def packages() -> dict[str, str]:
+    """The installed versions of what pplemd stands on, so that the environment can be made again."""
+    asked = [one for one in importlib.metadata.requires("pplemd") or () if "extra ==" not in one]
+    names = [re.split(r"[^\w.-]", one, maxsplit=1)[0] for one in asked]
+    return {name: importlib.metadata.version(name) for name in sorted([*names, "jaxlib"])}
 
 
 def environment() -> dict[str, str]:

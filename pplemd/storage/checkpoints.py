@@ -1,12 +1,13 @@
 """Numbered snapshots of a pytree, each whole or not there; the only place that meets Orbax."""
 
+import contextlib
 import errno
 import hashlib
 import json
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
@@ -49,11 +50,6 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int = 2, *, read_only: bool = False):
         self._folder = folder.absolute()
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=None if read_only else keep,
-            read_only=read_only,
-            cleanup_tmp_directories=not read_only,  # what a kill left half written
-        )
         self._seals = self._folder / "seals.json"
         self._lock: IO[bytes] | None = None
         self._pool = ThreadPoolExecutor(1, "checkpoints")
@@ -61,7 +57,8 @@ class Checkpoints:
         if not read_only:
             led(self._take)
         try:
-            self._manager = ocp.CheckpointManager(self._folder, options=options)
+            with _quiet():
+                self._manager = ocp.CheckpointManager(self._folder, options=_options(keep, read_only))
         except (OSError, ValueError) as error:
             raise CheckpointError(unwritable(folder, error)) from error
 
@@ -263,6 +260,26 @@ def _json_or_empty(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _options(keep: int, read_only: bool) -> ocp.CheckpointManagerOptions:
+    return ocp.CheckpointManagerOptions(
+        max_to_keep=None if read_only else keep,
+        read_only=read_only,
+        cleanup_tmp_directories=not read_only,  # what a kill left half written
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax warns that a folder which is only read is only read."""
+    orbax = logging.getLogger("absl")
+    before = orbax.level
+    orbax.setLevel(max(before, logging.ERROR))
+    try:
+        yield
+    finally:
+        orbax.setLevel(before)
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -25,7 +26,8 @@ def keep_compiled() -> Path | None:
     Returns:
         The folder; None where the choice was the user's, or it cannot be written.
     """
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ or not jax.config.jax_enable_compilation_cache:  # type: ignore[attr-defined]
+    config: Any = jax.config  # whose names are not typed in every version
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ or not config.jax_enable_compilation_cache:
         return None
     folder = cache_dir() / "compiled" / machine()
     try:

@@ -55,6 +55,8 @@ def test_distill_prints_one_json_value(labelled):
     assert figures["run"] == "run"
     assert figures["steps"] == 4
     assert set(figures) >= {"floor", "teacher", "student", "count", "seed", "seconds"}
+    assert figures["alarms"] == {}
+    assert figures["falls_short"] == []  # this evaluation has none of the figures that are judged so
     kept = json.loads((folder / "run" / "evaluation.json").read_text())
     assert kept["floor"] == figures["floor"]
     assert set(kept["student"]) == set(figures["student"])
@@ -88,6 +90,7 @@ def test_evaluate_again_is_the_same(labelled):
 
 def test_evaluate_by_features_and_data_that_are_given(labelled):
     figures = json.loads(labelled[1]["features"][1])
+    assert all("falls short" in told for told in figures["falls_short"])
     for who in ("floor", "teacher", "student"):
         assert set(figures[who]) >= {"frechet", "precision", "recall", "class_kl", "class_accuracy", "frechet_train"}
         assert 0 <= figures[who]["class_accuracy"] <= 1

@@ -139,7 +139,16 @@ def test_dry_run(said):
     assert found["memory"]["temporary_bytes"] > 0
     assert found["device"]["fits"] is True
     plain = " ".join(said[1]["dry for people"][1].split())
-    for phrase in ("E-step", "fits", "optimisers", "FLOP", "NVIDIA H100", "at its peak of 495 TFLOP/s", "40% of it"):
+    for phrase in (
+        "E-step",
+        "fits",
+        "optimisers",
+        "FLOP",
+        "NVIDIA H100",
+        "at its peak of 495 TFLOP/s",
+        "40% of it",
+        "--mesh model=2",
+    ):
         assert phrase in plain
     small = " ".join(said[1]["dry for a small one"][1].split())
     for phrase in ("does not fit", "what makes a batch of 8 fit", "2 devices", "--set compute.accumulate="):

@@ -110,6 +110,15 @@ def test_a_file_that_fails(tmp_path: Path, text: str, found: str) -> None:
     assert found in _failure(_write(tmp_path, text))
 
 
+def test_a_file_that_is_not_there_is_asked_of_who_gave_its_path(tmp_path: Path) -> None:
+    file = _write(tmp_path, "import numpy as np\nfrom pplemd.dsl import given\nnp.load(given('data', 'its data'))\n")
+    with pytest.raises(ProgramError, match="line 3, in <module>: found no file 'no.npz'.*--set given.data=PATH"):
+        dsl.load_file(file, {"data": "no.npz", "other": "x"})
+    assert "found no file 'no.npz'; expected one to read. Check its path in that line" in _failure(
+        _write(tmp_path, "open('no.npz')\n")
+    )
+
+
 def test_a_sibling_with_a_syntax_error_is_the_one_that_is_named(tmp_path: Path) -> None:
     _write(tmp_path, "value = \n", "pplemd_test_broken.py")
     message = _failure(_write(tmp_path, "import pplemd_test_broken\n"))

@@ -1,11 +1,13 @@
 """Alarms: each rule fires where it should, is silent where it should be, and says what to do."""
 
+import dataclasses
 import math
 
 import pytest
 
 from pplemd.inference import Chain, Langevin, mala
 from pplemd.learning import Recipe, alarms
+from pplemd.learning.methods import EMD, SiD
 
 FROZEN = Recipe(frozen=True)
 MOVING = Recipe()
@@ -62,6 +64,12 @@ def test_a_rule_fires(name, recipe, history):
     assert alarm.name == name
     assert all((alarm.found, alarm.cause, alarm.repair))
     assert names(history[:-1], recipe) == []  # it is the newest line that does it
+
+
+def test_a_method_without_chains_is_not_told_to_lengthen_them():
+    history = run({"run_modes": 8.0}, {"run_modes": 6.0})
+    told = [alarms(history, dataclasses.replace(MOVING, method=method))[0] for method in (SiD(), EMD())]
+    assert ["chain" in alarm.repair or "E-step" in alarm.cause for alarm in told] == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,32 @@ def test_a_run_that_ended_has_every_section(made, points):
     assert found.tags.count("svg") > 12
 
 
+@pytest.mark.parametrize(
+    ("packages", "told"),
+    [
+        ({"jax": "0.12.0.1", "numpy": "2.5.5"}, "pip install jax==0.12.0.1 numpy==2.5.5"),
+        ({"jax": "1; touch canary"}, None),
+        ({"--index-url": "1"}, None),
+        ({"jax": "1\n"}, None),
+        (["jax"], None),
+    ],
+)
+def test_versions_are_told_as_a_command_only_where_they_are_versions(made, packages, told):
+    path = made()
+    found = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**found, "packages": packages}))
+    text = seen([path])[0].text
+    assert (told in text) if told else ("pip install" not in text)
+
+
+def test_what_falls_short_is_said(made):
+    poor, good = made("poor", student=0.3), made("good", student=0.9)
+    told = "The student falls short of its teacher: Recall 0.300 beside 0.950."
+    assert told in seen([poor])[0].text
+    assert f"poor: {told}" in seen([good, poor])[0].text
+    assert "falls short" not in seen([good])[0].text
+
+
 def test_images_are_inside_of_the_page(made, images):
     found, content = seen([made()], [images])
     pictures = [one for tag, one in zip(found.tags, found.attributes, strict=True) if tag == "img"]

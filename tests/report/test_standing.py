@@ -55,6 +55,12 @@ def test_a_run_from_its_start_to_its_end(made, locked):
     assert "alarm: score lag, from step 50" in text(seen)
 
 
+def test_what_falls_short_is_said_at_the_end(made):
+    told = "The student falls short of its teacher: Recall 0.300 beside 0.950."
+    assert told in " ".join(text(look(made("poor", student=0.3))).split())
+    assert "falls short" not in text(look(made("good", student=0.9)))
+
+
 def test_pace_and_time_left(made, locked):
     path = made(lines=metrics()[:10], judged=False)
     locked(path)

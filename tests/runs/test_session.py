@@ -90,6 +90,9 @@ def test_one_call_leaves_a_run(outcome):
     assert config["model"] == {"path": None, "sha256": None, "name": "model"}
     assert config["recipe"]["chain"]["kernel"] == {"type": "Langevin", "step_size": 0.01}
     assert set(config["environment"]) == {"pplemd", "jax", "python", "device", "system"}
+    assert config["packages"]["jax"] == jax.__version__
+    assert {"jaxlib", "numpyro", "blackjax", "optax", "numpy"} < set(config["packages"])
+    assert "ruff" not in config["packages"]
     assert folder.samples.is_file()
     assert json.loads(folder.evaluation.read_text())["student"] == outcome.report.student
     assert outcome.report.student["seconds_per_1000"] > 0

@@ -71,6 +71,11 @@ def test_shapes_alone_are_enough_to_read(folder):
     np.testing.assert_array_equal(found["w"], 3.0)
 
 
+def test_reading_says_nothing(folder, caplog):
+    latest(folder)
+    assert not caplog.records
+
+
 def largest(folder):
     return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
 

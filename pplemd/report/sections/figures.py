@@ -8,6 +8,7 @@ from pplemd.report.glossary import figure_title, more_is_better
 from pplemd.report.layout import beside, chart, grid, named, section
 from pplemd.report.markup import Child, Element, element, table, words
 from pplemd.report.numbers import number, value
+from pplemd.report.shortfall import shortfalls
 from pplemd.report.subject import Subject
 from pplemd.storage.remains import as_number, dig
 
@@ -34,7 +35,12 @@ def _scores(subjects: Sequence[Subject]) -> Element:
     of = f"Of {' or '.join(f'{count:,}' for count in sorted(filter(None, counts)))} samples. " if counts else ""
     told = "The best student is bold; below it its teacher and real samples, judged alike."
     told = "Real samples against other real samples are the floor." if alone else told
-    return element("div", {}, table(headings, rows, "figures"), words("p", of + told, "says"))
+    short = [
+        words("p", one if alone else f"{subject.name}: {one}")
+        for subject in subjects
+        for one in shortfalls(subject.score)
+    ]
+    return element("div", {}, table(headings, rows, "figures"), words("p", of + told, "says"), *short)
 
 
 def _title(name: str) -> Element:

@@ -1,5 +1,6 @@
 """Where the runs come from: the command that makes each again, and the machine and versions that it was made on."""
 
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -35,6 +36,15 @@ def command(subject: Subject) -> str | None:
     return " ".join(shlex.quote(part) for part in [*parts, "--out", f"{subject.remains.path}-again"])
 
 
+def installation(subject: Subject) -> str | None:
+    """The command that installs the versions of a run again; None where they are not known."""
+    found = list((dig(subject.remains.config, dict, "packages") or {}).items())[:MOST]
+    pinned = [f"{name}=={version}" for name, version in found]
+    if not pinned or not all(re.fullmatch(r"[\w.-]+==[\w.+!]+", one, re.ASCII) and one[0] != "-" for one in pinned):
+        return None
+    return " ".join(["pip install", *pinned])
+
+
 def _of(subject: Subject) -> list[Child]:
     config = subject.remains.config
     if not config:
@@ -45,6 +55,7 @@ def _of(subject: Subject) -> list[Child]:
         if again is None
         else _copied(again)
     )
+    versions = installation(subject)
     facts = {
         "seed": dig(config, int, "recipe", "seed"),
         "model file, SHA-256": dig(config, str, "model", "sha256"),
@@ -55,7 +66,7 @@ def _of(subject: Subject) -> list[Child]:
     environment = dig(config, dict, "environment") or {}
     facts |= {str(name): one for name, one in list(environment.items())[:MOST]}
     rows = [[name, value(one)] for name, one in facts.items() if one is not None]
-    return [told, table(["", ""], rows, "facts-table")]
+    return [told, None if versions is None else _copied(versions), table(["", ""], rows, "facts-table")]
 
 
 def _copied(text: str) -> Element:
