@@ -3,8 +3,8 @@
 Source: Rubin 1981; Gelman et al., Bayesian Data Analysis, section 5.5. Reference figures: posteriordb (BSD-3).
 Command: pplemd distill models/eight_schools.py
 Then: pplemd sample runs/eight_schools -n 20000 --format netcdf --correct
-Expect: the largest error over mu, tau and eight effects .05 to .07 s.d. in the mean, .08 in the s.d.; after --correct
-    .02 of both (Pareto k .6); 77 s of processor time, no GPU. An alarm about step 50 passes.
+Expect: the largest error over mu, tau and eight effects .03 to .04 s.d. in the mean, .05 to .06 in the s.d.; after
+    --correct less than .02 of both (Pareto k .5), three seeds; 117 s of processor time, no GPU.
 """
 
 import jax.numpy as jnp
