@@ -1,6 +1,8 @@
 """Imports point down, third parties are met where they belong, and faces only re-export."""
 
 import ast
+import subprocess
+import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -96,6 +98,13 @@ def test_third_parties_are_met_in_one_place_and_private_jax_nowhere():
             top = name.split(".")[0]
             assert MET_IN.get(top, part(path)) == part(path), (path, name)
             assert not name.startswith("jax._src"), (path, name)
+
+
+def test_a_start_does_not_wait_for_what_it_does_not_need():
+    late = ["arviz", "matplotlib", "scipy.spatial", "scipy.stats", "sklearn", "tensorboardX", "torch"]
+    told = f"import sys, pplemd; pplemd.data.digits(); print([name for name in {late} if name in sys.modules])"
+    ended = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"
 
 
 def test_faces_only_re_export():

@@ -1,6 +1,7 @@
 """Options that several commands share, and what they set before JAX starts."""
 
 import enum
+import gc
 import os
 from pathlib import Path
 from typing import Annotated
@@ -119,6 +120,7 @@ def prepare(device: DeviceName | None, debug: bool, cluster: Cluster | None = No
         os.environ["JAX_PLATFORMS"] = {"gpu": "cuda"}.get(device.value, device.value)
     if cluster is not None:
         join(cluster)
+    gc.disable()  # what is imported lives as long as the process: to look for garbage in it takes a fifth of the start
     import jax
 
     try:
@@ -130,6 +132,8 @@ def prepare(device: DeviceName | None, debug: bool, cluster: Cluster | None = No
         ) from error
     from pplemd.storage.compiled import keep_compiled
 
+    gc.freeze()
+    gc.enable()
     keep_compiled()
 
 

@@ -1,5 +1,7 @@
 """Scikit-learn's handwritten digits: 1,797 images of 8x8 that need no download."""
 
+import importlib.metadata
+
 import numpy as np
 
 from pplemd.data.dataset import Dataset, held_out
@@ -21,8 +23,8 @@ def digits(test_fraction: float = 0.25, seed: int = 0) -> Dataset:
 
     Source: UCI "Optical Recognition of Handwritten Digits" (test part), as scikit-learn ships it.
     """
-    from sklearn.datasets import load_digits  # here: it takes a second, which every command would wait for
-
-    found = load_digits()
-    x = (found.images * (2.0 / GREY_LEVELS) - 1.0).astype(np.float32)[..., None]
-    return held_out(x, found.target.astype(np.int32), 10, test_fraction=test_fraction, seed=seed)
+    # the file itself: importing scikit-learn takes a second, which every start would wait for
+    file = importlib.metadata.distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
+    rows = np.loadtxt(str(file), delimiter=",")  # 64 pixels and the class
+    x = (rows[:, :-1].reshape(-1, 8, 8, 1) * (2.0 / GREY_LEVELS) - 1.0).astype(np.float32)
+    return held_out(x, rows[:, -1].astype(np.int32), 10, test_fraction=test_fraction, seed=seed)

@@ -1,13 +1,11 @@
 """Diagnosis of long chains: their record, ArviZ's figures of them, pictures, and what the figures mean."""
 
 from pplemd.diagnosis.chains import Chains as Chains
-from pplemd.diagnosis.correction import before_after as before_after
 from pplemd.diagnosis.elements import autocorrelation as autocorrelation
 from pplemd.diagnosis.netcdf import load_chains as load_chains
 from pplemd.diagnosis.netcdf import save as save
 from pplemd.diagnosis.netcdf import save_draws as save_draws
 from pplemd.diagnosis.netcdf import save_groups as save_groups
-from pplemd.diagnosis.pictures import draw_pictures as draw_pictures
 from pplemd.diagnosis.posterior import Row as Row
 from pplemd.diagnosis.posterior import pareto_smoothed as pareto_smoothed
 from pplemd.diagnosis.posterior import table as table

@@ -161,8 +161,14 @@ def fit(
 
 def first_window(step: Step, state: AbstractState, key: PRNGKeyArray) -> Window:
     """The window before the first step; with shapes for arrays it gives the structure of a checkpoint."""
-    _, metrics = eqx.filter_eval_shape(step, state, key)
+    _, metrics = eqx.filter_eval_shape(_stepped, step, state, key)
     return Window(state, *_nothing(metrics))
+
+
+@eqx.filter_jit(inline=True)  # type: ignore[call-overload]  # only its own options are typed
+def _stepped(step: Step, state: AbstractState, key: PRNGKeyArray) -> tuple[AbstractState, dict[str, Array]]:
+    """A step, whose trace JAX keeps: whoever asks for its structure, and the loop that compiles it, trace it once."""
+    return step(state, key)
 
 
 def _nothing(metrics: dict[str, Any]) -> tuple[dict[str, Array], Array]:
@@ -180,7 +186,7 @@ def _compiled(devices: Devices) -> Callable[[Step, Window, PRNGKeyArray], Window
 
     @eqx.filter_jit(donate="all-except-first")
     def advance(held: Step, window: Window, key: PRNGKeyArray) -> Window:
-        state, metrics = held(window.state, key)
+        state, metrics = _stepped(held, window.state, key)
         return devices.kept(Window(state, jax.tree.map(jnp.add, window.sums, metrics), window.count + 1))
 
     return advance

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float64, Num
-from scipy.spatial.distance import cdist
 
 from pplemd.errors import DataError
 from pplemd.metrics.checks import flat, same_width
@@ -22,6 +21,8 @@ class PrecisionRecall(eqx.Module):
 
 def distances(a: Float64[np.ndarray, "n d"], b: Float64[np.ndarray, "m d"]) -> Iterator[Float64[np.ndarray, "rows m"]]:
     """Distances from the rows of `a` to all of `b`, some rows at a time."""
+    from scipy.spatial.distance import cdist  # here: it takes a third of a second, which a start would wait for
+
     rows = max(1, CHUNK_ENTRIES // len(b))
     for start in range(0, len(a), rows):
         yield cdist(a[start : start + rows], b)

@@ -4,8 +4,6 @@ import dataclasses
 import math
 from collections.abc import Iterable
 
-from matplotlib.ticker import Locator, LogLocator, MaxNLocator
-
 LARGEST = 1e100  # numbers beyond are left out: their differences and ratios could not be told
 ROOM = 0.06  # of the range, left free above and below
 FEW_DECADES = 2.0  # on which powers of ten alone would be one or two
@@ -41,6 +39,8 @@ class Axis:
 
     def ticks(self, most: int = 5) -> list[float]:
         """A few round numbers within the range."""
+        from matplotlib.ticker import Locator, LogLocator, MaxNLocator  # here: no start waits for what draws
+
         decades = math.log10(self.high / self.low) if self.log else 0.0
         if decades < 1:
             locator: Locator = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10])

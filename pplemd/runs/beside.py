@@ -10,7 +10,8 @@ from pplemd.runs.record import Loaded
 from pplemd.schooling import ready_teacher
 from pplemd.teachers import AbstractTeacher, sample
 from pplemd.viewing.narration import AbstractNarrator
-from pplemd.viewing.pictures import image_grid, scatter
+from pplemd.viewing.pictures import image_grid
+from pplemd.viewing.scatters import scatter
 
 EACH = 8  # images in a row, of the teacher and of the student
 ROWS = 8  # where there are no classes

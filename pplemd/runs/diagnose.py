@@ -1,7 +1,7 @@
 """Diagnosing a run: long chains of its E-step's law at several sigma, judged, drawn and kept in RUN/diagnosis/."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from pplemd.diagnosis import Chains, Finding, Row, before_after, draw_pictures, findings, save, table
+from pplemd.diagnosis import Chains, Finding, Row, findings, save, table
 from pplemd.diagnosis.chains import NOISE
 from pplemd.diffusion import AbstractSigmas
 from pplemd.errors import RecipeError
@@ -173,10 +173,18 @@ def diagnose(folder: RunFolder, loaded: Loaded, wanted: Wanted, narrator: Abstra
     x = x_rows(em_step, state, rows, kernel, length, jax.random.fold_in(key, X), law.label)
     found = Diagnosis(step, label, as_data(kernel), rows, findings(rows), x, folder.path / "diagnosis")
     save(found.folder / "chains.nc", runs)
-    draw_pictures(found.folder, runs, rows)
-    before_after(corrections(em_step, state, sigmas, key), found.folder / "correction.png")
+    _draw(found.folder, runs, rows, corrections(em_step, state, sigmas, key))
     write_json(found.folder / "diagnosis.json", as_json(found))
     return found
+
+
+def _draw(folder: Path, runs: list[Chains], rows: Sequence[Row], moved: Mapping[str, Any]) -> None:
+    """The pictures of a diagnosis, and that of what the chains correct."""
+    from pplemd.diagnosis.correction import before_after  # here: Matplotlib and SciPy's statistics take a second,
+    from pplemd.diagnosis.pictures import draw_pictures  # which every command would wait for
+
+    draw_pictures(folder, runs, rows)
+    before_after(moved, folder / "correction.png")
 
 
 def as_json(found: Diagnosis) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from pplemd.diagnosis import Finding, Row, draw_pictures, findings, save, table
+from pplemd.diagnosis import Finding, Row, findings, save, table
+from pplemd.diagnosis.pictures import draw_pictures
 from pplemd.errors import RecipeError
 from pplemd.learning import FitRecipe, figures
 from pplemd.override import as_data

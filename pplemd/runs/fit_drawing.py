@@ -17,7 +17,8 @@ from pplemd.runs.drawing import check_format
 from pplemd.runs.portrait import fit_portrait
 from pplemd.storage.folder import write
 from pplemd.viewing.narration import AbstractNarrator
-from pplemd.viewing.pictures import save_png, scatter
+from pplemd.viewing.pictures import save_png
+from pplemd.viewing.scatters import scatter
 
 
 @dataclasses.dataclass(frozen=True)

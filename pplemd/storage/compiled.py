@@ -14,7 +14,7 @@ from pplemd.storage.cache import cache_dir
 logger = logging.getLogger("pplemd")
 
 MOST = 4 * 2**30  # bytes kept; some hundred programs
-SHORTEST = 0.2  # seconds of compilation: what is faster than that is not worth a file
+SHORTEST = 0.0  # seconds of compilation: some thirty small programs of a start are read in a tenth of the time
 
 
 def keep_compiled() -> Path | None:

@@ -30,7 +30,8 @@ from pplemd.learning import Schedule, Watcher, fit
 from pplemd.model import plan
 from pplemd.runs.declared import declare
 from pplemd.teachers import sample
-from pplemd.viewing.pictures import save_png, scatter
+from pplemd.viewing.pictures import save_png
+from pplemd.viewing.scatters import scatter
 
 RING = declare(Path("models/ring.py")).model
 WIDTH, DEPTH = 192, 4

@@ -2,7 +2,8 @@
 
 The same process twice, with a cache folder that is empty at first: what a command does up to its first step, of
 models/cifar10.py at its true size with random weights (batch 1, K = 1, 32 bits). Seconds of wall time from the start of
-Python to the end of that step, and up to its compilation or reading.
+Python to the end of that step, and up to its compilation or reading; seconds of processor time of all threads, which is
+told from other work on the same cores. Python writes its bytecode in the first start of all: start once before.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {"cifar10": "unconditional", "imagenet64": "imagenet64", "digits": "digits"}
@@ -40,31 +42,40 @@ def first_step(name: str, began: float) -> dict:
     state = work.initial()
     ready = time.time() - began
     jax.block_until_ready(fit(work.step, state, work.key, Schedule(1, 1, 1, 1, 1), Watcher()))
-    return {"before_the_step_s": ready, "first_step_s": time.time() - began}
+    return {"before_the_step_s": ready, "first_step_s": time.time() - began, "processor_s": time.process_time()}
+
+
+def start(model: str, cache: str) -> dict:
+    """Start once, with a cache folder."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "cli")])
+    own = {"PPLEMD_CACHE": cache, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, __file__, "--model", model, "--one", str(time.time())]
+    ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **own})
+    if ended.returncode:
+        sys.exit(ended.stderr)
+    return json.loads(ended.stdout.splitlines()[-1])
 
 
 def main() -> None:
-    """Start twice and print both."""
+    """Start twice, so many times, and print the medians of both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=list(PROGRAMS), default="cifar10")
+    parser.add_argument("--pairs", type=int, default=1, help="first and second starts")
     parser.add_argument("--one", type=float, help="when this process was started")
     arguments = parser.parse_args()
     if arguments.one is not None:
         print(json.dumps(first_step(arguments.model, arguments.one)))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.pathsep.join([str(ROOT), str(ROOT / "cli")])
-        own = {"PPLEMD_CACHE": folder, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        times = []
-        for start in ("first", "second"):
-            command = [sys.executable, __file__, "--model", arguments.model, "--one", str(time.time())]
-            ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **own})
-            if ended.returncode:
-                sys.exit(ended.stderr)
-            times.append(json.loads(ended.stdout.splitlines()[-1]))
-            print(start, times[-1], flush=True)
-        kept = sum(file.stat().st_size for file in Path(folder, "compiled").rglob("*"))
-    print(f"ratio {times[1]['first_step_s'] / times[0]['first_step_s']:.3f}, {kept / 1e6:.1f} MB kept")
+    pairs = []
+    for _ in range(arguments.pairs):
+        with tempfile.TemporaryDirectory() as folder:
+            pairs.append([start(arguments.model, folder) for _ in range(2)])
+            kept = sum(file.stat().st_size for file in Path(folder, "compiled").rglob("*"))
+        print(*pairs[-1], flush=True)
+    first, second = ({name: median(pair[i][name] for pair in pairs) for name in pairs[0][i]} for i in range(2))
+    for name in first:
+        print(f"{name}: {first[name]:.2f}, {second[name]:.2f}, ratio {second[name] / first[name]:.3f}")
+    print(f"{kept / 1e6:.1f} MB kept")
 
 
 if __name__ == "__main__":

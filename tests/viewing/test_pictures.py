@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 
 from pplemd.errors import DataError
-from pplemd.viewing.pictures import draw, image_grid, save_png, scatter
+from pplemd.viewing.pictures import draw, image_grid, save_png
+from pplemd.viewing.scatters import scatter
 
 
 def _images(count=5, shape=(8, 8, 1)):
