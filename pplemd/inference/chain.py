@@ -98,7 +98,7 @@ class Chain(eqx.Module):
         length: K, how many transitions.
         cancel: which noise the twin takes back.
         slow_every: coordinates that are dear to move (the target's `hold`) move in every `slow_every`-th transition
-            only; the others move in each.
+            only; the others move in each. A step size that is given for them is best made as many times longer.
 
     Raises:
         RecipeError: where the length is not positive, or no multiple of slow_every.
