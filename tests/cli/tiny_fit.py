@@ -15,7 +15,7 @@ recipe = em.FitRecipe(
     chains=4,
     chain=em.Chain(em.HMC(leapfrogs=3), 1, em.NONE),
     choosing=em.Choosing(every=5, rounds=30, policy=em.Policy(em.Fisher(steps=20))),
-    judging=em.Judging(em.HMC(leapfrogs=4), chains=2, warm_up=100, draws=200, rows=3, marginal=400),
+    judging=em.Judging(em.HMC(leapfrogs=4), chains=2, warm_up=100, draws=800, rows=3, marginal=400),
     log_every=4,
     sample_every=6,
     checkpoint_every=4,
