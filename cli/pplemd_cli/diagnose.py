@@ -68,7 +68,7 @@ def diagnose(
         pplemd diagnose runs/digits --sigma 0.2 --sigma 1 --draws 2000 --kernel recipe
     """
     options.prepare(device, debug)
-    from pplemd.runs import fit_diagnosis, record
+    from pplemd.runs import fit_diagnosis, loading
     from pplemd.runs.diagnose import Wanted, as_json
     from pplemd.runs.diagnose import diagnose as run_chains
     from pplemd.runs.x_diagnosis import worded
@@ -78,8 +78,8 @@ def diagnose(
     wanted = Wanted(tuple(sigma or ()), chains, draws, warm_up, label, _transition(kernel), seed or 0)
     told, folder = Terminal(), RunFolder(run)
     with stops.saved("Go on with the same command."):
-        loaded = record.load_any(folder, model, told.say)
-        if isinstance(loaded, record.LoadedFit):
+        loaded = loading.load_any(folder, model, told.say)
+        if isinstance(loaded, loading.LoadedFit):
             of_fit = fit_diagnosis.diagnose_fit(folder, loaded, wanted, told)
             _show_fit(of_fit, {"run": str(run), **fit_diagnosis.as_json(of_fit)} if json else None)
             return

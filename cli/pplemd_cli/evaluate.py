@@ -43,7 +43,7 @@ def evaluate(
         pplemd evaluate runs/mnist --features lenet.npz --data mnist.npz
     """
     options.prepare(device, debug)
-    from pplemd.runs import record
+    from pplemd.runs import loading
     from pplemd.runs.fitting import judged as judge_fit
     from pplemd.runs.judging import Otherwise, judge
     from pplemd.storage.folder import RunFolder
@@ -51,8 +51,8 @@ def evaluate(
 
     told, folder = Terminal(), RunFolder(run)
     with stops.saved("Go on with the same command."):
-        loaded = record.load_any(folder, model, told.say)
-        if isinstance(loaded, record.LoadedFit):
+        loaded = loading.load_any(folder, model, told.say)
+        if isinstance(loaded, loading.LoadedFit):
             Otherwise(features, data).refuse_fit()
             report = judge_fit(loaded.fitted, loaded.plan.fit.recipe.judging, folder, seed or 0, told)
             figures, printed = dataclasses.asdict(report), show.fit_report

@@ -62,15 +62,15 @@ def sample(
         pplemd sample runs/eight_schools -n 20000 --format netcdf --correct
     """
     options.prepare(device, debug)
-    from pplemd.runs import drawing, fit_drawing, record
+    from pplemd.runs import drawing, fit_drawing, loading
     from pplemd.storage.folder import RunFolder
     from pplemd.viewing.progress import Terminal
 
     told = Terminal()
     target = out or run / f"sample.{SUFFIX[format]}"
     drawing.check_format(target)
-    loaded = record.load_any(RunFolder(run), model, told.say)
-    if isinstance(loaded, record.LoadedFit):
+    loaded = loading.load_any(RunFolder(run), model, told.say)
+    if isinstance(loaded, loading.LoadedFit):
         fit_drawing.refuse_options(label, correct)
         drawn = fit_drawing.draw_posterior(loaded.fitted, loaded.plan.fit.recipe.judging, count, seed or 0, told)
         fit_drawing.save_posterior(target, drawn, loaded.fitted, loaded.step)

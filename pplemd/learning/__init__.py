@@ -7,8 +7,8 @@ from pplemd.learning.choosing import Choosing as Choosing
 from pplemd.learning.choosing import choice_key as choice_key
 from pplemd.learning.choosing import figures as figures
 from pplemd.learning.compute import Compute as Compute
+from pplemd.learning.em_state import EMState as EMState
 from pplemd.learning.em_step import PARTS as PARTS
-from pplemd.learning.em_step import EMState as EMState
 from pplemd.learning.em_step import EMStep as EMStep
 from pplemd.learning.fit_recipe import FitRecipe as FitRecipe
 from pplemd.learning.fit_recipe import Judging as Judging

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from pplemd.devices import mean_over_rows, over_rows
 from pplemd.diffusion import AbstractWeighting
@@ -17,9 +17,9 @@ from pplemd.errors import RecipeError
 from pplemd.inference import StepSizes
 from pplemd.learning.anchor import Pairs, anchor_loss
 from pplemd.learning.e_step import NOT_TUNED, Batch, EStep, Fresh, Tuning, x_figures
+from pplemd.learning.em_state import EMState
 from pplemd.learning.labels import Labels
 from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
-from pplemd.learning.loop import AbstractState
 from pplemd.learning.methods import AbstractScene, Loss, Moment, Noised
 from pplemd.learning.microbatches import ResultT, averaged, mapped
 from pplemd.learning.recipe import Recipe
@@ -28,43 +28,6 @@ from pplemd.teachers import AbstractDenoiser, AbstractTeacher
 
 ANCHOR = 2**31 - 1  # folded into a step's key, beyond the keys of its split
 PARTS = ("score update", "E-step", "generator update")  # of a step, named in its trace
-
-
-class EMState(AbstractState):
-    """What the next EM step needs, and what a checkpoint keeps.
-
-    Attributes:
-        step: EM steps done.
-        generator: the program under training.
-        score: the student's score network under training.
-        average: the program's moving average: what is sampled and evaluated.
-        step_sizes: the kernel's step sizes by sigma, where they are adapted.
-        centering: lambda of x_sigma by range of sigma, where it is chosen.
-        memory: what the recipe's method keeps from step to step, or None.
-    """
-
-    step: Int[Array, ""]
-    generator: Learner
-    score: Learner
-    average: Program
-    step_sizes: StepSizes | None = None
-    centering: Float[Array, " bins"] | None = None
-    memory: PyTree = None
-
-    @property
-    def tuning(self) -> "Tuning":
-        """What its chains are tuned by."""
-        return Tuning(self.step_sizes, self.centering)
-
-    @property
-    def skipped_in_a_row(self) -> Int[Array, ""]:
-        """Updates skipped since the last good one, of the generator or of the score network."""
-        return jnp.maximum(self.generator.skipped_in_a_row, self.score.skipped_in_a_row)
-
-    @property
-    def visible(self) -> "EMState":
-        """The state without what its optimisers remember."""
-        return dataclasses.replace(self, generator=self.generator.visible, score=self.score.visible)
 
 
 class EMStep(AbstractScene):

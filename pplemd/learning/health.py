@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from pplemd.diffusion import AbstractWeighting, denoised_from_score
 from pplemd.dsl import Program
 from pplemd.inference import ALL, Point, ScorePotential, TiltedLaw, gauss_legendre
-from pplemd.learning.em_step import Batch, EMState, EMStep, mean_square
+from pplemd.learning.em_state import EMState
+from pplemd.learning.em_step import Batch, EMStep, mean_square
 from pplemd.learning.microbatches import averaged, mapped
 from pplemd.learning.score_matching import Noise, default_weight, matching_loss
 from pplemd.networks import Computing, computed

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from pplemd.evaluation import draw, draw_teacher
-from pplemd.runs.record import Loaded
+from pplemd.runs.loading import Loaded
 from pplemd.schooling import ready_teacher
 from pplemd.teachers import AbstractTeacher, sample
 from pplemd.viewing.narration import AbstractNarrator

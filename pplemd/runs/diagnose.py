@@ -19,7 +19,7 @@ from pplemd.inference import ALL, NUTS, AbstractKernel, Coordinates, Run, Studen
 from pplemd.learning import EMState, EMStep, FitRecipe, Recipe
 from pplemd.model import Plan
 from pplemd.override import as_data
-from pplemd.runs.record import Loaded
+from pplemd.runs.loading import Loaded
 from pplemd.runs.x_diagnosis import XRow, x_rows
 from pplemd.schooling import ready_teacher
 from pplemd.storage.folder import RunFolder, write_json

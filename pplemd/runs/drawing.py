@@ -14,7 +14,7 @@ from pplemd.correction import Weighted, importance
 from pplemd.diagnosis import save_draws
 from pplemd.distillation import Distilled
 from pplemd.errors import DataError, RecipeError
-from pplemd.runs.record import Loaded
+from pplemd.runs.loading import Loaded
 from pplemd.storage.folder import write
 from pplemd.teachers import Posterior
 from pplemd.viewing.narration import AbstractNarrator, Silent

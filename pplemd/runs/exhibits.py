@@ -24,7 +24,7 @@ from pplemd.model import Model
 from pplemd.report import Exhibits, Told
 from pplemd.runs.diagnose import corrections, typical_sigmas
 from pplemd.runs.drawing import corrected_samples
-from pplemd.runs.record import Loaded, LoadedFit, load_any
+from pplemd.runs.loading import Loaded, LoadedFit, load_any
 from pplemd.schooling import is_ready, ready_teacher
 from pplemd.storage.folder import RunFolder, reason
 from pplemd.storage.remains import read_remains

@@ -15,7 +15,7 @@ from pplemd.override import as_data
 from pplemd.parameterization import Choice, Situation, described
 from pplemd.posteriors import Posteriors, posteriors
 from pplemd.runs.diagnose import Wanted
-from pplemd.runs.record import LoadedFit
+from pplemd.runs.loading import LoadedFit
 from pplemd.storage.folder import RunFolder, write_json
 from pplemd.viewing.narration import AbstractNarrator
 

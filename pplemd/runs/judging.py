@@ -10,7 +10,7 @@ from pplemd.errors import RecipeError
 from pplemd.evaluation import Report, evaluate
 from pplemd.given_features import features
 from pplemd.metrics import AbstractEvaluation, ImageEvaluation
-from pplemd.runs import record
+from pplemd.runs import loading
 from pplemd.schooling import ready_teacher
 from pplemd.storage.folder import RunFolder, write_json
 from pplemd.teachers import AbstractTeacher
@@ -94,7 +94,7 @@ def judged(
 
 
 def judge(
-    loaded: record.Loaded,
+    loaded: loading.Loaded,
     folder: RunFolder,
     seed: int,
     narrator: AbstractNarrator,

@@ -1,4 +1,4 @@
-"""Runs: folders that hold a model's distillation, started, found again, and loaded."""
+"""Runs: folders that hold a model's distillation, started, and found again."""
 
 import dataclasses
 import datetime
@@ -8,14 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pplemd.devices import ONE, Devices, led
-from pplemd.distillation import Distilled, distilled, first_shapes
 from pplemd.errors import CheckpointError, DeviceError
-from pplemd.fits import FitPlan, plan_fit
-from pplemd.fitting import Fitted, first_fit_shapes, fitted
-from pplemd.learning import EMState, Window
-from pplemd.model import Model, Plan, plan
 from pplemd.runs.declared import Declared, configuration, declare
-from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder, finite, write_json
 
 Say = Callable[[str], None]
@@ -225,87 +219,3 @@ def check_same(declared: Declared, folder: RunFolder, say: Say) -> None:
 def _unplaced(part: Any) -> Any:
     """What a run is started from, without the place of its teacher, which may be moved."""
     return {name: value for name, value in part.items() if name != "path"} if isinstance(part, dict) else part
-
-
-@dataclasses.dataclass(frozen=True)
-class Loaded:
-    """A run read back from its folder.
-
-    Attributes:
-        declared: its model.
-        plan: the traced model.
-        distilled: its generator, of the newest checkpoint.
-        step: the step of that checkpoint.
-        state: the training state in it.
-    """
-
-    declared: Declared
-    plan: Plan
-    distilled: Distilled
-    step: int
-    state: EMState
-
-
-def load(folder: RunFolder, model_file: Path | None, say: Say) -> Loaded:
-    """Read a run's generator back; the teacher is not needed, and not trained.
-
-    Raises:
-        CheckpointError: where the run has no checkpoint that can be read.
-    """
-    declared = declared_again(folder, model_file, say)
-    planned = plan(declared.distilled_model)
-    step, state = newest_state(folder, planned, say)
-    return Loaded(declared, planned, distilled(planned, state), step, state)
-
-
-@dataclasses.dataclass(frozen=True)
-class LoadedFit:
-    """A fit read back from its folder.
-
-    Attributes:
-        declared: its fit.
-        plan: the traced fit.
-        fitted: its program, of the newest checkpoint.
-        step: the step of that checkpoint.
-    """
-
-    declared: Declared
-    plan: FitPlan
-    fitted: Fitted
-    step: int
-
-
-def load_any(folder: RunFolder, model_file: Path | None, say: Say) -> Loaded | LoadedFit:
-    """Read a run back, a distillation or a fit.
-
-    Raises:
-        CheckpointError: where the run has no checkpoint that can be read.
-    """
-    declared = declared_again(folder, model_file, say)
-    if isinstance(declared.model, Model):
-        return load(folder, model_file, say)
-    planned = plan_fit(declared.fit)
-    step, state = _newest(folder, first_fit_shapes(planned), say)
-    return LoadedFit(declared, planned, fitted(planned, state), step)
-
-
-def newest_state(folder: RunFolder, planned: Plan, say: Say) -> tuple[int, EMState]:
-    """The step and the training state of a run's newest checkpoint.
-
-    Raises:
-        CheckpointError: where the run has no checkpoint that can be read.
-    """
-    return _newest(folder, first_shapes(planned), say)
-
-
-def _newest(folder: RunFolder, shapes: Window, say: Say) -> tuple[int, Any]:
-    found = None
-    if folder.checkpoints.is_dir():
-        checkpoints = Checkpoints(folder.checkpoints, read_only=True)
-        try:
-            found = checkpoints.latest(shapes, say)
-        finally:
-            checkpoints.close()
-    if found is None:
-        raise CheckpointError(f"{folder.path} has no checkpoint yet. Go on with it by --resume.")
-    return found[0], found[1].state

@@ -13,7 +13,7 @@ from pplemd.fitting import Fitted
 from pplemd.learning import EMState, Watcher
 from pplemd.metrics import AbstractEvaluation
 from pplemd.model import Model, Plan, plan
-from pplemd.runs import record
+from pplemd.runs import loading, record
 from pplemd.runs.boards import with_board
 from pplemd.runs.declared import Declared
 from pplemd.runs.judging import judged
@@ -159,8 +159,8 @@ def load(run_folder: Path | str, model_file: Path | str | None = None) -> Distil
         PplemdError: where the run cannot be read.
     """
     given = None if model_file is None else Path(model_file)
-    loaded = record.load_any(RunFolder(run_folder), given, Terminal().say)
-    return loaded.fitted if isinstance(loaded, record.LoadedFit) else loaded.distilled
+    loaded = loading.load_any(RunFolder(run_folder), given, Terminal().say)
+    return loaded.fitted if isinstance(loaded, loading.LoadedFit) else loaded.distilled
 
 
 def show_teacher(declared: Declared, picture: Path, seed: int, narrator: AbstractNarrator) -> float:

@@ -88,7 +88,7 @@ def test_one_call_leaves_a_run(outcome):
     assert all(np.isfinite(line["score_loss"]) for line in lines)
     config = folder.read_config()
     assert config["model"] == {"path": None, "sha256": None, "name": "model"}
-    assert config["recipe"]["chain"]["kernel"] == {"type": "Langevin", "step_size": 0.01}
+    assert config["recipe"]["chain"]["kernel"] == {"type": "Langevin", "step_size": 0.01, "truncation": None}
     assert set(config["environment"]) == {"pplemd", "jax", "python", "device", "system"}
     assert config["packages"]["jax"] == jax.__version__
     assert {"jaxlib", "numpyro", "blackjax", "optax", "numpy"} < set(config["packages"])

@@ -1,0 +1,100 @@
+"""Runs read back from their folders: a generator or a fitted program, of the newest checkpoint."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from pplemd.distillation import Distilled, distilled, first_shapes
+from pplemd.errors import CheckpointError
+from pplemd.fits import FitPlan, plan_fit
+from pplemd.fitting import Fitted, first_fit_shapes, fitted
+from pplemd.learning import EMState, Window
+from pplemd.model import Model, Plan, plan
+from pplemd.runs.declared import Declared
+from pplemd.runs.record import Say, declared_again
+from pplemd.storage.checkpoints import Checkpoints
+from pplemd.storage.folder import RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A run read back from its folder.
+
+    Attributes:
+        declared: its model.
+        plan: the traced model.
+        distilled: its generator, of the newest checkpoint.
+        step: the step of that checkpoint.
+        state: the training state in it.
+    """
+
+    declared: Declared
+    plan: Plan
+    distilled: Distilled
+    step: int
+    state: EMState
+
+
+def load(folder: RunFolder, model_file: Path | None, say: Say) -> Loaded:
+    """Read a run's generator back; the teacher is not needed, and not trained.
+
+    Raises:
+        CheckpointError: where the run has no checkpoint that can be read.
+    """
+    declared = declared_again(folder, model_file, say)
+    planned = plan(declared.distilled_model)
+    step, state = newest_state(folder, planned, say)
+    return Loaded(declared, planned, distilled(planned, state), step, state)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedFit:
+    """A fit read back from its folder.
+
+    Attributes:
+        declared: its fit.
+        plan: the traced fit.
+        fitted: its program, of the newest checkpoint.
+        step: the step of that checkpoint.
+    """
+
+    declared: Declared
+    plan: FitPlan
+    fitted: Fitted
+    step: int
+
+
+def load_any(folder: RunFolder, model_file: Path | None, say: Say) -> Loaded | LoadedFit:
+    """Read a run back, a distillation or a fit.
+
+    Raises:
+        CheckpointError: where the run has no checkpoint that can be read.
+    """
+    declared = declared_again(folder, model_file, say)
+    if isinstance(declared.model, Model):
+        return load(folder, model_file, say)
+    planned = plan_fit(declared.fit)
+    step, state = _newest(folder, first_fit_shapes(planned), say)
+    return LoadedFit(declared, planned, fitted(planned, state), step)
+
+
+def newest_state(folder: RunFolder, planned: Plan, say: Say) -> tuple[int, EMState]:
+    """The step and the training state of a run's newest checkpoint.
+
+    Raises:
+        CheckpointError: where the run has no checkpoint that can be read.
+    """
+    return _newest(folder, first_shapes(planned), say)
+
+
+def _newest(folder: RunFolder, shapes: Window, say: Say) -> tuple[int, Any]:
+    found = None
+    if folder.checkpoints.is_dir():
+        checkpoints = Checkpoints(folder.checkpoints, read_only=True)
+        try:
+            found = checkpoints.latest(shapes, say)
+        finally:
+            checkpoints.close()
+    if found is None:
+        raise CheckpointError(f"{folder.path} has no checkpoint yet. Go on with it by --resume.")
+    return found[0], found[1].state
