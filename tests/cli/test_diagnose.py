@@ -52,7 +52,7 @@ def test_one_json_value(said):
     code, out, error = said[1]["json"]
     assert code == 0, error
     found = json.loads(out)
-    assert found["kernel"] == {"type": "Langevin", "step_size": 0.01}
+    assert found["kernel"] == {"type": "Langevin", "step_size": 0.01, "truncation": None}
     assert (found["run"], found["step"], found["label"]) == ("run", 4, 2)
     assert [(row["site"], row["sigma"], row["draws"]) for row in found["rows"]] == [("eps", 0.5, 25), ("z", 0.5, 25)]
     assert all(np.isfinite([row["r_hat"], row["ess_bulk"]]).all() for row in found["rows"])
