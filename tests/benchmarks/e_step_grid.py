@@ -146,6 +146,7 @@ def run(cell: Cell, path: Path, overrides: tuple[str, ...], steps: int, seed: in
         row["gradient_variance"] = gradient_variance(work, state)
     except PplemdError as error:
         row["failed"] = str(error).splitlines()[0]
+    jax.clear_caches()  # some thirty cells' programs are more memory maps than Linux gives a process
     return row
 
 
