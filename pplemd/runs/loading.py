@@ -35,18 +35,6 @@ class Loaded:
     state: EMState
 
 
-def load(folder: RunFolder, model_file: Path | None, say: Say) -> Loaded:
-    """Read a run's generator back; the teacher is not needed, and not trained.
-
-    Raises:
-        CheckpointError: where the run has no checkpoint that can be read.
-    """
-    declared = declared_again(folder, model_file, say)
-    planned = plan(declared.distilled_model)
-    step, state = newest_state(folder, planned, say)
-    return Loaded(declared, planned, distilled(planned, state), step, state)
-
-
 @dataclasses.dataclass(frozen=True)
 class LoadedFit:
     """A fit read back from its folder.
@@ -72,19 +60,17 @@ def load_any(folder: RunFolder, model_file: Path | None, say: Say) -> Loaded | L
     """
     declared = declared_again(folder, model_file, say)
     if isinstance(declared.model, Model):
-        return load(folder, model_file, say)
+        return _loaded(declared, folder, say)
     planned = plan_fit(declared.fit)
     step, state = _newest(folder, first_fit_shapes(planned), say)
     return LoadedFit(declared, planned, fitted(planned, state), step)
 
 
-def newest_state(folder: RunFolder, planned: Plan, say: Say) -> tuple[int, EMState]:
-    """The step and the training state of a run's newest checkpoint.
-
-    Raises:
-        CheckpointError: where the run has no checkpoint that can be read.
-    """
-    return _newest(folder, first_shapes(planned), say)
+def _loaded(declared: Declared, folder: RunFolder, say: Say) -> Loaded:
+    """A distillation; the teacher is not needed, and not trained."""
+    planned = plan(declared.distilled_model)
+    step, state = _newest(folder, first_shapes(planned), say)
+    return Loaded(declared, planned, distilled(planned, state), step, state)
 
 
 def _newest(folder: RunFolder, shapes: Window, say: Say) -> tuple[int, Any]:

@@ -38,7 +38,8 @@ CANCELLATIONS = {"all": em.ALL, "injected": em.INJECTED, "initial": em.INITIAL, 
 LENGTHS = (1, 2, 4, 8, 16)
 KERNELS = ("langevin", "mala", "hmc")
 PAPER = "paper"  # Langevin of the paper's two step sizes; latents that move less often take longer steps
-NODES = {"langevin": 1, PAPER: 1, "mala": 4, "hmc": 8}  # gradients of U per transition
+SHORT = "short"  # the same, steps not made longer
+NODES = {"langevin": 1, PAPER: 1, SHORT: 1, "mala": 4, "hmc": 8}  # gradients of U per transition
 MOVES = {"held": 0, "last": 1, "twice": 2, "four": 4, "each": None}  # how often the latents move in a chain; None: K
 Z_RATES = ("held", "last", "each")
 
@@ -62,8 +63,9 @@ class Cell:
     def chain(self) -> em.Chain:
         """The cell's chain; adjusted kernels find their own step sizes."""
         every = self.length // self.moves if self.moves else 1
-        slow = self.z_rate == "held" or self.kernel == PAPER
-        latents = every * 0.004**2 if slow else 0.01  # unadjusted: of the order of gamma_eps / (1 + |J|^2 / sigma^2)
+        latents = 0.01  # unadjusted: of the order of gamma_eps / (1 + |J|^2 / sigma^2)
+        if self.z_rate == "held" or self.kernel in (PAPER, SHORT):
+            latents = 0.004**2 * (every if self.kernel == PAPER else 1)
         adjusted = {"mala": em.mala(), "hmc": em.HMC(None, 4)}
         kernel = adjusted.get(self.kernel, em.Langevin(em.Coordinates(0.16, latents)))
         return em.Chain(kernel, self.length, CANCELLATIONS[self.cancel], every)
@@ -86,7 +88,7 @@ def rates():
     for kernel, still, cancel in ((PAPER, "langevin", "all"), ("mala", "mala", "paired")):
         moved = (Cell(16, kernel, moves, cancel, "steps") for moves in ("last", "twice", "four", "each"))
         short += [Cell(16, still, "held", "all", "steps"), *moved]
-    return short
+    return [*short, Cell(16, SHORT, "four", "all", "steps")]
 
 
 def forwards(cell: Cell, model: em.Model) -> float:
@@ -195,7 +197,7 @@ def main():
     parser.add_argument("--full", action="store_true", help="the whole product, not the cross through the default")
     parser.add_argument("--out", type=Path, default=Path("grid.jsonl"))
     parser.add_argument("--rates", action="store_true", help="how often the latents of a chain of 16 move")
-    parser.add_argument("--kernels", nargs="+", choices=(*KERNELS, PAPER), help="only these; all by default")
+    parser.add_argument("--kernels", nargs="+", choices=(*KERNELS, PAPER, SHORT), help="only these; all by default")
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time, each on a core of its own")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no cell after so many")
     parser.add_argument("--json", action="store_true")
