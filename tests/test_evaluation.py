@@ -47,6 +47,17 @@ def test_a_perfect_student_is_as_good_as_its_teacher():
     assert worse.teacher["sliced_w2"] == report.teacher["sliced_w2"]
 
 
+def test_a_teacher_that_was_judged_is_not_asked_again(monkeypatch):
+    evaluation = em.metrics.MixtureEvaluation(np.array([[3.0, -1.0]]), np.ones(1), 0.5, count=1200)
+    before = evaluate(PERFECT, TEACHER, evaluation, seed=1)
+    other_seed = evaluate(PERFECT, TEACHER, evaluation, seed=2, known=before)
+    assert other_seed.teacher["sliced_w2"] != before.teacher["sliced_w2"]
+    monkeypatch.setattr("pplemd.evaluation._of_teacher", lambda *args: pytest.fail("the teacher was asked"))
+    again = evaluate(student([3.5, -1.0], 0.5), TEACHER, evaluation, seed=1, known=before)
+    assert (again.teacher, again.floor) == (before.teacher, before.floor)
+    assert again.student["sliced_w2"] > 3 * before.student["sliced_w2"]
+
+
 def test_without_an_evaluation_the_teacher_is_the_reference(monkeypatch):
     monkeypatch.setattr(em.metrics.SampleEvaluation, "count", 1000)
     small = eqx.tree_at(lambda s: s.program.scale, PERFECT, jnp.asarray(0.5))

@@ -11,6 +11,7 @@ from pplemd.comparison.pictures import draw_curves, draw_samples
 from pplemd.comparison.table import differences, markdown, means
 from pplemd.distillation import distillation
 from pplemd.errors import CheckpointError, DivergenceError
+from pplemd.evaluation import Report
 from pplemd.model import plan
 from pplemd.runs import record
 from pplemd.runs.declared import declare, environment
@@ -84,7 +85,9 @@ def compare(asked: Asked, out: Path | str, narrator: AbstractNarrator | None = N
     planned = _planned(asked, folder, told)
     runs: list[dict[str, Any]] = []
     for seed in range(asked.seeds):
-        runs += [_run(asked, one, seed, planned["methods"][one.name], folder, told) for one in asked.methods]
+        for one in asked.methods:
+            known = _judged(folder, runs)
+            runs.append(_run(asked, one, seed, planned["methods"][one.name], folder, told, known))
         found = _found(asked, planned, runs)  # after each seed, so that a comparison can be looked at under way
         write_json(folder / "compare.json", found)
         write(folder / "table.md", markdown(found, TITLES).encode())
@@ -133,8 +136,22 @@ def _steps(asked: Asked, one: Contender, told: AbstractNarrator) -> dict[str, An
     return {"overrides": list(one.overrides), "steps": steps, "forwards_per_step": forwards, "batch": batch}
 
 
+def _judged(folder: Path, runs: list[dict[str, Any]]) -> Report | None:
+    """The report of a run that has ended: all runs have one teacher, whose figures are found once."""
+    ended = next((run for run in runs if "student" in run), None)
+    if ended is None:
+        return None
+    return Report(**json.loads(RunFolder(folder / ended["folder"]).evaluation.read_text()))
+
+
 def _run(
-    asked: Asked, one: Contender, seed: int, planned: dict[str, Any], folder: Path, told: AbstractNarrator
+    asked: Asked,
+    one: Contender,
+    seed: int,
+    planned: dict[str, Any],
+    folder: Path,
+    told: AbstractNarrator,
+    known: Report | None,
 ) -> dict[str, Any]:
     """One run: its figures, kept, gone on with, or made now."""
     steps = planned["steps"]
@@ -165,6 +182,7 @@ def _run(
                 resume=run.config.exists(),
                 narrator=told,
                 teacher=asked.teacher,
+                known=known,
             )
         except DivergenceError as error:
             told.say(f"note: {one.name}, seed {seed} is counted as diverged: {error}")

@@ -75,6 +75,7 @@ def judged(
     file: Path,
     seed: int,
     narrator: AbstractNarrator,
+    known: Report | None = None,
 ) -> Report:
     """Judge a generator beside its teacher, and keep the figures.
 
@@ -85,9 +86,10 @@ def judged(
         file: where the figures are kept.
         seed: seed of the samples.
         narrator: told how it goes.
+        known: a report that holds the teacher's figures already, or None.
     """
     with narrator.task("judge", 1.0) as task:
-        report = evaluate(distilled, teacher, evaluation, seed, task.to)
+        report = evaluate(distilled, teacher, evaluation, seed, task.to, known)
     if first():
         write_json(file, dataclasses.asdict(report))
     return report

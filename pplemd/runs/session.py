@@ -59,6 +59,7 @@ def distil(
     teacher: Path | str | None = None,
     mesh: str | None = None,
     tensorboard: bool = False,
+    known: Report | None = None,
 ) -> Outcome:
     """Distil a model into a one-step generator, and judge it.
 
@@ -75,6 +76,7 @@ def distil(
         teacher: the checkpoint of a teacher that is declared by `em.imported`; a run that is resumed knows its own.
         mesh: the devices, such as "data=8" or "data=4,model=2"; by default all where they divide the batch.
         tensorboard: keep TensorBoard's files in the run folder too (extra `tensorboard`).
+        known: the report of another run of this model, whose teacher's figures need not be found again.
 
     Raises:
         PplemdError: where model, recipe, folder or devices cannot be used; says what to do.
@@ -82,7 +84,8 @@ def distil(
     """
     asked = Chosen(name, tuple(overrides), None if teacher is None else Path(teacher))
     with together():
-        return _distil(model, out, asked, resume, (narrator or Terminal()) if first() else Silent(), mesh, tensorboard)
+        told = (narrator or Terminal()) if first() else Silent()
+        return _distil(model, out, asked, resume, told, mesh, tensorboard, known)
 
 
 def _distil(
@@ -93,6 +96,7 @@ def _distil(
     told: AbstractNarrator,
     mesh: str | None,
     tensorboard: bool,
+    known: Report | None,
 ) -> Outcome:
     began = time.monotonic()
     declared, folder = opened(model, out, asked, resume, told)
@@ -115,7 +119,7 @@ def _distil(
     finally:
         checkpoints.close()
     distilled = work.distilled(state)
-    report = judged(distilled, again(), planned.model.evaluation, folder.evaluation, 0, told)
+    report = judged(distilled, again(), planned.model.evaluation, folder.evaluation, 0, told, known)
     return Outcome(distilled, report, folder.path, work.step.recipe.steps, time.monotonic() - began)
 
 

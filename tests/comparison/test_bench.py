@@ -48,6 +48,13 @@ def test_what_it_leaves(compared):
             assert len(np.unique(np.asarray(image.convert("L")))) > 20, picture
 
 
+def test_the_teacher_is_judged_once(compared):
+    """Its time of sampling would differ from one judgement to the next."""
+    reports = [json.loads(file.read_text()) for file in sorted(compared.folder.glob("*-seed*/evaluation.json"))]
+    assert len(reports) == 4
+    assert len({report["teacher"]["seconds_per_1000"] for report in reports}) == 1
+
+
 def test_both_methods_start_from_the_same_networks(compared):
     """The first loss of the score network is of the same student and the same draws."""
     lines = [
