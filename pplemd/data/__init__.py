@@ -5,5 +5,6 @@ from pplemd.data.arrays import npz_images as npz_images
 from pplemd.data.dataset import Dataset as Dataset
 from pplemd.data.dataset import Split as Split
 from pplemd.data.dataset import held_out as held_out
+from pplemd.data.dataset import mirrored as mirrored
 from pplemd.data.digits import digits as digits
 from pplemd.data.folder import images as images

@@ -145,3 +145,21 @@ def held_out(
         return Dataset(Split(x[~held]), Split(x[held]), classes)
     count = int(whole.label.max()) + 1 if classes is None else classes
     return Dataset(Split(x[~held], whole.label[~held]), Split(x[held], whole.label[held]), count)
+
+
+def mirrored(data: Dataset) -> Dataset:
+    """The data with each training image beside its mirror image, left and right exchanged; held-out ones as they are.
+
+    For pictures of which the mirror image is as likely, such as those of CIFAR-10, and not for digits.
+
+    Args:
+        data: images, (n, h, w, c).
+
+    Raises:
+        DataError: samples that are not images.
+    """
+    train = data.train
+    if train.x.ndim != 4:
+        raise DataError(f"found samples of shape {data.shape}, expected images (h, w, c): others have no mirror image")
+    label = None if train.label is None else np.concatenate([train.label, train.label])
+    return Dataset(Split(np.concatenate([train.x, train.x[:, :, ::-1]]), label), data.test, data.classes)

@@ -13,8 +13,10 @@ from pplemd.data import Dataset
 from pplemd.devices import mean_over_rows
 from pplemd.diffusion import LogNormal
 from pplemd.errors import DataError, RecipeError
+from pplemd.learning.compute import Compute
 from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.loop import AbstractState
+from pplemd.learning.microbatches import averaged
 from pplemd.learning.optimisers import Adam
 from pplemd.learning.recipe import ScoreRecipe
 from pplemd.learning.score_matching import default_weight, drawn_noise, matching_loss
@@ -33,6 +35,7 @@ class TeachRecipe(eqx.Module):
         seed: seed of initialisation, batches and noise.
         label_dropout: probability that an image's class is not told, so that the teacher learns the law without classes
             too, as guidance needs; 0.1 is usual. Of no effect in a network without classes.
+        compute: precision, rematerialisation and microbatches of an update: its memory and time.
     """
 
     steps: int = 5000
@@ -41,6 +44,7 @@ class TeachRecipe(eqx.Module):
     ema: float = 0.999
     seed: int = 0
     label_dropout: float = 0.0
+    compute: Compute = Compute()
 
     def __check_init__(self):
         if self.steps < 1 or self.batch < 1 or not 0 <= self.ema < 1:
@@ -159,14 +163,20 @@ class TeachStep(eqx.Module):
         x, current = self.x[index], state.denoiser.module
         noise, key_dropout = drawn_noise(key_noise, x.shape, recipe.score.sigmas, state.step / recipe.steps)
 
-        def part(x, noise, labels, keys):
-            weighting = recipe.score.weighting or default_weight(current)
-            return eqx.filter_value_and_grad(matching_loss)(current, x, noise, labels, weighting, keys)
+        weighting = recipe.score.weighting or default_weight(current)
+
+        @eqx.filter_value_and_grad
+        def loss_of(denoiser, *rows):
+            x, noise, labels, keys = rows
+            return matching_loss(recipe.compute.of(denoiser), x, noise, labels, weighting, keys)
+
+        def part(*rows):
+            return averaged(lambda *some: loss_of(current, *some), rows, recipe.compute.accumulate)
 
         loss, gradient = mean_over_rows(part, x, noise, labels, jax.random.split(key_dropout, recipe.batch))
         denoiser = descend(state.denoiser, gradient, recipe.score.optimiser.transformation(recipe.steps))
-        averaged = average(state.average, denoiser.module, warmed(recipe.ema, state.step))
-        return TeachState(state.step + 1, denoiser, averaged), {"loss": loss}
+        smoothed = average(state.average, denoiser.module, warmed(recipe.ema, state.step))
+        return TeachState(state.step + 1, denoiser, smoothed), {"loss": loss}
 
     def told(self, key: PRNGKeyArray, labels: Int[Array, " batch"]) -> Int[Array, " batch"]:
         """The labels, some of them dropped: -1."""

@@ -2,6 +2,7 @@
 
 from pplemd.metrics.balls import Balls as Balls
 from pplemd.metrics.balls import balls as balls
+from pplemd.metrics.balls import balls_around as balls_around
 from pplemd.metrics.base import AbstractEvaluation as AbstractEvaluation
 from pplemd.metrics.base import AbstractMeasure as AbstractMeasure
 from pplemd.metrics.classes import class_kl as class_kl
@@ -23,6 +24,8 @@ from pplemd.metrics.mixtures import MixtureEvaluation as MixtureEvaluation
 from pplemd.metrics.mixtures import MixtureMeasure as MixtureMeasure
 from pplemd.metrics.modes import ModeFigures as ModeFigures
 from pplemd.metrics.modes import mixture_modes as mixture_modes
+from pplemd.metrics.nearness import CopyTest as CopyTest
+from pplemd.metrics.nearness import copy_test as copy_test
 from pplemd.metrics.nearness import nearness as nearness
 from pplemd.metrics.neighbours import PrecisionRecall as PrecisionRecall
 from pplemd.metrics.neighbours import Region as Region

@@ -4,9 +4,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Int, Num
 
-from pplemd.errors import DataError
-from pplemd.metrics.checks import flat, same_width
-from pplemd.metrics.neighbours import distances, radii_of
+from pplemd.metrics.checks import same_width
+from pplemd.metrics.neighbours import Region, distances, region
 
 
 class Balls(eqx.Module):
@@ -61,17 +60,23 @@ def balls(real: Num[np.ndarray, "n *shape_real"], fake: Num[np.ndarray, "m *shap
     Raises:
         DataError: k below 1, no more than k samples in a set, unlike dimensions, NaN.
     """
-    if k < 1:
-        raise DataError(f"found k = {k} neighbours, expected at least 1: use 3")
-    rows_real, rows_fake = flat(real, "real samples", k + 1), flat(fake, "fake samples", k + 1)
-    same_width(rows_real, rows_fake)
-    radii_real, radii_fake = radii_of(rows_real, k), radii_of(rows_fake, k)
-    real_around, fake_around, covered = [], np.zeros(len(rows_real), int), np.zeros(len(rows_real), int)
+    return balls_around(region(real, k, "real samples"), fake, k)
+
+
+def balls_around(real: Region, fake: Num[np.ndarray, "m *shape"], k: int) -> Balls:
+    """As `balls`, of real samples whose region is known already, for the same k.
+
+    Raises:
+        DataError: as of `balls`.
+    """
+    around = region(fake, k, "fake samples")
+    same_width(real.centres, around.centres)
+    real_around, fake_around, covered = [], np.zeros(len(real.centres), int), np.zeros(len(real.centres), int)
     done = 0
-    for block in distances(rows_fake, rows_real):
-        inside = block <= radii_real[None, :]
+    for block in distances(around.centres, real.centres):
+        inside = block <= real.radii[None, :]
         real_around.append(inside.sum(axis=1))
         covered += inside.sum(axis=0)
-        fake_around += (block <= radii_fake[done : done + len(block), None]).sum(axis=0)
+        fake_around += (block <= around.radii[done : done + len(block), None]).sum(axis=0)
         done += len(block)
     return Balls(np.concatenate(real_around), fake_around, covered, k)

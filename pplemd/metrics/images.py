@@ -7,14 +7,15 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, Num
 
 from pplemd.errors import DataError
+from pplemd.metrics.balls import balls_around
 from pplemd.metrics.base import AbstractEvaluation, AbstractMeasure, take
 from pplemd.metrics.checks import flat
 from pplemd.metrics.classes import class_kl
 from pplemd.metrics.features import AbstractFeatures, principal, train_classifier
 from pplemd.metrics.frechet import frechet
 from pplemd.metrics.further import further_figures
-from pplemd.metrics.nearness import nearness
-from pplemd.metrics.neighbours import Region, against, region
+from pplemd.metrics.nearness import CopyTest, copy_test
+from pplemd.metrics.neighbours import Region, region
 
 
 @runtime_checkable
@@ -67,6 +68,7 @@ class ImageMeasure(AbstractMeasure):
     train: Featured
     test: Featured
     region: Region  # of the held-out split
+    copies: CopyTest  # of the train split, against the held-out split
     k: int  # neighbours that set the radius in precision and recall
     count: int  # samples that figures are of
 
@@ -85,9 +87,8 @@ class ImageMeasure(AbstractMeasure):
             )
         flat(x, "samples", self.k + 1)
         samples = Featured(self.extractor.features(x), labels)
-        near = nearness(self.train.features, self.test.features, samples.features)
-        figures = self._figures(samples) | {"frechet_train": frechet(samples.features, self.train.features)}
-        return figures | self._further(samples) | {"nearness": near}
+        to_train = frechet(samples.features, self.train.features)
+        return self._figures(samples, self._accuracy(samples), to_train, self.copies.nearness(samples.features))
 
     def real(self, count: int, seed: int = 0) -> Float[np.ndarray, "n *shape"]:
         """Train images, without replacement."""
@@ -100,34 +101,29 @@ class ImageMeasure(AbstractMeasure):
         own labels: the classifier has not seen it. nearness is 1 by definition: that of the held-out split.
         """
         some = Featured(self.train.some(self.count, seed).features, None)
-        figures = self._figures(some)
-        accuracy = self._accuracy(self.test) if labelled else None
-        figures |= {} if accuracy is None else {"class_accuracy": accuracy}
         mixed = self.train.some(len(self.train.features), seed).features
         half = len(mixed) // 2
-        figures["frechet_train"] = frechet(mixed[:half], mixed[half:])
-        return figures | self._further(some) | {"nearness": 1.0}
+        accuracy = self._accuracy(self.test) if labelled else None
+        return self._figures(some, accuracy, frechet(mixed[:half], mixed[half:]), 1.0)
 
-    def _figures(self, samples: Featured) -> dict[str, float]:
-        pair = against(self.region, samples.features, self.k)
+    def _figures(
+        self, samples: Featured, accuracy: float | None, frechet_train: float, nearness: float
+    ) -> dict[str, float]:
+        features, label = samples.features, self.test.label
+        around = balls_around(self.region, features, self.k)
         figures = {
-            "frechet": frechet(samples.features, self.test.features),
-            "precision": pair.precision,
-            "recall": pair.recall,
+            "frechet": frechet(features, self.test.features),
+            "precision": around.precision,
+            "recall": around.recall,
         }
-        read = self.extractor.labels_of(samples.features)
-        if read is not None and self.test.label is not None:
-            classes = 1 + max(int(read.max()), int(self.test.label.max()))
-            shares = np.bincount(self.test.label, minlength=classes) / len(self.test.label)
-            figures["class_kl"] = class_kl(read, shares, classes)
-        accuracy = self._accuracy(samples)
-        return figures if accuracy is None else figures | {"class_accuracy": accuracy}
-
-    def _further(self, samples: Featured) -> dict[str, float]:
-        """Density, coverage, kernel distance, and recall by class where the held-out split has two or more."""
-        label = self.test.label
-        told = None if label is None or len(np.unique(label)) < 2 else label
-        return further_figures(self.test.features, samples.features, told, self.k)
+        read = self.extractor.labels_of(features)
+        if read is not None and label is not None:
+            classes = 1 + max(int(read.max()), int(label.max()))
+            figures["class_kl"] = class_kl(read, np.bincount(label, minlength=classes) / len(label), classes)
+        figures |= {} if accuracy is None else {"class_accuracy": accuracy}
+        told = None if label is None or len(np.unique(label)) < 2 else label  # recall by class is of two or more
+        further = further_figures(self.test.features, features, told, around)
+        return figures | {"frechet_train": frechet_train} | further | {"nearness": nearness}
 
     def _accuracy(self, samples: Featured) -> float | None:
         """Share of the samples that are read as their label, where that is known."""
@@ -153,7 +149,7 @@ class ImageEvaluation(AbstractEvaluation):
         """Train the classifier where none is given, or take it from the cache; compute the features of both splits.
 
         Raises:
-            DataError: a held-out split of no more than `k` samples.
+            DataError: a held-out split of no more than `k` samples, or half of it in the train split.
         """
         train, test = self.dataset.train, self.dataset.test
         if len(test.x) <= self.k:
@@ -161,7 +157,8 @@ class ImageEvaluation(AbstractEvaluation):
         extractor = self.features or _learned(train)
         seen, held_out = (Featured(extractor.features(split.x), split.label) for split in (train, test))
         around = region(held_out.features, self.k, "held-out samples")
-        return ImageMeasure(train.x, extractor, seen, held_out, around, self.k, self.count)
+        copies = copy_test(seen.features, held_out.features)
+        return ImageMeasure(train.x, extractor, seen, held_out, around, copies, self.k, self.count)
 
 
 def _learned(train: SplitLike) -> AbstractFeatures:

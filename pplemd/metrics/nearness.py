@@ -1,11 +1,47 @@
 """Whether samples are copies of training samples."""
 
+import equinox as eqx
 import numpy as np
 from jaxtyping import Float64, Num
 
 from pplemd.errors import DataError
 from pplemd.metrics.checks import flat, same_width
-from pplemd.metrics.neighbours import distances
+from pplemd.metrics.neighbours import nearest
+
+
+class CopyTest(eqx.Module):
+    """Training samples, and how near to them samples are that nobody learned from."""
+
+    train: Float64[np.ndarray, "n d"]
+    usual: float  # median distance from a held-out sample to the nearest training sample
+
+    def nearness(self, fake: Num[np.ndarray, "l *shape"]) -> float:
+        """Median distance from a sample to the nearest training sample, over the usual one.
+
+        Raises:
+            DataError: no samples, another dimension, NaN.
+        """
+        rows = flat(fake, "samples", 1)
+        same_width(self.train, rows)
+        return float(np.median(nearest(rows, self.train))) / self.usual
+
+
+def copy_test(train: Num[np.ndarray, "n *shape_train"], held_out: Num[np.ndarray, "m *shape_held"]) -> CopyTest:
+    """What `nearness` needs of the data, found once for any number of samples.
+
+    Args:
+        train: features of the training samples, (n, d).
+        held_out: features of samples that nobody learned from, (m, d).
+
+    Raises:
+        DataError: an empty set, unlike dimensions, NaN, or held-out samples of which half are training samples.
+    """
+    seen, new = flat(train, "train", 1), flat(held_out, "held-out", 1)
+    same_width(seen, new)
+    usual = float(np.median(nearest(new, seen)))
+    if usual == 0:
+        raise DataError("found half of the held-out samples among the training samples, expected others: split again")
+    return CopyTest(seen, usual)
 
 
 def nearness(
@@ -28,14 +64,4 @@ def nearness(
 
     Source: Meehan et al., arXiv:2004.05675, whose test compares the same distances.
     """
-    rows = [flat(x, name, 1) for x, name in ((train, "train"), (held_out, "held-out"), (fake, "samples"))]
-    same_width(rows[0], rows[1])
-    same_width(rows[0], rows[2])
-    usual, found = (float(np.median(_nearest(x, rows[0]))) for x in rows[1:])
-    if usual == 0:
-        raise DataError("found half of the held-out samples among the training samples, expected others: split again")
-    return found / usual
-
-
-def _nearest(x: Float64[np.ndarray, "n d"], others: Float64[np.ndarray, "m d"]) -> Float64[np.ndarray, " n"]:
-    return np.concatenate([block.min(axis=1) for block in distances(x, others)])
+    return copy_test(train, held_out).nearness(fake)

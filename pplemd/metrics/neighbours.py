@@ -28,6 +28,13 @@ def distances(a: Float64[np.ndarray, "n d"], b: Float64[np.ndarray, "m d"]) -> I
         yield cdist(a[start : start + rows], b)
 
 
+def nearest(x: Float64[np.ndarray, "n d"], others: Float64[np.ndarray, "m d"]) -> Float64[np.ndarray, " n"]:
+    """Distance from each row of `x` to the nearest of `others`; 0 for an exact copy."""
+    from sklearn.metrics import pairwise_distances_argmin  # here: a start would wait for it
+
+    return np.linalg.norm(x - others[pairwise_distances_argmin(x, others)], axis=1)
+
+
 def radii_of(x: Float64[np.ndarray, "n d"], k: int) -> Float64[np.ndarray, " n"]:
     """Distance from each sample to its k-th neighbour, itself not counted."""
     return np.concatenate([np.partition(block, k, axis=1)[:, k] for block in distances(x, x)])
@@ -94,19 +101,5 @@ def precision_recall(
 
     Source: Kynkaanniemi et al., arXiv:1904.06991, equations 1 and 2.
     """
-    return against(region(real, k, "real samples"), fake, k)
-
-
-def against(real: Region, fake: Num[np.ndarray, "m *shape"], k: int = 3) -> PrecisionRecall:
-    """Precision and recall against a region that is known already.
-
-    Args:
-        real: the region of the real samples, for the same k.
-        fake: features of samples to judge, (m, d), m > k.
-        k: neighbours that set the radius.
-
-    Raises:
-        DataError: as of `precision_recall`.
-    """
-    region_fake = region(fake, k, "fake samples")
-    return PrecisionRecall(real.share(region_fake.centres), region_fake.share(real.centres))
+    around_real, around_fake = region(real, k, "real samples"), region(fake, k, "fake samples")
+    return PrecisionRecall(around_real.share(around_fake.centres), around_fake.share(around_real.centres))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pplemd.data import Dataset, Split, held_out
+from pplemd.data import Dataset, Split, held_out, mirrored
 from pplemd.errors import DataError
 
 
@@ -111,3 +111,20 @@ def test_held_out_refuses_what_it_cannot_part():
         held_out(_x(3), np.array([0, 0, 1], np.int32))
     with pytest.raises(DataError, match="in all"):
         held_out(_x(1))
+
+
+def test_mirrored_doubles_what_is_learned_from_and_nothing_else():
+    x = _x(6, (2, 3, 1))
+    data = Dataset(Split(x[:4], _label(4)), Split(x[4:], _label(2)), 2)
+    both = mirrored(data)
+    np.testing.assert_array_equal(both.train.x[:4], x[:4])
+    np.testing.assert_array_equal(both.train.x[4:, :, 0], x[:4, :, 2])
+    np.testing.assert_array_equal(both.train.label, np.tile(data.train.label, 2))
+    assert both.test is data.test
+    assert both.classes == 2
+    assert mirrored(Dataset(Split(x[:4]), Split(x[4:]))).train.label is None
+
+
+def test_mirrored_refuses_what_is_no_image():
+    with pytest.raises(DataError, match="no mirror image"):
+        mirrored(Dataset(Split(_x(4, (3,))), Split(_x(2, (3,)))))

@@ -1,5 +1,7 @@
 """Teaching: declared teachers and their mistakes, and that training denoises held-out data better."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from pplemd.diffusion import EDMWeight, LogUniform
 from pplemd.errors import DataError, RecipeError, TeacherError
 from pplemd.learning import (
     Adam,
+    Compute,
     Schedule,
     ScoreRecipe,
     TeachRecipe,
@@ -75,6 +78,27 @@ LABELS = jnp.asarray(DATA.test.label)
 def told():
     """The state of a teacher that was told every class."""
     return trained(declared())
+
+
+def first_update(compute):
+    """Loss and parameters after one update."""
+    taught = declared(recipe=dataclasses.replace(RECIPE, compute=compute))
+    step = teach_step(taught)
+    state, metrics = eqx.filter_jit(step)(step.init(eqx.filter_jit(taught.build)()), jax.random.key(5))
+    return float(metrics["loss"]), jax.tree.leaves(eqx.filter(state.denoiser.memory, eqx.is_inexact_array))
+
+
+@pytest.mark.parametrize("compute", [Compute(rematerialise=True), Compute(accumulate=4), Compute(bf16=True)])
+def test_an_update_computed_in_another_way_is_the_same_up_to_rounding(compute):
+    """What the optimiser has after one update is the gradient and its square, times constants."""
+    (loss, memory), (other_loss, other_memory) = first_update(Compute()), first_update(compute)
+    error = 2e-2 if compute.bf16 else 1e-5
+    assert other_loss == pytest.approx(loss, rel=error)
+    assert all(leaf.dtype == jnp.float32 for leaf in other_memory)
+    square = lambda some: sum(float(jnp.sum(leaf**2)) for leaf in some)  # noqa: E731
+    apart = [mine - other for mine, other in zip(memory, other_memory, strict=True)]
+    assert square(apart) <= error**2 * square(memory)
+    assert not compute.bf16 or square(apart) > 1e-12 * square(memory)  # it did compute otherwise
 
 
 def test_training_lowers_the_held_out_loss_and_uses_the_labels(told):
