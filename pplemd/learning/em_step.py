@@ -22,6 +22,7 @@ from pplemd.learning.labels import Labels
 from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.methods import AbstractScene, Loss, Moment, Noised
 from pplemd.learning.microbatches import ResultT, averaged, mapped
+from pplemd.learning.optimisers import norm
 from pplemd.learning.recipe import Recipe
 from pplemd.learning.score_matching import Noise, default_weight, drawn_noise, matching_loss
 from pplemd.teachers import AbstractDenoiser, AbstractTeacher
@@ -88,7 +89,7 @@ class EMStep(AbstractScene):
         with jax.named_scope(PARTS[2]):
             gradient, figures = self._gradient(moment, drawn, jax.random.fold_in(key, ANCHOR))
             generator = descend(state.generator, gradient, self._generator_optimiser)
-        metrics = {**score_metrics, **figures, "gradient_norm": optax.tree.norm(gradient)}
+        metrics = {**score_metrics, **figures, "gradient_norm": norm(gradient)}
         skipped = generator.skipped + score.skipped - state.generator.skipped - state.score.skipped
         metrics["skipped"] = skipped.astype(jnp.float32)
         smoothed = average(state.average, generator.module, warmed(self.recipe.ema, state.step))

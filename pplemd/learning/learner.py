@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
+from pplemd.learning.optimisers import norm
+
 
 class Learner(eqx.Module):
     """A module and the state of the optimiser that trains it.
@@ -54,7 +56,7 @@ def descend(current: Learner, gradient: PyTree, optimiser: optax.GradientTransfo
         optimiser: the Optax transformation that the learner was made with.
     """
     parameters = eqx.filter(current.module, eqx.is_inexact_array)
-    finite = jnp.isfinite(optax.tree.norm(gradient))
+    finite = jnp.isfinite(norm(gradient))
 
     def unless_skipped(tree: PyTree) -> PyTree:
         return jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), tree)

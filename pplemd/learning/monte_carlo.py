@@ -13,6 +13,7 @@ from pplemd.learning.choosing import figures
 from pplemd.learning.fit_recipe import FitRecipe
 from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.loop import AbstractState
+from pplemd.learning.optimisers import norm
 from pplemd.parameterization import Pilot, Placement, Situation
 
 ONE = 1.0  # stands for sigma where step sizes are adapted by sigma: a posterior has none
@@ -95,7 +96,7 @@ class FitStep(eqx.Module):
             fitted = descend(state.learner, gradient, self._optimiser)
         metrics = {
             "log_joint": -loss,
-            "gradient_norm": optax.tree.norm(gradient),
+            "gradient_norm": norm(gradient),
             "acceptance": jnp.mean(acceptance),
             "divergences": jnp.mean(divergences),
             "skipped": (fitted.skipped - state.learner.skipped).astype(jnp.float32),

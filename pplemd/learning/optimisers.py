@@ -3,7 +3,10 @@
 from abc import abstractmethod
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, PyTree
 
 from pplemd.errors import RecipeError
 
@@ -50,7 +53,7 @@ class Adam(AbstractOptimiser):
         """Clip, then Adam under the schedule."""
         scaled = optax.scale_by_adam(b1=self.b1, b2=self.b2) if self.b1 else _second_moment_alone(self.b2)
         adam = optax.chain(scaled, optax.scale_by_learning_rate(self._schedule(steps)))
-        return optax.chain(optax.clip_by_global_norm(self.clip), adam) if self.clip else adam
+        return optax.chain(_clipped(self.clip), adam) if self.clip else adam
 
     def _schedule(self, steps: int) -> optax.Schedule:
         decay = optax.cosine_decay_schedule(self.learning_rate, max(steps - self.warmup, 1), alpha=self.final)
@@ -76,3 +79,24 @@ class Optax(AbstractOptimiser):
     def transformation(self, steps: int) -> optax.GradientTransformation:
         """The transformation that was given."""
         return self.given
+
+
+def norm(gradient: PyTree) -> Float[Array, ""]:
+    """The Euclidean norm of all of a gradient's numbers together.
+
+    As optax.tree.norm, but that XLA for GPUs compiles it where an array holds one number, such as the bias of a single
+    channel. Merging the sum over it with what comes after, XLA ends with an internal error (jax 0.11, "Expected
+    instruction to have shape equal to f32[], actual shape is f32[1]"); the barrier keeps them apart.
+    """
+    squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient)]
+    return jnp.sqrt(sum(jax.lax.optimization_barrier(squares), jnp.zeros(())))
+
+
+def _clipped(most: float) -> optax.GradientTransformation:
+    """optax.clip_by_global_norm by `norm`."""
+
+    def clip(updates: PyTree, params: PyTree | None = None) -> PyTree:
+        size = norm(updates)
+        return jax.tree.map(lambda leaf: jnp.where(size < most, leaf, leaf / size * most), updates)
+
+    return optax.stateless(clip)

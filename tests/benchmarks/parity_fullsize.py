@@ -57,9 +57,7 @@ def compare(name: str) -> float:
     expected = np.asarray(images(data["D"]))
     error = float(np.abs(found - expected).max() / np.abs(expected).max())
     seconds = time.perf_counter() - start
-    print(
-        f"{name}: {len(shapes)} arrays, {count:,} parameters, error {error:.2e}, {seconds:.0f} s, {device}", flush=True
-    )
+    print(f"{name}: {len(shapes)} arrays, {count:,} parameters, error {error:.2e}, {seconds:.0f} s", flush=True)
     return error
 
 
