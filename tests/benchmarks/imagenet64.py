@@ -2,6 +2,10 @@
 
 On a GPU: python tests/benchmarks/imagenet64.py --minutes 8 --json OUT.json
 On a CPU: python tests/benchmarks/imagenet64.py --toy; one true step: --case K=1,batch=1 --steps 1 --warm-up 0
+Compiled ahead, where time on a GPU is dear: on any machine with jax[cuda13] of the GPU machine's version,
+    JAX_PLATFORMS=cpu python tests/benchmarks/imagenet64.py --ahead FOLDER --case K=1,batch=16,bf16,remat
+and on the GPU machine the same with --compiled FOLDER in place of --ahead FOLDER. Such programs are not tuned to the
+device by timing; their files are executable, so load none that you did not write.
 
 Each case is a step of models/imagenet64.py, in a process of its own, so that its peak of memory is its own and one that
 does not fit ends alone. A row is printed, and the JSON file written, as each case ends; one that does not end in the
@@ -15,7 +19,9 @@ convolutions, recomputation left out, over the time and the peak of the device f
 import argparse
 import dataclasses
 import json
+import lzma
 import os
+import pickle
 import statistics
 import subprocess
 import sys
@@ -39,6 +45,32 @@ CASES = [  # the most telling first
     "K=16,batch=128,bf16,remat",
 ]
 TOYS = ["K=1,batch=4", "K=4,batch=4", "K=16,batch=4", "K=4,batch=4,bf16", "K=4,batch=4,remat,accumulate=2"]
+H100 = """
+gpu_device_info {
+  threads_per_block_limit: 1024
+  threads_per_warp: 32
+  shared_memory_per_block: 49152
+  shared_memory_per_core: 233472
+  threads_per_core_limit: 2048
+  core_count: 132
+  fpus_per_core: 128
+  block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535
+  block_dim_limit_z: 65535
+  memory_bandwidth: 3352320000000
+  l2_cache_size: 52428800
+  clock_rate_ghz: 1.98
+  device_memory_size: 84929347584
+  shared_memory_per_block_optin: 232448
+  cuda_compute_capability { major: 9 }
+  registers_per_core_limit: 65536
+  registers_per_block_limit: 65536
+}
+platform_name: "CUDA"
+dnn_version_info { major: 9 minor: 15 }
+runtime_version { major: 13 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""  # XLA's GpuTargetConfigProto
 COLUMNS = {
     "case": "{}",
     "compile_s": "{:.0f}",
@@ -96,24 +128,65 @@ def random_teacher(shapes):
     )
 
 
-def compiled(step, state):
-    """The step as a function of its arrays, compiled: with its trace, and the seconds of tracing and compiling."""
+def leaves_and_rest(tree) -> tuple[list, object]:
+    """Arrays of a module, or their shapes, as a list; and a function that puts such a list back in."""
     import equinox as eqx
     import jax
 
-    held, static_step = eqx.partition(step, eqx.is_array)
-    moving, static_state = eqx.partition(state, eqx.is_array)
+    arrays, static = eqx.partition(tree, lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct))
+    leaves, structure = jax.tree.flatten(arrays)
+    return leaves, lambda some: eqx.combine(jax.tree.unflatten(structure, some), static)
+
+
+def traced_step(step, state, place=None):
+    """The step as a function of lists of arrays (held, moving, key), traced; and these lists.
+
+    Args:
+        step: the EM step, or its shapes.
+        state: the state before it, or its shapes.
+        place: the sharding of all arrays, where they are on a device that is not here.
+    """
+    import equinox as eqx
+    import jax
+
+    held, whole_step = leaves_and_rest(step)
+    moving, whole_state = leaves_and_rest(state)
 
     def advance(held, moving, key):
-        after, metrics = eqx.combine(held, static_step)(eqx.combine(moving, static_state), key)
-        return eqx.filter(after, eqx.is_array), metrics
+        after, metrics = whole_step(held)(whole_state(moving), key)
+        return jax.tree.leaves(eqx.filter(after, eqx.is_array)), metrics
+
+    arguments = (held, moving, jax.eval_shape(lambda: jax.random.key(0)))
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), arguments)
+    return jax.jit(advance, donate_argnums=1).trace(*shapes), held, moving
+
+
+def ahead(text: str, toy: bool, folder: Path) -> str:
+    """Compile one case for an H100 that is not here, and write the program into a folder."""
+    import jax
+    from jax.experimental import serialize_executable, topologies
+
+    from pplemd.distillation import state_shapes
 
     began = time.perf_counter()
-    traced = jax.jit(advance, donate_argnums=1).trace(held, moving, jax.random.key(0))
-    between = time.perf_counter()
-    made = traced.lower().compile()
-    seconds = (between - began, time.perf_counter() - between)
-    return made, traced.jaxpr.jaxpr, seconds, held, moving
+    topology = topologies.get_topology_desc(platform="cuda", target_config=H100, topology="1x1x1")
+    place = jax.sharding.SingleDeviceSharding(topology.devices[0])
+    traced, _, _ = traced_step(*state_shapes(planned(parsed(text), toy)[0]), place)
+    program = traced.lower(lowering_platforms=("cuda",)).compile()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / text).write_bytes(lzma.compress(pickle.dumps(serialize_executable.serialize(program)), preset=2))
+    size = program.memory_analysis()
+    return (
+        f"{text}: {time.perf_counter() - began:.0f} s, held {size.argument_size_in_bytes / 1e9:.2f} GB, "
+        f"temporaries {size.temp_size_in_bytes / 1e9:.2f} GB"
+    )
+
+
+def loaded(text: str, folder: Path):
+    """The program that `ahead` wrote."""
+    from jax.experimental import serialize_executable
+
+    return serialize_executable.deserialize_and_load(*pickle.loads(lzma.decompress((folder / text).read_bytes())))
 
 
 def forward_flops(teacher) -> float:
@@ -126,8 +199,8 @@ def forward_flops(teacher) -> float:
     return products(traced(lambda x, sigma: teacher.denoise(x, sigma, label), jax.numpy.zeros(teacher.shape), 1.0))
 
 
-def one(case: dict, toy: bool, warm_up: int, steps: int) -> dict:
-    """Run one case in this process."""
+def one(text: str, toy: bool, warm_up: int, steps: int, folder: Path | None) -> dict:
+    """Run one case in this process; compiled here, or ahead."""
     import jax
     import numpy as np
 
@@ -136,11 +209,15 @@ def one(case: dict, toy: bool, warm_up: int, steps: int) -> dict:
     from pplemd.inspection import parameters
     from pplemd.liveness import peak_bytes
 
-    began = time.perf_counter()
+    began, case = time.perf_counter(), parsed(text)
     plan, peak = planned(case, toy)
     teacher = random_teacher(plan.teacher)
     work = distillation(plan, teacher)
-    advance, trace, (trace_s, compile_s), held, moving = compiled(work.step, work.initial())
+    start = time.perf_counter()
+    traced, held, moving = traced_step(work.step, work.initial())
+    trace_s, start, trace = time.perf_counter() - start, time.perf_counter(), traced.jaxpr.jaxpr
+    advance = traced.lower().compile() if folder is None else loaded(text, folder)
+    compile_s = time.perf_counter() - start
     forward = forward_flops(plan.model.recipe.compute.of(teacher))
     count = parameters(teacher)
     del work, teacher
@@ -183,6 +260,7 @@ def apart(text: str, arguments, left: float) -> dict:
     """One case in a process of its own; what went wrong where something did."""
     command = [sys.executable, __file__, "--one", text, "--warm-up", str(arguments.warm_up)]
     command += ["--steps", str(arguments.steps), *(["--toy"] if arguments.toy else [])]
+    command += [] if arguments.compiled is None else ["--compiled", str(arguments.compiled)]
     path = os.pathsep.join([str(ROOT), str(ROOT / "cli"), os.environ.get("PYTHONPATH", "")])
     environment = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95", "TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
     try:
@@ -215,10 +293,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--toy", action="store_true", help="a small network, to see that this script works")
     parser.add_argument("--json", type=Path, help="a file for all figures")
+    parser.add_argument("--ahead", type=Path, help="compile for an H100 that is not here, into this folder")
+    parser.add_argument("--compiled", type=Path, help="the folder of what was compiled ahead")
     parser.add_argument("--one", help="a case to run in this process")
     arguments = parser.parse_args()
     if arguments.one is not None:
-        print(json.dumps(one(parsed(arguments.one), arguments.toy, arguments.warm_up, arguments.steps)))
+        found = one(arguments.one, arguments.toy, arguments.warm_up, arguments.steps, arguments.compiled)
+        print(json.dumps(found))
+        return
+    if arguments.ahead is not None:
+        for text in arguments.case or (TOYS if arguments.toy else CASES):
+            print(ahead(text, arguments.toy, arguments.ahead), flush=True)
         return
     began, found = time.monotonic(), []
     with tempfile.TemporaryDirectory() as folder:  # what one case compiled, and tuned, serves the next
