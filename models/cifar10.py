@@ -32,7 +32,7 @@ PUBLISHED = "from https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/"
 data = em.given("data", "images of CIFAR-10 and their classes, an .npz of x_train and y_train", default="")
 features = em.given("features", "the weights of a classifier of CIFAR-10", default="")
 images = em.data.npz(data, test_fraction=0.2) if data else None
-evaluation = images and em.metrics.ImageEvaluation(images, features=em.features(features) if features else None)
+evaluation = em.metrics.ImageEvaluation(images, features=em.features(features) if features else None) if data else None
 
 
 class Cifar(em.Program):

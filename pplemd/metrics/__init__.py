@@ -5,6 +5,7 @@ from pplemd.metrics.balls import balls as balls
 from pplemd.metrics.balls import balls_around as balls_around
 from pplemd.metrics.base import AbstractEvaluation as AbstractEvaluation
 from pplemd.metrics.base import AbstractMeasure as AbstractMeasure
+from pplemd.metrics.base import prepared as prepared
 from pplemd.metrics.classes import class_kl as class_kl
 from pplemd.metrics.feature_figures import feature_figures as feature_figures
 from pplemd.metrics.features import AbstractFeatures as AbstractFeatures

@@ -52,6 +52,27 @@ class AbstractEvaluation(eqx.Module):
         """Draw or load the reference and train what the figures need."""
 
 
+class Prepared(AbstractEvaluation):
+    """An evaluation whose reference is at hand, for what asks for it more than once."""
+
+    declared: AbstractEvaluation
+    ready: AbstractMeasure
+
+    @property
+    def count(self) -> int:
+        """Samples wanted by `measure`."""
+        return self.declared.count
+
+    def prepare(self) -> AbstractMeasure:
+        """The measure that was prepared."""
+        return self.ready
+
+
+def prepared(evaluation: AbstractEvaluation) -> Prepared:
+    """The evaluation, its reference drawn or loaded now."""
+    return Prepared(evaluation, evaluation.prepare())
+
+
 def take(x: Num[np.ndarray, "n *shape"], count: int, seed: int) -> Num[np.ndarray, "m *shape"]:
     """Rows of `x` in random order without replacement: `count` of them, or all where there are fewer."""
     return x[np.random.default_rng(seed).permutation(len(x))[:count]]

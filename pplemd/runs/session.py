@@ -11,7 +11,7 @@ from pplemd.distillation import Distillation, Distilled, distillation, first_sha
 from pplemd.evaluation import Report, draw_teacher
 from pplemd.fitting import Fitted
 from pplemd.learning import EMState, Watcher
-from pplemd.metrics import AbstractEvaluation
+from pplemd.metrics import AbstractEvaluation, prepared
 from pplemd.model import Model, Plan, plan
 from pplemd.runs import loading, record
 from pplemd.runs.boards import with_board
@@ -115,11 +115,13 @@ def _distil(
     try:
         ready = ready_teacher(planned.model.teacher, told, devices)
         again, work = _prepared(planned, ready, told)
-        state = _train(work, planned.model.evaluation, folder, checkpoints, told, devices, board)
+        asked_for = planned.model.evaluation
+        evaluation = None if asked_for is None else prepared(asked_for)  # once, for the way and the end
+        state = _train(work, evaluation, folder, checkpoints, told, devices, board)
     finally:
         checkpoints.close()
     distilled = work.distilled(state)
-    report = judged(distilled, again(), planned.model.evaluation, folder.evaluation, 0, told, known)
+    report = judged(distilled, again(), evaluation, folder.evaluation, 0, told, known)
     return Outcome(distilled, report, folder.path, work.step.recipe.steps, time.monotonic() - began)
 
 

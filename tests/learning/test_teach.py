@@ -81,7 +81,7 @@ def told():
 
 
 def first_update(compute):
-    """Loss and parameters after one update."""
+    """The loss of one update, and what the optimiser remembers of it."""
     taught = declared(recipe=dataclasses.replace(RECIPE, compute=compute))
     step = teach_step(taught)
     state, metrics = eqx.filter_jit(step)(step.init(eqx.filter_jit(taught.build)()), jax.random.key(5))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,6 +53,25 @@ MODEL = em.Model(
     ),
     evaluation=em.metrics.MixtureEvaluation(MEANS, np.array([0.25, 0.5, 0.25]), 0.2, count=200),
 )
+
+
+class Counted(em.metrics.MixtureEvaluation):
+    """Counts how often its reference is prepared."""
+
+    times: list = eqx.field(static=True, default_factory=list)
+
+    def prepare(self):
+        self.times.append(1)
+        return super().prepare()
+
+
+def test_an_evaluation_is_prepared_once_for_the_way_and_the_end(tmp_path):
+    evaluation = Counted(MEANS, np.array([0.25, 0.5, 0.25]), 0.2, count=200)
+    model = dataclasses.replace(MODEL, evaluation=evaluation)
+    outcome = em.distil(model, tmp_path / "run", overrides=("sample_every=6",), narrator=em.Silent())
+    assert len(evaluation.times) == 1
+    assert outcome.report.count == 200
+    assert (tmp_path / "run" / "metrics.jsonl").read_text().count("run_modes") == 2
 
 
 class Heard(AbstractNarrator):
