@@ -25,8 +25,8 @@ POINTS = 20  # of a curve: in-run figures are taken so often
 TITLES = {"frechet": "Frechet", "frechet_train": "Frechet (train)", "class_kl": "class KL", "kid": "KID"}
 PROTOCOL = (
     "every method starts from the same networks and keys of a seed, under one recipe but for its own changes; judged "
-    "is the moving average after the last step, not the best one on the way; samples are counted in `count`; s.d. are "
-    "over seeds; teacher and floor are those of the first run, of the same number of samples"
+    "is the moving average after the last step, not the best one on the way; samples are counted in `count`, and drawn "
+    "anew for each seed, the same draws for every method and the teacher; s.d. are over seeds"
 )
 
 
@@ -86,7 +86,7 @@ def compare(asked: Asked, out: Path | str, narrator: AbstractNarrator | None = N
     runs: list[dict[str, Any]] = []
     for seed in range(asked.seeds):
         for one in asked.methods:
-            known = _judged(folder, runs)
+            known = _judged(folder, runs, seed)
             runs.append(_run(asked, one, seed, planned["methods"][one.name], folder, told, known))
         found = _found(asked, planned, runs)  # after each seed, so that a comparison can be looked at under way
         write_json(folder / "compare.json", found)
@@ -136,9 +136,9 @@ def _steps(asked: Asked, one: Contender, told: AbstractNarrator) -> dict[str, An
     return {"overrides": list(one.overrides), "steps": steps, "forwards_per_step": forwards, "batch": batch}
 
 
-def _judged(folder: Path, runs: list[dict[str, Any]]) -> Report | None:
-    """The report of a run that has ended: all runs have one teacher, whose figures are found once."""
-    ended = next((run for run in runs if "student" in run), None)
+def _judged(folder: Path, runs: list[dict[str, Any]], seed: int) -> Report | None:
+    """The report of a run of this seed that has ended: all have one teacher, judged by the same draws once."""
+    ended = next((run for run in runs if run["seed"] == seed and "student" in run), None)
     if ended is None:
         return None
     return Report(**json.loads(RunFolder(folder / ended["folder"]).evaluation.read_text()))
@@ -198,7 +198,7 @@ def _found(asked: Asked, planned: dict[str, Any], runs: list[dict[str, Any]]) ->
         for one in asked.methods
     }
     first = by_method[asked.methods[0].name]
-    ended = next((run for run in runs if "student" in run), {})
+    ended = {run["seed"]: run for run in runs if "student" in run}
     rows = {}
     for one in asked.methods:
         mine = [run for run in runs if run["method"] == one.name]
@@ -215,9 +215,9 @@ def _found(asked: Asked, planned: dict[str, Any], runs: list[dict[str, Any]]) ->
         **shared,
         "seeds": 1 + max(run["seed"] for run in runs),
         "protocol": PROTOCOL,
-        "count": ended.get("count"),
-        "floor": ended.get("floor"),
-        "teacher": ended.get("teacher"),
+        "count": next((run["count"] for run in ended.values()), None),
+        "floor": means({seed: run["floor"] for seed, run in ended.items()}),
+        "teacher": means({seed: run["teacher"] for seed, run in ended.items()}),
         "methods": rows,
         "environment": environment(),
     }

@@ -70,31 +70,27 @@ def markdown(found: Mapping[str, Any], titles: Mapping[str, str]) -> str:
         titles: shorter or longer words for figures.
     """
     rows = list(found["methods"].items())
-    names = _names([found["floor"] or {}, *(row["figures"] for _, row in rows)])
+    names = _names([found["floor"], *(row["figures"] for _, row in rows)])
     heads = [titles.get(name, name.replace("_", " ")) for name in names]
     lines = [_line(["", "steps", *heads]), _line(["---"] * (2 + len(heads)))]
     for title, figures in (("real against real (floor)", found["floor"]), ("teacher", found["teacher"])):
         if figures:
-            lines.append(_line([title, "", *(_plain(figures.get(name)) for name in names)]))
+            lines.append(_line([title, "", *(_cell(figures, name) for name in names)]))
     for title, row in rows:
         missing = f" ({row['failed']} of {row['runs']} diverged)" if row["failed"] else ""
-        cells = [worded(row["figures"][name]) if name in row["figures"] else "-" for name in names]
+        cells = (_cell(row["figures"], name) for name in names)
         lines.append(_line([title + missing, f"{row['steps']:,}", *cells]))
     if len(rows) > 1:
         first = rows[0][0]
         lines += ["", f"Differences from {first} by seed, mean ± s.d.:", ""]
         lines += [_line(["", *heads]), _line(["---"] * (1 + len(heads)))]
         for title, row in rows[1:]:
-            lines.append(_line([title, *(_difference(row["differences"], name) for name in names)]))
+            lines.append(_line([title, *(_cell(row["differences"], name) for name in names)]))
     return "\n".join(lines) + "\n"
 
 
-def _difference(differences: Mapping[str, Any], name: str) -> str:
-    return worded(differences[name]) if name in differences else "-"
-
-
-def _plain(value: float | None) -> str:
-    return "-" if value is None else number(value)
+def _cell(figures: Mapping[str, Any], name: str) -> str:
+    return worded(figures[name]) if name in figures else "-"
 
 
 def _line(cells: Sequence[str]) -> str:

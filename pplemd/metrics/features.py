@@ -12,11 +12,12 @@ from jaxtyping import Float32, Int, Int32, Num
 from threadpoolctl import threadpool_limits
 
 from pplemd.errors import DataError
+from pplemd.metrics.blocks import in_blocks
 from pplemd.storage.cache import cached_arrays
 
 WIDTH = 64  # hidden units, hence features
 PRESENTATIONS = 1_200_000  # images shown in training at most: digits take 200 passes, 60,000 images take 20
-ROWS_AT_ONCE = 4096  # images turned into features at once
+ROWS_AT_ONCE = 1024  # images turned into features at once
 
 
 class AbstractFeatures(eqx.Module):
@@ -42,11 +43,9 @@ class Classifier(AbstractFeatures):
 
     def features(self, x: Num[np.ndarray, "n *shape"]) -> Float32[np.ndarray, "n width"]:
         """Hidden activations, (n, 64)."""
-        parts = [
-            np.maximum(_rows(x[start : start + ROWS_AT_ONCE]) @ self.hidden + self.hidden_bias[None, :], 0.0)
-            for start in range(0, len(x), ROWS_AT_ONCE)
-        ]
-        return np.concatenate(parts)
+        return in_blocks(
+            lambda some: np.maximum(some @ self.hidden + self.hidden_bias[None, :], 0.0), _rows(x), ROWS_AT_ONCE
+        )
 
     def labels(self, x: Num[np.ndarray, "n *shape"]) -> Int32[np.ndarray, " n"]:
         """The likeliest class index of each image."""
@@ -69,7 +68,7 @@ class Principal(AbstractFeatures):
 
     def features(self, x: Num[np.ndarray, "n *shape"]) -> Float32[np.ndarray, "n width"]:
         """Components along the axes, in the samples' own units."""
-        return (_rows(x) - self.mean[None, :]) @ self.axes
+        return in_blocks(lambda some: (some - self.mean[None, :]) @ self.axes, _rows(x), ROWS_AT_ONCE)
 
     def labels_of(self, features: Float32[np.ndarray, "n width"]) -> None:
         """None: components know no classes."""

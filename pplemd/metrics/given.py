@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int32, Num
 
 from pplemd.errors import DataError
+from pplemd.metrics.blocks import in_blocks
 from pplemd.metrics.features import AbstractFeatures
 
 ROWS_AT_ONCE = 250  # samples in one compiled call: a few megabytes of activations in a small network
@@ -33,9 +34,8 @@ class GivenFeatures(AbstractFeatures):
         Raises:
             DataError: a function that gives anything else than one vector.
         """
-        rows = x.astype(np.float32)
-        _check(self.function, rows.shape[1:], "the function of the features")
-        return _mapped(self.function, rows)
+        _check(self.function, x.shape[1:], "the function of the features")
+        return _mapped(self.function, x)
 
     def labels_of(self, features: Float32[np.ndarray, "n width"]) -> Int32[np.ndarray, " n"] | None:
         """The class of the largest number.
@@ -58,15 +58,8 @@ def _check(function: Callable[[Any], Any], shape: tuple[int, ...], name: str) ->
         )
 
 
-def _mapped(function: Callable[[Array], Array], rows: Float32[np.ndarray, "n *shape"]) -> np.ndarray:
-    """A function of every row, some rows at a time, all calls of one shape."""
-    size = min(ROWS_AT_ONCE, len(rows))
-    parts = []
-    for start in range(0, len(rows), size):
-        some = rows[start : start + size]
-        padded = np.concatenate([some, np.repeat(some[:1], size - len(some), axis=0)])
-        parts.append(np.asarray(_batch(function, jnp.asarray(padded)), np.float32)[: len(some)])
-    return np.concatenate(parts)
+def _mapped(function: Callable[[Array], Array], rows: Num[np.ndarray, "n *shape"]) -> Float32[np.ndarray, "n width"]:
+    return in_blocks(lambda some: np.asarray(_batch(function, jnp.asarray(some)), np.float32), rows, ROWS_AT_ONCE)
 
 
 @eqx.filter_jit

@@ -76,7 +76,7 @@ def distil(
         teacher: the checkpoint of a teacher that is declared by `em.imported`; a run that is resumed knows its own.
         mesh: the devices, such as "data=8" or "data=4,model=2"; by default all where they divide the batch.
         tensorboard: keep TensorBoard's files in the run folder too (extra `tensorboard`).
-        known: the report of another run of this model, whose teacher's figures need not be found again.
+        known: the report of another run of this model and seed, whose teacher's figures need not be found again.
 
     Raises:
         PplemdError: where model, recipe, folder or devices cannot be used; says what to do.
@@ -121,7 +121,7 @@ def _distil(
     finally:
         checkpoints.close()
     distilled = work.distilled(state)
-    report = judged(distilled, again(), evaluation, folder.evaluation, 0, told, known)
+    report = judged(distilled, again(), evaluation, folder.evaluation, work.step.recipe.seed, told, known)
     return Outcome(distilled, report, folder.path, work.step.recipe.steps, time.monotonic() - began)
 
 

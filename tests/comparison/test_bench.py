@@ -48,11 +48,24 @@ def test_what_it_leaves(compared):
             assert len(np.unique(np.asarray(image.convert("L")))) > 20, picture
 
 
-def test_the_teacher_is_judged_once(compared):
+def test_the_teacher_is_judged_once_for_each_seed(compared):
     """Its time of sampling would differ from one judgement to the next."""
-    reports = [json.loads(file.read_text()) for file in sorted(compared.folder.glob("*-seed*/evaluation.json"))]
-    assert len(reports) == 4
-    assert len({report["teacher"]["seconds_per_1000"] for report in reports}) == 1
+    files = {seed: sorted(compared.folder.glob(f"*-seed{seed}/evaluation.json")) for seed in (0, 1)}
+    reports = {seed: [json.loads(file.read_text()) for file in found] for seed, found in files.items()}
+    assert [len(found) for found in reports.values()] == [2, 2]
+    times = [{report["teacher"]["seconds_per_1000"] for report in found} for found in reports.values()]
+    assert [len(found) for found in times] == [1, 1]
+    assert times[0] != times[1]
+
+
+def test_every_seed_is_judged_by_draws_of_its_own(compared):
+    """Spread over seeds must hold the judge's own: the same draws for all would hide it."""
+    found = json.loads((compared.folder / "compare.json").read_text())
+    for row in (found["methods"]["emd"]["by_seed"], found["methods"]["diff-instruct"]["by_seed"]):
+        reports = [json.loads((compared.folder / run["folder"] / "evaluation.json").read_text()) for run in row]
+        assert [report["seed"] for report in reports] == [0, 1]
+        assert len({report["teacher"]["sliced_w2"] for report in reports}) == 2
+    assert found["teacher"]["sliced_w2"]["n"] == found["floor"]["sliced_w2"]["n"] == 2
 
 
 def test_both_methods_start_from_the_same_networks(compared):

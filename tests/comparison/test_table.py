@@ -54,9 +54,12 @@ def test_markdown():
             "runs": 3,
         },
     }
-    found = {"floor": {"frechet": 0.5, "recall": 0.99}, "teacher": {"frechet": 0.6}, "methods": rows}
+    floor, teacher = means({0: {"frechet": 0.5, "recall": 0.99}}), means({0: {"frechet": 0.6}, 1: {"frechet": 0.8}})
+    found = {"floor": floor, "teacher": teacher, "methods": rows}
     lines = markdown(found, {"frechet": "Frechet"}).splitlines()
     assert lines[0] == "|  | steps | Frechet | recall |"
+    assert "| real against real (floor) |  | 0.500 | 0.990 |" in lines
+    assert "| teacher |  | 0.700 ± 0.141 | - |" in lines
     assert "| emd | 2,000 | 2.333 ± 1.528 | 0.800 ± 0.100 |" in lines
     assert "| sid (1 of 3 diverged) | 900 | 2.900 ± 1.980 | - |" in lines
     assert lines[-1] == "| sid | 0.400 ± 0.141 | - |"
