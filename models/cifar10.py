@@ -31,6 +31,7 @@ PUBLISHED = "from https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/"
 
 data = em.given("data", "images of CIFAR-10 and their classes, an .npz of x_train and y_train", default="")
 features = em.given("features", "the weights of a classifier of CIFAR-10", default="")
+channels = em.given("channels", "the small network's width at 32 x 32; half of it is a laptop's", default="64")
 images = em.data.npz(data, test_fraction=0.2) if data else None
 evaluation = em.metrics.ImageEvaluation(images, features=em.features(features) if features else None) if data else None
 
@@ -88,7 +89,7 @@ conditional = em.Model(
 )
 
 if images is not None:
-    SMALL = em.networks.UNetOptions((32, 32, 3), channels=64, multipliers=(1, 2, 2), blocks=2, classes=10)
+    SMALL = em.networks.UNetOptions((32, 32, 3), channels=int(channels), multipliers=(1, 2, 2), blocks=2, classes=10)
     small = em.Model(
         program=lambda teacher, key: CifarByClass(em.one_step(teacher, sigma=2.5)),
         teacher=em.teach(
