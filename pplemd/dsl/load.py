@@ -15,6 +15,8 @@ from pplemd.errors import PplemdError, ProgramError
 
 _numbers = itertools.count()
 _given: contextvars.ContextVar[Mapping[str, str] | None] = contextvars.ContextVar("given", default=None)
+_unanswered: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar("unanswered", default=None)
+UNANSWERED = "__unanswered__"  # of a loaded module: what it asked for and fell back on a default, by name
 
 
 def given(name: str, what: str, default: str | None = None) -> str:
@@ -32,7 +34,10 @@ def given(name: str, what: str, default: str | None = None) -> str:
     Raises:
         ProgramError: where it must be given and is not.
     """
-    found = (_given.get() or {}).get(name, default)
+    values, unanswered = _given.get() or {}, _unanswered.get()
+    found = values.get(name, default)
+    if name not in values and unanswered is not None:
+        unanswered[name] = what
     if found is None:
         raise ProgramError(f"{here()}: this file asks for {what}. Give it: --set given.{name}=VALUE.")
     return found
@@ -62,7 +67,7 @@ def load_file(path: str | Path, values: Mapping[str, str] | None = None) -> type
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    told = _given.set(values)
+    told, unanswered = _given.set(values), _unanswered.set(module.__dict__.setdefault(UNANSWERED, {}))
     try:
         with _importable(file.resolve().parent):
             exec(code, module.__dict__)  # compiled above: no stale bytecode, and no folder __pycache__ beside the file
@@ -74,6 +79,7 @@ def load_file(path: str | Path, values: Mapping[str, str] | None = None) -> type
         raise ProgramError(_raised(file, error)) from error
     finally:
         _given.reset(told)
+        _unanswered.reset(unanswered)
     return module
 
 
@@ -97,14 +103,16 @@ def select(module: types.ModuleType, kind: type | tuple[type, ...], name: str | 
         if isinstance(value, kinds):
             return name, value
         what = f"is a {type(value).__name__}" if hasattr(module, name) else "does not exist"
-        raise ProgramError(f"{place}: {name!r} {what}; expected a {wanted}. {_names(found, wanted, choice)}")
+        names = _names(found, wanted, choice) + _asked(module)
+        raise ProgramError(f"{place}: {name!r} {what}; expected a {wanted}. {names}")
     if len(found) > 1:
         raise ProgramError(
             f"{place}: found several values that are a {wanted} ({', '.join(found)}); expected one, or a choice. "
             f"Name one with {choice}."
         )
     if not found:
-        raise ProgramError(f"{place}: found no value that is a {wanted}; expected one.{_classes(module, kinds)}")
+        more = _classes(module, kinds) + _asked(module)
+        raise ProgramError(f"{place}: found no value that is a {wanted}; expected one.{more}")
     return next(iter(found.items()))
 
 
@@ -121,6 +129,15 @@ def _names(found: dict[str, Any], wanted: str, choice: str) -> str:
     if not found:
         return f"The file defines no {wanted} at module level."
     return f"Name one of {', '.join(found)} with {choice}."
+
+
+def _asked(module: types.ModuleType) -> str:
+    """What a file was not given: some of its values may need it."""
+    unanswered: dict[str, str] = getattr(module, UNANSWERED, {})
+    if not unanswered:
+        return ""
+    told = "; ".join(f"--set given.{name}=VALUE, {what}" for name, what in unanswered.items())
+    return f" Or give what the file asks for and was not given, some of its values may need it: {told}."
 
 
 def _classes(module: types.ModuleType, kind: tuple[type, ...]) -> str:

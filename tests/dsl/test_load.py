@@ -166,6 +166,20 @@ def test_a_choice_that_fails(tmp_path: Path, text: str, name: str | None, found:
     assert found in str(caught.value)
 
 
+def test_a_value_that_needs_what_was_not_given(tmp_path: Path) -> None:
+    asks = "from pplemd.dsl import given\nif given('data', 'a path of images', ''):\n    x = 1\n"
+    file = _write(tmp_path, asks)
+    with pytest.raises(ProgramError, match="'x' does not exist.* --set given.data=VALUE, a path of images"):
+        dsl.select(dsl.load_file(file, {"other": "y"}), int, "x")
+    with pytest.raises(ProgramError, match="found no value that is a int.* --set given.data=VALUE, a path of images"):
+        dsl.select(dsl.load_file(file), int)
+    told = dsl.load_file(file, {"data": "some"})
+    assert dsl.select(told, int, "x") == ("x", 1)
+    with pytest.raises(ProgramError) as caught:
+        dsl.select(told, int, "y")
+    assert "given" not in str(caught.value)
+
+
 def test_a_file_is_told_what_it_asks_for(tmp_path: Path) -> None:
     asks = 'from pplemd import dsl\nfound = dsl.given("data", "a path")\nother = dsl.given("n", "n", "3")\n'
     file = _write(tmp_path, asks)
