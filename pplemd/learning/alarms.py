@@ -77,15 +77,17 @@ def latents_run_away(history: History, recipe: Recipe) -> Alarm | None:
 
 
 def noise_runs_away(history: History, recipe: Recipe) -> Alarm | None:
-    """Chains that leave the noise's law: steps too long, or noise levels too small for a student that is far off."""
+    """Chains that leave the noise's law: steps too long, or a student that is far off, or was thrown there."""
     value = _newest(history, "noise_norm")
     if value is None or not value > _bound(NOISE, recipe):
         return None
     return Alarm(
         "noise_runs_away",
         f"the chains' noise has a mean square of {value:.3g}; it is 1 where student and teacher agree",
-        "at small sigma the student is many sigma away from the teacher, or the E-step's steps are too long",
-        "start with large noise levels, sigmas=em.CoarseToFine(...), or " + _shorter(recipe),
+        "at small sigma the student is many sigma away from the teacher: far off from the start, or thrown there by a "
+        "learning rate that is too large; or the E-step's steps are too long",
+        "start with large noise levels, sigmas=em.CoarseToFine(...), or divide generator.learning_rate by 10, or "
+        + _shorter(recipe),
     )
 
 
