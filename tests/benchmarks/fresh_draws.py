@@ -1,8 +1,8 @@
 """How much of ring's sliced W2 is the judge's own draws: python tests/benchmarks/fresh_draws.py runs/compare-ring.
 
 Of each run in the folder: sliced W2 between 20,000 samples and exact draws, both drawn anew so many times, mean and
-s.d. over draws; sharp; and of what is near a mode, its standard deviation and how far its mean lies from the mode's. A row
-of exact draws alone is the floor.
+s.d. over draws; sharp; and of what is near a mode, its standard deviation and how far its mean lies from the mode's.
+A row of exact draws alone is the floor.
 """
 
 import argparse
