@@ -1,58 +1,85 @@
-"""How much of ring's sliced W2 is the judge's own draws: python tests/benchmarks/fresh_draws.py runs/compare-ring.
+"""How much of a comparison's figures is the judge's own draws: python tests/benchmarks/fresh_draws.py runs/compare-x.
 
-Of each run in the folder: sliced W2 between 20,000 samples and exact draws, both drawn anew so many times, mean and
-s.d. over draws; sharp; and of what is near a mode, its standard deviation and how far its mean lies from the mode's.
-A row of exact draws alone is the floor.
+Judges each run of a comparison's folder by several draws of its samples, the same draws for all: mean and s.d. of each
+figure over draws, then differences from the first method's run of the same seed, draw by draw, mean and standard error.
+Of mixtures the exact draws that samples are compared with are drawn anew too, exact draws are judged beside the runs,
+and two figures tell the shape of modes: the standard deviation of what is near one, and how far its mean is off.
 """
 
 import argparse
+import dataclasses
+import json
 from pathlib import Path
 
 import jax
 import numpy as np
 
 import pplemd as em
-from pplemd.dsl import load_file
-from pplemd.metrics.wasserstein import sliced_wasserstein
+from pplemd.evaluation import draw
+from pplemd.metrics.mixtures import MixtureMeasure
+from pplemd.runs.declared import declare
 
-ROOT = Path(__file__).parents[2]
-COUNT = 20_000
 NEAR = 4  # standard deviations of a mode
+SHAPE = ("s.d. in a mode", "offset of its mean")
+LEFT_OUT = ("modes", "seconds_per_1000")
 
 
-def shape_of_modes(x: np.ndarray, means: np.ndarray, std: float) -> tuple[float, float]:
-    """Mean over modes of the standard deviation, and of the distance of the mean, of the samples near each."""
+def shape_of_modes(x: np.ndarray, means: np.ndarray, std: float) -> dict[str, float]:
+    """Means over modes, of the samples near each."""
     distances = np.sqrt(((x[:, None] - means) ** 2).sum(axis=-1))
     nearest = np.where(distances.min(axis=1) < NEAR * std, distances.argmin(axis=1), -1)
     groups = [x[nearest == mode] for mode in range(len(means))]
     width = np.mean([one.std(axis=0).mean() for one in groups])
     off = np.mean([np.linalg.norm(one.mean(axis=0) - mean) for one, mean in zip(groups, means, strict=True)])
-    return float(width), float(off)
+    return dict(zip(SHAPE, (float(width), float(off)), strict=True))
+
+
+def figures(measure, x: np.ndarray, labels: np.ndarray | None, i: int) -> dict[str, float]:
+    """All figures of the i-th draw."""
+    if not isinstance(measure, MixtureMeasure):
+        return measure.measure(x, labels=labels)
+    fresh = dataclasses.replace(measure, reference=measure.real(len(measure.reference), 20_000 + i))
+    return fresh.measure(x, seed=i) | shape_of_modes(x, measure.means, float(measure.std[0]))
+
+
+def table(rows: dict[str, tuple[np.ndarray, np.ndarray]], names: list[str]) -> None:
+    """A row for each run: mean and spread of each figure."""
+    print("\n| | " + " | ".join(names) + " |\n|" + "---|" * (1 + len(names)))
+    for name, (mean, spread) in rows.items():
+        print(f"| {name} | " + " | ".join(f"{a:.4f} ({b:.4f})" for a, b in zip(mean, spread, strict=True)) + " |")
 
 
 def main() -> None:
-    """Print a row for exact draws, and for each run."""
+    """Judge every run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of a comparison of models/ring.py")
-    parser.add_argument("--draws", type=int, default=8)
+    parser.add_argument("folder", type=Path, help="of a comparison")
+    parser.add_argument("--draws", type=int, default=6)
     arguments = parser.parse_args()
-    judge = load_file(ROOT / "models" / "ring.py").ring.evaluation
-    measure, means = judge.prepare(), np.asarray(judge.means)
-    runs = sorted(file.parent for file in arguments.folder.glob("*/evaluation.json"))
-    sources = {"exact draws": lambda i: measure.real(COUNT, 10_000 + i)}
+    planned = json.loads((arguments.folder / "plan.json").read_text())
+    evaluation = declare(
+        Path(planned["model"]), planned["name"], tuple(planned["overrides"])
+    ).distilled_model.evaluation
+    measure, found = evaluation.prepare(), {}
+    order = {method.replace(":", "-").replace("=", "-"): i for i, method in enumerate(planned["methods"])}
+    runs = [file.parent for file in arguments.folder.glob("*/evaluation.json")]
+    runs.sort(key=lambda run: (run.name[-1], order.get(run.name.rsplit("-seed", 1)[0], len(order))))
+    if isinstance(measure, MixtureMeasure):
+        draws = range(arguments.draws)
+        found["exact draws"] = [figures(measure, measure.real(evaluation.count, 10_000 + i), None, i) for i in draws]
     for run in runs:
         sampler = em.load(run)
-        sources[run.name] = lambda i, one=sampler: np.asarray(one.sample(jax.random.key(1000 + i), COUNT))
-    print("| | sliced W2 | sharp | s.d. in a mode | offset of its mean |\n|---|---|---|---|---|")
-    for name, source in sources.items():
-        rows = []
-        for i in range(arguments.draws):
-            x = source(i)
-            distance = sliced_wasserstein(x, measure.real(COUNT, 20_000 + i), seed=i)
-            rows.append([distance, measure.measure(x)["sharp"], *shape_of_modes(x, means, judge.std)])
-        mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0, ddof=1)
-        cells = " | ".join(f"{a:.3f} ({b:.3f})" for a, b in zip(mean, spread, strict=True))
-        print(f"| {name} | {cells} |", flush=True)
+        some = [draw(sampler.sample, jax.random.key(1000 + i), evaluation.count, None) for i in range(arguments.draws)]
+        found[run.name] = [figures(measure, one.x, one.labels, i) for i, one in enumerate(some)]
+        print(f"{run.name} is judged", flush=True)
+    names = [name for name in next(iter(found.values()))[0] if name not in LEFT_OUT]
+    values = {run: np.array([[one[name] for name in names] for one in rows]) for run, rows in found.items()}
+    table({run: (one.mean(axis=0), one.std(axis=0, ddof=1)) for run, one in values.items()}, names)
+    apart = {}
+    for run in runs:
+        first = next(other for other in runs if other.name[-1] == run.name[-1])
+        less = values[run.name] - values[first.name]
+        apart[f"{run.name} less {first.name}"] = (less.mean(axis=0), less.std(axis=0, ddof=1) / len(less) ** 0.5)
+    table({name: row for name, row in apart.items() if row[0].any()}, names)
 
 
 if __name__ == "__main__":
