@@ -183,6 +183,7 @@ def _run(
                 narrator=told,
                 teacher=asked.teacher,
                 known=known,
+                judging=seed,
             )
         except DivergenceError as error:
             told.say(f"note: {one.name}, seed {seed} is counted as diverged: {error}")

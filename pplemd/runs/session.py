@@ -60,6 +60,7 @@ def distil(
     mesh: str | None = None,
     tensorboard: bool = False,
     known: Report | None = None,
+    judging: int = 0,
 ) -> Outcome:
     """Distil a model into a one-step generator, and judge it.
 
@@ -76,7 +77,10 @@ def distil(
         teacher: the checkpoint of a teacher that is declared by `em.imported`; a run that is resumed knows its own.
         mesh: the devices, such as "data=8" or "data=4,model=2"; by default all where they divide the batch.
         tensorboard: keep TensorBoard's files in the run folder too (extra `tensorboard`).
-        known: the report of another run of this model and seed, whose teacher's figures need not be found again.
+        known: the report of another run of this model, judged by the same draws, whose teacher's figures need not be
+            found again.
+        judging: seed of the samples that it is judged by, whatever the seed of the training: figures of several runs
+            that share it differ by training alone.
 
     Raises:
         PplemdError: where model, recipe, folder or devices cannot be used; says what to do.
@@ -85,7 +89,7 @@ def distil(
     asked = Chosen(name, tuple(overrides), None if teacher is None else Path(teacher))
     with together():
         told = (narrator or Terminal()) if first() else Silent()
-        return _distil(model, out, asked, resume, told, mesh, tensorboard, known)
+        return _distil(model, out, asked, resume, told, mesh, tensorboard, known, judging)
 
 
 def _distil(
@@ -97,6 +101,7 @@ def _distil(
     mesh: str | None,
     tensorboard: bool,
     known: Report | None,
+    judging: int,
 ) -> Outcome:
     began = time.monotonic()
     declared, folder = opened(model, out, asked, resume, told)
@@ -121,7 +126,7 @@ def _distil(
     finally:
         checkpoints.close()
     distilled = work.distilled(state)
-    report = judged(distilled, again(), evaluation, folder.evaluation, work.step.recipe.seed, told, known)
+    report = judged(distilled, again(), evaluation, folder.evaluation, judging, told, known)
     return Outcome(distilled, report, folder.path, work.step.recipe.steps, time.monotonic() - began)
 
 
