@@ -59,6 +59,8 @@ def compare(
 
 def _tell(found: dict[str, Any]) -> None:
     """The tables: figures, then differences by seed."""
+    from pplemd.comparison.table import cell
+
     console, rows = Console(highlight=False), found["methods"]
     names = list(dict.fromkeys(name for row in rows.values() for name in row["figures"]))
     seeds = "1 seed" if found["seeds"] == 1 else f"{found['seeds']} seeds"
@@ -69,23 +71,17 @@ def _tell(found: dict[str, Any]) -> None:
         made = show.table(f"mean ± s.d.: {some}", "", "steps", *(_title(name) for name in part))
         for title, figures in (("real against real", found["floor"]), ("teacher", found["teacher"])):
             if figures:
-                made.add_row(title, "", *_cells(figures, part))
+                made.add_row(title, "", *(cell(figures, figure) for figure in part))
         for name, row in rows.items():
             failed = f" ({row['failed']} diverged)" if row["failed"] else ""
-            made.add_row(name + failed, f"{row['steps']:,}", *_cells(row["figures"], part))
+            made.add_row(name + failed, f"{row['steps']:,}", *(cell(row["figures"], figure) for figure in part))
         console.print(made)
     for start in range(0, len(names) if len(rows) > 1 else 0, COLUMNS):
         part = names[start : start + COLUMNS]
         made = show.table(f"less {first} of the same seed", "", *(_title(name) for name in part))
         for name, row in list(rows.items())[1:]:
-            made.add_row(name, *_cells(row["differences"], part))
+            made.add_row(name, *(cell(row["differences"], figure) for figure in part))
         console.print(made)
-
-
-def _cells(figures: dict[str, Any], names: list[str]) -> list[str]:
-    from pplemd.comparison.table import worded
-
-    return [worded(figures[name]) if name in figures else "-" for name in names]
 
 
 def _title(name: str) -> str:

@@ -75,21 +75,22 @@ def markdown(found: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     lines = [_line(["", "steps", *heads]), _line(["---"] * (2 + len(heads)))]
     for title, figures in (("real against real (floor)", found["floor"]), ("teacher", found["teacher"])):
         if figures:
-            lines.append(_line([title, "", *(_cell(figures, name) for name in names)]))
+            lines.append(_line([title, "", *(cell(figures, name) for name in names)]))
     for title, row in rows:
         missing = f" ({row['failed']} of {row['runs']} diverged)" if row["failed"] else ""
-        cells = (_cell(row["figures"], name) for name in names)
+        cells = (cell(row["figures"], name) for name in names)
         lines.append(_line([title + missing, f"{row['steps']:,}", *cells]))
     if len(rows) > 1:
         first = rows[0][0]
         lines += ["", f"Differences from {first} by seed, mean ± s.d.:", ""]
         lines += [_line(["", *heads]), _line(["---"] * (1 + len(heads)))]
         for title, row in rows[1:]:
-            lines.append(_line([title, *(_cell(row["differences"], name) for name in names)]))
+            lines.append(_line([title, *(cell(row["differences"], name) for name in names)]))
     return "\n".join(lines) + "\n"
 
 
-def _cell(figures: Mapping[str, Any], name: str) -> str:
+def cell(figures: Mapping[str, Any], name: str) -> str:
+    """A figure's mean and s.d. in few characters, where it is there."""
     return worded(figures[name]) if name in figures else "-"
 
 

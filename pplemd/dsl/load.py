@@ -8,15 +8,23 @@ import sys
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pplemd.dsl.places import here, place_of, shown
 from pplemd.errors import PplemdError, ProgramError
 
 _numbers = itertools.count()
-_given: contextvars.ContextVar[Mapping[str, str] | None] = contextvars.ContextVar("given", default=None)
-_unanswered: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar("unanswered", default=None)
-UNANSWERED = "__unanswered__"  # of a loaded module: what it asked for and fell back on a default, by name
+UNANSWERED = "__unanswered__"  # of a loaded module: what it asked for and was not given, by name
+
+
+class _Told(NamedTuple):
+    """What the file that loads is told, and what it asked for in vain."""
+
+    values: Mapping[str, str]
+    unanswered: dict[str, str]
+
+
+_told: contextvars.ContextVar[_Told] = contextvars.ContextVar("told")
 
 
 def given(name: str, what: str, default: str | None = None) -> str:
@@ -34,13 +42,13 @@ def given(name: str, what: str, default: str | None = None) -> str:
     Raises:
         ProgramError: where it must be given and is not.
     """
-    values, unanswered = _given.get() or {}, _unanswered.get()
-    found = values.get(name, default)
-    if name not in values and unanswered is not None:
-        unanswered[name] = what
-    if found is None:
+    told = _told.get(_Told({}, {}))  # a file that Python itself loads is told nothing
+    if name in told.values:
+        return told.values[name]
+    told.unanswered[name] = what
+    if default is None:
         raise ProgramError(f"{here()}: this file asks for {what}. Give it: --set given.{name}=VALUE.")
-    return found
+    return default
 
 
 def load_file(path: str | Path, values: Mapping[str, str] | None = None) -> types.ModuleType:
@@ -67,7 +75,7 @@ def load_file(path: str | Path, values: Mapping[str, str] | None = None) -> type
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    told, unanswered = _given.set(values), _unanswered.set(module.__dict__.setdefault(UNANSWERED, {}))
+    before = _told.set(_Told(values or {}, module.__dict__.setdefault(UNANSWERED, {})))
     try:
         with _importable(file.resolve().parent):
             exec(code, module.__dict__)  # compiled above: no stale bytecode, and no folder __pycache__ beside the file
@@ -78,8 +86,7 @@ def load_file(path: str | Path, values: Mapping[str, str] | None = None) -> type
         del sys.modules[name]
         raise ProgramError(_raised(file, error)) from error
     finally:
-        _given.reset(told)
-        _unanswered.reset(unanswered)
+        _told.reset(before)
     return module
 
 
@@ -206,7 +213,7 @@ def _raised(file: Path, error: BaseException) -> str:
 
 def _missing(place: str, path: str) -> str:
     """A file that is not there: whose path it is decides who repairs it."""
-    names = [name for name, value in (_given.get() or {}).items() if value and Path(value) == Path(path)]
+    names = [name for name, value in _told.get().values.items() if value and Path(value) == Path(path)]
     repair = f"Check the path: --set given.{names[0]}=PATH" if names else "Check its path in that line"
     return f"{place}: found no file {path!r}; expected one to read. {repair}."
 

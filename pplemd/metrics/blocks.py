@@ -23,7 +23,7 @@ def in_blocks(
     """
     parts = []
     for start in range(0, len(rows), size):
-        some = rows[start : start + size].astype(np.float32)
+        some = rows[start : start + size].astype(np.float32, copy=False)
         filled = np.concatenate([some, np.repeat(some[:1], size - len(some), axis=0)])
         parts.append(function(filled)[: len(some)])
     return np.concatenate(parts)

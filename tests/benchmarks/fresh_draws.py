@@ -55,30 +55,28 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of a comparison")
     parser.add_argument("--draws", type=int, default=6)
     arguments = parser.parse_args()
-    planned = json.loads((arguments.folder / "plan.json").read_text())
-    evaluation = declare(
-        Path(planned["model"]), planned["name"], tuple(planned["overrides"])
-    ).distilled_model.evaluation
+    compared = json.loads((arguments.folder / "compare.json").read_text())
+    declared = declare(Path(compared["model"]), compared["name"], tuple(compared["overrides"]))
+    evaluation = declared.distilled_model.evaluation
     measure, found = evaluation.prepare(), {}
-    order = {method.replace(":", "-").replace("=", "-"): i for i, method in enumerate(planned["methods"])}
-    runs = [file.parent for file in arguments.folder.glob("*/evaluation.json")]
-    runs.sort(key=lambda run: (run.name[-1], order.get(run.name.rsplit("-seed", 1)[0], len(order))))
+    rows = [run for row in compared["methods"].values() for run in row["by_seed"] if "student" in run]
+    first = {run["seed"]: run["folder"] for run in reversed(rows)}  # of each seed, the first method's
+    runs = {run["folder"]: first[run["seed"]] for run in sorted(rows, key=lambda run: run["seed"])}
     if isinstance(measure, MixtureMeasure):
         draws = range(arguments.draws)
         found["exact draws"] = [figures(measure, measure.real(evaluation.count, 10_000 + i), None, i) for i in draws]
     for run in runs:
-        sampler = em.load(run)
+        sampler = em.load(arguments.folder / run)
         some = [draw(sampler.sample, jax.random.key(1000 + i), evaluation.count, None) for i in range(arguments.draws)]
-        found[run.name] = [figures(measure, one.x, one.labels, i) for i, one in enumerate(some)]
-        print(f"{run.name} is judged", flush=True)
+        found[run] = [figures(measure, one.x, one.labels, i) for i, one in enumerate(some)]
+        print(f"{run} is judged", flush=True)
     names = [name for name in next(iter(found.values()))[0] if name not in LEFT_OUT]
     values = {run: np.array([[one[name] for name in names] for one in rows]) for run, rows in found.items()}
     table({run: (one.mean(axis=0), one.std(axis=0, ddof=1)) for run, one in values.items()}, names)
     apart = {}
-    for run in runs:
-        first = next(other for other in runs if other.name[-1] == run.name[-1])
-        less = values[run.name] - values[first.name]
-        apart[f"{run.name} less {first.name}"] = (less.mean(axis=0), less.std(axis=0, ddof=1) / len(less) ** 0.5)
+    for run, other in runs.items():
+        less = values[run] - values[other]
+        apart[f"{run} less {other}"] = (less.mean(axis=0), less.std(axis=0, ddof=1) / len(less) ** 0.5)
     table({name: row for name, row in apart.items() if row[0].any()}, names)
 
 
