@@ -2,7 +2,7 @@
 
 On a GPU: python tests/benchmarks/imagenet64.py --minutes 8 --json OUT.json
 On a CPU: python tests/benchmarks/imagenet64.py --toy; one true step: --case K=1,batch=1 --steps 1 --warm-up 0
-Compiled ahead, where time on a GPU is dear: on any machine with jax[cuda13] and nvidia-cudnn of the GPU machine's versions,
+Compiled ahead, where time on a GPU is dear: on any machine with the GPU machine's versions of jax[cuda13] and cuDNN,
     JAX_PLATFORMS=cpu python tests/benchmarks/imagenet64.py --ahead FOLDER --case K=1,batch=16,bf16,remat
 and on the GPU machine the same with --compiled FOLDER in place of --ahead FOLDER. Such programs are not tuned to the
 device by timing; their files are executable, so load none that you did not write.
