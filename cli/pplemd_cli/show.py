@@ -30,6 +30,11 @@ def as_json(value: Any) -> None:
     print(json.dumps(finite(value), indent=2))
 
 
+def harmless(text: str) -> str:
+    """Text of unknown origin, as a terminal may have it: what is not printable is written out, as in \\x1b."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
 def either(json_wanted: bool, value: Any, line: str) -> None:
     """A value for programs, or a line for people."""
     if json_wanted:

@@ -30,4 +30,4 @@ def show(checkpoint: options.TeacherPath, json: options.AsJson = False, debug: o
     rows |= {name: facts[name] for name in ("source", "sha256") if name in facts}
     rows |= {name: str(value) for name, value in facts["config"].items() if not isinstance(value, dict)}
     for name, value in rows.items():
-        print(f"{name:<20} {value}")
+        print(f"{printing.harmless(name):<20} {printing.harmless(value)}")

@@ -1,5 +1,6 @@
 """JSON of unknown origin: bounded in bytes, depth and names."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from pplemd.errors import ImporterError
 from pplemd.importers.views import view
 
+MAX_DEPTH = 64  # of lists and objects in each other; configurations have some five
 MAX_BYTES = 4 * 2**20  # of a document: unpacked, it takes up to some thirty times as much
 
 
@@ -28,6 +30,8 @@ def json_object(raw: bytes | memoryview, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
         raise ImporterError(f"{what} is no sound JSON ({reason}); expected one object. Download it again.") from error
+    if _deep(value):
+        raise ImporterError(f"{what} is no sound JSON (it is nested too deeply); expected one object. Download it again.")
     if not isinstance(value, dict):
         raise ImporterError(f"{what} is a JSON {type(value).__name__}; expected an object.")
     return value
@@ -40,6 +44,15 @@ def json_file(path: Path) -> dict[str, Any]:
         ImporterError: where there is none.
     """
     return json_object(view(path), str(path))
+
+
+def _deep(value: Any) -> bool:
+    """Whether lists and objects lie in each other more than MAX_DEPTH deep, which a recursion over them must not meet."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        held = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = list(itertools.chain.from_iterable(held))
+    return any(isinstance(item, dict | list) for item in level)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pplemd.errors import ImporterError
 from pplemd.importers.checkpoint import Checkpoint
 from pplemd.importers.diffusers import diffusers_convention, diffusers_denoiser
 from pplemd.importers.edm import edm_denoiser
-from pplemd.importers.pixel_transformer import RANGE, pixel_transformer_denoiser
+from pplemd.importers.pixel_transformer import pixel_range, pixel_transformer_denoiser
 from pplemd.teachers import AbstractDenoiser
 
 UNET_2D = ("UNet2DModel", "UNetUnconditionalModel")  # today, and in the first half of 2022
@@ -47,7 +47,7 @@ def _edm_convention(config: Mapping[str, Any]) -> str:
 
 
 def _flow_convention(config: Mapping[str, Any]) -> str:
-    low, high = config.get("range", RANGE)
+    low, high = pixel_range(config)
     return f"flow matching, x1-prediction, t = 1 for data: x_t = t x1 + (1 - t) eps, images in [{low:g}, {high:g}]"
 
 

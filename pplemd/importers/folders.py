@@ -74,6 +74,7 @@ def with_scheduler(config: dict[str, Any], folder: Path) -> tuple[dict[str, Any]
     """
     if not {"_class_name", "block_out_channels", "block_channels"} & set(config):
         return config, ()
+    folder = folder.absolute()  # "." has neither a name nor a parent
     found = _scheduler(folder) or (_scheduler(folder.parent) if folder.name == "unet" else None)
     return (config, ()) if found is None else ({**config, "scheduler": json_file(found)}, (found,))
 

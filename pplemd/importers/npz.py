@@ -1,7 +1,9 @@
 """Weights in an .npz file: "sd/KEY" for each array of a state dict, "config" as JSON text; nothing is unpickled."""
 
+import lzma
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -19,7 +21,7 @@ SPARE_BYTES = 64 * 2**20
 MAX_HEADER = 10_000  # bytes of an array's header, as numpy allows
 _ERRORS = (
     ValueError, TypeError, EOFError, OSError, KeyError, RuntimeError, MemoryError, OverflowError, struct.error,
-    zlib.error, zipfile.BadZipFile,
+    zlib.error, lzma.LZMAError, zipfile.BadZipFile, tokenize.TokenError,
 )  # fmt: skip
 
 
@@ -52,7 +54,7 @@ def _config(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> dic
             f"{path}: its config is an array of {text.dtype} and shape {text.shape}; expected JSON text."
         )
     value = text.item()
-    return json_object(value.encode() if isinstance(value, str) else value, f"the config of {path}")
+    return json_object(value.encode(errors="surrogatepass") if isinstance(value, str) else value, f"the config of {path}")
 
 
 def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> np.ndarray:

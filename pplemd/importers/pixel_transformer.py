@@ -9,12 +9,14 @@ import numpy as np
 
 from pplemd.diffusion import FlowClean, Rescaled
 from pplemd.errors import ImporterError
+from pplemd.importers.arguments import Arguments
 from pplemd.importers.filling import LINEAR, Layout, Slot, blank, fill
 from pplemd.networks import PixelTransformer
 from pplemd.teachers import AbstractDenoiser, DenoiserFunction
 
 HEADS = 4  # the one size that no array tells
 SIZES = ("patch", "width", "layers", "heads", "hidden", "extra", "classes")  # that a configuration may say
+OWNER = "a pixel transformer"
 RANGE = (0.0, 1.0)  # what black and white are to the network
 
 
@@ -34,16 +36,41 @@ def pixel_transformer_denoiser(config: Mapping[str, Any], arrays: Mapping[str, n
             teacher of shapes alone.
 
     Raises:
-        ImporterError: arrays that are missing, left over, misshapen or not finite, all of them in one message.
+        ImporterError: arrays that are missing, left over, misshapen or not finite, all of them in one message; an entry
+            of the wrong kind.
     """
     sizes = _said(config) if arrays is None else _sizes(config, arrays)
-    low, high = (float(end) for end in config.get("range", RANGE))
-    if not low < high:
-        raise ImporterError(f"the configuration's range of pixels is {low} to {high}; expected that of black to white.")
+    low, high = pixel_range(config)
     template = blank(lambda: PixelTransformer(**sizes, key=jax.random.key(0)))
     network = template if arrays is None else fill(template, _slots(template), arrays)
     function = Rescaled(FlowClean(network), 2 / (high - low), -1 - 2 * low / (high - low))
     return DenoiserFunction(function, network.shape, network.classes)
+
+
+def pixel_range(config: Mapping[str, Any]) -> tuple[float, float]:
+    """What black and white are to the network.
+
+    Raises:
+        ImporterError: where the configuration says anything else.
+    """
+    given = Arguments(config, OWNER)
+    found = given.numbers("range", RANGE)
+    if len(found) != 2 or not found[0] < found[1]:
+        raise given.wrong("range", "two numbers, from black to white")
+    return found[0], found[1]
+
+
+def _image(config: Mapping[str, Any], default: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an image.
+
+    Raises:
+        ImporterError: where the configuration's is none.
+    """
+    given = Arguments(config, OWNER)
+    found = given.wholes("shape", default)
+    if len(found) != 3:
+        raise given.wrong("shape", "(h, w, c)")
+    return found
 
 
 def _said(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,8 +84,9 @@ def _said(config: Mapping[str, Any]) -> dict[str, Any]:
             "a pixel transformer's sizes are those of its arrays, and none were given; expected its checkpoint, or a "
             "configuration with `shape`, (h, w, c). Give the checkpoint by --teacher PATH."
         )
-    said = {name: config[name] for name in SIZES if name in config}
-    return {**said, "shape": tuple(config["shape"])}
+    given = Arguments(config, OWNER)
+    said = {name: given.optional(name) for name in SIZES if config.get(name) is not None}
+    return {**said, "shape": _image(config, ())}
 
 
 def _sizes(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -70,8 +98,8 @@ def _sizes(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[
     width, channels, patch, _ = _shape(arrays, "patch_embed.weight", 4)
     patches = _shape(arrays, "pos_embed", 3)[1]
     side = math.isqrt(patches)
-    shape = tuple(config.get("shape", (side * patch, side * patch, channels)))
-    if len(shape) != 3 or (shape[0] // patch) * (shape[1] // patch) != patches:
+    shape = _image(config, (side * patch, side * patch, channels))
+    if (shape[0] // patch) * (shape[1] // patch) != patches:
         raise ImporterError(
             f"found {patches} positions for images of shape {shape} in patches of {patch} x {patch}; expected one for "
             "each patch. Give the configuration the images' `shape`, (h, w, c), where they are not square."
@@ -82,7 +110,7 @@ def _sizes(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[
         "patch": patch,
         "width": width,
         "layers": len({key.split(".")[1] for key in arrays if key.startswith("transformer.")}),
-        "heads": int(config.get("heads", HEADS)),
+        "heads": Arguments(config, OWNER).whole("heads", HEADS),
         "hidden": _shape(arrays, "transformer.0.linear1.weight", 2)[0],
         "extra": 2 if labels is None else labels[1] // width,
         "classes": None if labels is None else labels[0] - 1,

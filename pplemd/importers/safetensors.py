@@ -18,6 +18,7 @@ from pplemd.importers.documents import MAX_BYTES, json_object
 from pplemd.importers.views import view
 
 MAX_DIMENSIONS = 8
+MAX_SIZE = 2**48  # of a dimension, and of all that are not 0 together, far below what overflows
 DTYPES = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -81,11 +82,12 @@ def _entry(name: str, entry: dict[str, Any], path: Path) -> tuple[np.dtype, tupl
     if (
         not (isinstance(dtype, str) and dtype in DTYPES)
         or not (isinstance(shape, list) and len(shape) <= MAX_DIMENSIONS)
-        or not all(type(size) is int and 0 <= size < 2**48 for size in shape)
+        or not all(type(size) is int and 0 <= size < MAX_SIZE for size in shape)
+        or math.prod(size or 1 for size in shape) >= MAX_SIZE
     ):
         raise ImporterError(
             f"{path}: the array {ascii(name)[:80]} is of type {ascii(str(dtype))[:20]} and shape {str(shape)[:60]}; "
-            f"expected one of {', '.join(DTYPES)}, and at most {MAX_DIMENSIONS} sizes."
+            f"expected one of {', '.join(DTYPES)}, and at most {MAX_DIMENSIONS} sizes, far below 2^48 together."
         )
     return DTYPES[dtype], tuple(shape), _first(entry, path)
 

@@ -34,7 +34,7 @@ def read_teacher_folder(folder: Path) -> Checkpoint:
         raise ImporterError(f"{folder} lacks {CARD} or {WEIGHTS}. It is damaged: import the teacher again.")
     card = json_file(card_file)
     name, config = card.get("architecture"), card.get("config")
-    if card.get("format") != FORMAT or name not in FAMILIES or not isinstance(config, dict):
+    if card.get("format") != FORMAT or not (isinstance(name, str) and name in FAMILIES) or not isinstance(config, dict):
         raise ImporterError(
             f"{card_file} is of format {str(card.get('format'))[:20]}, architecture {str(name)[:40]}; expected format "
             f"{FORMAT} and one of {', '.join(FAMILIES)}. Import the teacher again, with this pplemd."

@@ -67,11 +67,11 @@ class TimedMLP(AbstractNetwork):
     ) -> Float[Array, "*shape"]:
         """Return the raw prediction for one sample; see AbstractNetwork."""
         check_input("TimedMLP", x.shape, self.shape)
-        condition = self.time(fourier_features(jnp.asarray(time)))
+        condition = self.time(fourier_features(jnp.asarray(time)).astype(x.dtype))
         vector = class_vector(self.label, label, "TimedMLP")
         if vector is not None:
-            condition = condition + vector
-        hidden = self.first(x.reshape(-1)) + condition.astype(x.dtype)
+            condition = condition + vector.astype(x.dtype)
+        hidden = self.first(x.reshape(-1)) + condition
         share = len(self.blocks) ** -0.5  # so that all blocks together double the variance, whatever their number
         for block in self.blocks:
             hidden = hidden + block(jax.nn.silu(hidden) * (SILU_GAIN * share))

@@ -37,7 +37,7 @@ def said(new_shell):
     shell = new_shell()
     folder, weights = shell.folder, random_weights(SMALL)
     (folder / "tiny.py").write_text(MODEL)
-    write_pipeline(folder / "today", SMALL, weights)
+    write_pipeline(folder / "today", SMALL | {"note": "\x1b[2Jcleared \ud800"}, weights)
     write_flat(folder / "old", SMALL, old_names(weights), {"_class_name": "PNDMScheduler", "beta_schedule": "linear"})
     write_pipeline(folder / "strange", SMALL | {"down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"]}, weights)
     write_pipeline(folder / "consistent", SMALL, weights, {"_class_name": "CMStochasticIterativeScheduler"})
@@ -70,6 +70,8 @@ def test_it_is_shown(said):
     assert code == 0, error
     for phrase in ("diffusers", "DDPMScheduler: x_t = alpha_t x", "predicts eps, 1,000 steps of linear", "8 x 8 x 3"):
         assert phrase in out
+    assert r"\x1b[2Jcleared \ud800" in out  # as a terminal may have it
+    assert "\x1b" not in out
     assert printed(said, "show old")["convention"].startswith("PNDMScheduler")
 
 

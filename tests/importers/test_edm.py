@@ -51,6 +51,30 @@ def test_ncsn() -> None:
     np.testing.assert_allclose(arrays["model.enc.2x2_down.conv0.resample_filter"][0, 0, 0], np.array([1, 3, 3, 1]) / 64)
 
 
+def test_adm_starts_as_wide_as_its_finest_level() -> None:
+    """Its first convolution computes 32 x 2 channels, not 32 as SongUNet's would, and nothing else needs a matrix there.
+
+    Source: the constructor of arXiv:2105.05233's U-Net, `input_ch = channel_mult[0] * model_channels`.
+    """
+    config = SMALL | {"model_type": "DhariwalUNet", "model_channels": 32, "channel_mult": [2, 3], "attn_resolutions": []}
+    arrays = checkpoint(config)
+    expected = {
+        "enc.4x4_conv": (64, 3, 3, 3),
+        "enc.4x4_block0.conv0": (64, 64, 3, 3),
+        "enc.2x2_down.conv0": (64, 64, 3, 3),
+        "enc.2x2_block0.conv0": (96, 64, 3, 3),
+        "enc.2x2_block0.skip": (96, 64, 1, 1),
+        "dec.2x2_block0.conv0": (96, 96 + 96, 3, 3),
+        "dec.2x2_block1.conv0": (96, 96 + 64, 3, 3),
+        "dec.4x4_block0.conv0": (64, 96 + 64, 3, 3),
+        "dec.4x4_block1.conv0": (64, 64 + 64, 3, 3),
+    }
+    assert {name: arrays[f"model.{name}.weight"].shape for name in expected} == expected
+    assert "model.enc.4x4_block0.skip.weight" not in arrays
+    teacher = edm_denoiser(config, arrays)
+    assert np.isfinite(teacher.denoise(jnp.ones((4, 4, 3)), jnp.asarray(0.5))).all()
+
+
 def test_sides_are_named_as_the_originals() -> None:
     assert variant(SKIPS).decoder is Side.SKIP
     names = set(checkpoint(SKIPS))

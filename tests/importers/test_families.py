@@ -58,6 +58,8 @@ def test_shapes_are_known_without_weights(files, teacher):
     assert eqx.tree_equal(outline("edm", TINY), alike)
     with pytest.raises(ImporterError, match="found the architecture 'gan'; expected one of diffusers, edm"):
         outline("gan", {})
+    with pytest.raises(ImporterError, match=r"network is a \[\]; expected one of EDMPrecond"):
+        outline("edm", TINY | {"class_name": []})
 
 
 def test_a_transformer_s_plan_needs_the_shape_of_its_images():
@@ -125,7 +127,16 @@ def test_a_teacher_folder_is_whole_or_not_there(files, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("card", ["{", '{"format": 99}', '{"format": 1, "architecture": "gan", "config": {}}', "[]"])
+CARDS = [
+    "{",
+    '{"format": 99}',
+    '{"format": 1, "architecture": "gan", "config": {}}',
+    '{"format": 1, "architecture": [], "config": {}}',
+    "[]",
+]
+
+
+@pytest.mark.parametrize("card", CARDS)
 def test_a_damaged_teacher_folder(files, tmp_path, card):
     (tmp_path / "teacher.json").write_text(card)
     with pytest.raises(ImporterError, match="lacks teacher.json or weights"):

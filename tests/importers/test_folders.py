@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,6 +37,13 @@ def same(found):
 
 def test_a_pipeline(tmp_path):
     same(read_checkpoint(pipeline(tmp_path)))
+
+
+@pytest.mark.parametrize("path", [".", "diffusion_pytorch_model.safetensors"])
+def test_a_pipelines_network_from_inside(tmp_path, monkeypatch, path):
+    """Its scheduler lies beside its folder, whose name a relative path does not hold."""
+    monkeypatch.chdir(pipeline(tmp_path) / "unet")
+    same(read_checkpoint(Path(path)))
 
 
 def test_the_flat_layout_of_2022(tmp_path):
@@ -88,6 +96,7 @@ STRANGE = {
     ),
     "another class": (written('{"_class_name": "UNet3DConditionModel"}'), "UNet3DConditionModel"),
     "a JSON bomb": (written("[" * 100_000), "nested too deeply"),
+    "a nest in JSON": (written('{"a": ' + "[" * 100 + "]" * 100 + "}"), "nested too deeply"),
     "a large JSON": (written('{"a": "' + "x" * MAX_BYTES + '"}'), "expected a JSON object of at most"),
     "a list": (written("[1]"), "is a JSON list"),
     "NaN": (written('{"a": NaN}'), "NaN is no value"),

@@ -91,6 +91,13 @@ def many_of_one() -> bytes:
     return pickled({"ema": network("EDMPrecond", _init_kwargs=OPTIONS, _parameters=tensors)})
 
 
+def named_often() -> bytes:
+    """One module of 200 tensors, named 200 times."""
+    weight = saved(A)
+    one = network("Linear", _parameters={str(number): weight for number in range(200)})
+    return pickled({"ema": network("EDMPrecond", _init_kwargs=OPTIONS, _modules={str(i): one for i in range(200)})})
+
+
 def own_module() -> bytes:
     """A network with a ModuleDict that is a part of itself, by the memo."""
     inner = b"ctorch.nn.modules.container\nModuleDict\n)Rq\x50}"
@@ -246,6 +253,7 @@ PICKLES = {
     "a parameter that is text": (with_tensor("weights"), "is a str; expected a tensor"),
     "a module that is text": (pickled(edm(_modules={"model": "x"})), "is a str; expected a module"),
     "parts of no dictionary": (pickled(edm(_parameters=[1])), "_parameters is no dictionary"),
+    "a module named again and again": (named_often(), "names more than 20,000 tensors"),
     "a network inside itself": (own_module(), "in each other without end"),
     "not a pickle": (b"\x89PNG\r\n\x1a\n" + bytes(100), "is no pickle"),
     "text": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is no pickle"),
@@ -351,6 +359,14 @@ SAFETENSORS = {
     "overlapping arrays": (header({"a": entry(), "b": entry(data_offsets=[8, 24])}, bytes(24)), "one array after the"),
     "a hole": (header({"a": entry(data_offsets=[4, 20])}, bytes(20)), "one array after the other"),
     "bytes left over": (header({"a": entry()}, bytes(17)), "end at byte 16 of 17"),
+    "sizes that overflow, one of them 0": (
+        header({"a": entry(shape=[0, 2**47, 2**47], data_offsets=[0, 0])}, b""),
+        "far below 2^48 together",
+    ),
+    "a nest in the metadata": (
+        header(b'{"__metadata__": ' + b'{"a":' * 100 + b"1" + b"}" * 100 + b"}", b""),
+        "no sound JSON (it is nested too deeply",
+    ),
     "no offsets": (header({"a": {"dtype": "F32", "shape": []}}), "no two positions"),
     "an array of text": (header({"a": "b"}), "no two positions"),
 }
@@ -379,6 +395,28 @@ def claiming(shape: tuple, dtype: str = "<f4") -> bytes:
     return file.getvalue()
 
 
+def cut_header() -> bytes:
+    """An .npz whose array's header ends in the middle of a bracket."""
+    head, file = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array(head, A)
+    cut = head.getvalue().replace(b"(4,)", b"((4,")
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("sd/a.npy", cut)
+    return file.getvalue()
+
+
+def damaged_lzma() -> bytes:
+    """An .npz whose array's compressed bytes are others."""
+    head, file = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array(head, np.arange(64, dtype=np.float32))
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("sd/a.npy", head.getvalue())
+    content = bytearray(file.getvalue())
+    begin = content.index(b"sd/a.npy") + len("sd/a.npy") + 9 + 1  # after the name and LZMA's properties
+    content[begin : begin + 40] = b"\xff" * 40
+    return bytes(content)
+
+
 class Harm:
     def __reduce__(self):
         return exec, (TOUCH,)
@@ -388,6 +426,9 @@ NPZ = {
     "pickled objects": (lambda: npz(**{"sd/a": np.array([Harm()], dtype=object)}), "no plain array"),
     "a pickled config": (lambda: npz(config=np.array(Harm(), dtype=object)), "no plain array"),
     "a config of numbers": (lambda: npz(config=np.ones(3)), "expected JSON text"),
+    "a config of half a character": (lambda: npz(config=json.dumps(OPTIONS).replace("Song", "\ud800")), "no sound JSON"),
+    "a header that ends in a bracket": (cut_header, "no plain array"),
+    "LZMA of other bytes": (damaged_lzma, "no plain array"),
     "a zip bomb": (lambda: npz(**{"sd/a": np.zeros(2**25, np.float32)}), "zip bombs"),
     "a huge claim": (lambda: claiming((2**40,)), "no plain array"),
     "a negative claim": (lambda: claiming((-2, -2)), "no plain array"),

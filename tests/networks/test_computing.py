@@ -6,7 +6,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pplemd.networks import Computing, DhariwalUNet, ResidualMLP, SongUNet, UNetOptions, computed, narrowed
+from pplemd.networks import (
+    Computing,
+    DhariwalUNet,
+    LevelKind,
+    PixelTransformer,
+    ResidualMLP,
+    SongUNet,
+    TimedMLP,
+    UNet2DModel,
+    UNet2DOptions,
+    UNetOptions,
+    computed,
+    narrowed,
+)
 from pplemd.networks.attention import attend
 from pplemd.teachers import Denoiser, GaussianMixture, Guidance, Guided, one_step
 
@@ -15,8 +28,19 @@ OPTIONS = UNetOptions((4, 4, 3), 8, (1, 1), blocks=1, attention=(2,), classes=3)
 HALF = Computing(jnp.bfloat16, rematerialise=True)
 
 
+LEVELS = (LevelKind(), LevelKind())
+BUILT = {
+    ResidualMLP: lambda: ResidualMLP((4, 4, 3), 8, 2, classes=3, key=KEY),
+    TimedMLP: lambda: TimedMLP((4, 4, 3), 8, 2, classes=3, key=KEY),
+    PixelTransformer: lambda: PixelTransformer((4, 4, 3), patch=2, width=8, layers=1, heads=2, classes=3, key=KEY),
+    UNet2DModel: lambda: UNet2DModel(
+        UNet2DOptions((4, 4, 3), (8, 8), LEVELS, LEVELS, blocks=1, groups=4, head=4, classes=3), key=KEY
+    ),
+}
+
+
 def build(kind):
-    return kind(OPTIONS, key=KEY) if kind is not ResidualMLP else ResidualMLP((4, 4, 3), 8, 2, classes=3, key=KEY)
+    return BUILT[kind]() if kind in BUILT else kind(OPTIONS, key=KEY)
 
 
 def checkpoints(function, *inputs) -> list[int]:
@@ -57,7 +81,7 @@ def test_blocks_are_computed_again_or_the_network_where_it_has_none(kind, parts)
     assert not checkpoints(jax.grad(lambda p, x: jnp.sum(x)), params, x)
 
 
-@pytest.mark.parametrize("kind", [DhariwalUNet, SongUNet, ResidualMLP])
+@pytest.mark.parametrize("kind", [DhariwalUNet, SongUNet, *BUILT])
 def test_narrow_weights_compute_the_same(kind):
     draw = np.random.default_rng(3)
     network = jax.tree.map(

@@ -14,6 +14,7 @@ PLACES = ("ema", "net", "model")  # where a checkpoint keeps its network, the av
 STARTS = b"\x80(}]c"  # of pickles: a protocol, or in the oldest a collection or an object
 MAX_DEPTH = 32  # modules inside each other; EDM's have five
 MAX_MODULES = 20_000
+MAX_TENSORS = 20_000  # by name: one that is memoised may be named often; EDM's largest network has 553
 
 
 def read_network(data: memoryview) -> Module:
@@ -71,6 +72,8 @@ def state_dict(network: Module) -> dict[str, Tensor]:
         for name, value in (*_part(module, "_parameters"), *_part(module, "_buffers")):
             if isinstance(value, Tensor):
                 found[f"{prefix}{name}"] = value
+                if len(found) > MAX_TENSORS:
+                    raise ImporterError(f"its network names more than {MAX_TENSORS:,} tensors. It was refused.")
             elif value is not None:  # as a layer without a bias has it
                 raise ImporterError(f"its {ascii(prefix + name)[:80]} is a {type(value).__name__}; expected a tensor.")
         for name, value in _part(module, "_modules"):

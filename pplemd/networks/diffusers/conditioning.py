@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from pplemd.networks.base import Label
+from pplemd.networks.computing import AbstractWide
 from pplemd.networks.diffusers.activations import ACTIVATIONS
 from pplemd.networks.diffusers.options import TimeKind, UNet2DOptions
 from pplemd.networks.edm.noise import SLOWEST, AbstractNoise, FourierNoise, waves
@@ -112,7 +113,7 @@ class TwoLayers(eqx.Module):
         return self.last(jax.nn.silu(self.first(x)))
 
 
-class UNet2DConditioning(eqx.Module):
+class UNet2DConditioning(AbstractWide):
     """The vector `a(W_2 SiLU(W_1 f(time) + b_1) + b_2 + class vector)`, a the blocks' activation.
 
     The class vector is a trained one a class, or two layers of the waves of the class's number; it is 0 without label.

@@ -76,9 +76,10 @@ class UNet2DModel(AbstractNetwork):
 
         def run(stage: Stage, hidden: Array) -> Array:
             key_stage = None if key is None else jax.random.fold_in(key, next(numbers))
-            return self.computing.block(stage)(hidden, condition, key_stage, self.dropout)
+            return self.computing.block(stage)(hidden, told, key_stage, self.dropout)
 
         hidden = self.computing.entered(x)
+        told = condition.astype(hidden.dtype)
         hidden = 2 * hidden - 1 if self.centred else hidden
         image = self.decoder(self.encoder(hidden, run), run)[..., : x.shape[-1]]
         if self.divided:

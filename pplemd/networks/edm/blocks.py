@@ -31,6 +31,7 @@ class BlockStyle(eqx.Module):
         projected: whether a block that changes its image's size has a matrix on its skip, even between equal channels.
         head: features of an attention head, None for one head.
         always: whether every block of a decoder level attends, or its last one alone.
+        levelled: whether the first convolution computes the finest level's channels, or the options' `channels`.
         taps: filter that halves and doubles images.
     """
 
@@ -40,6 +41,7 @@ class BlockStyle(eqx.Module):
     projected: bool = eqx.field(static=True)
     head: int | None = eqx.field(static=True)
     always: bool = eqx.field(static=True)
+    levelled: bool = eqx.field(static=True)
     taps: Taps = eqx.field(static=True)
 
     def resampled(self, x: Float[Array, "h w c"], resample: Resample) -> Float[Array, "_ _ c"]:
@@ -51,11 +53,13 @@ class BlockStyle(eqx.Module):
 
 def song_style(taps: Taps) -> BlockStyle:
     """SongUNet's blocks. Source: arXiv:2011.13456, appendix H, which sums over sqrt(2); arXiv:2206.00364, table 7."""
-    return BlockStyle(1e-6, math.sqrt(0.5), modulated=False, projected=True, head=None, always=False, taps=taps)
+    return BlockStyle(
+        1e-6, math.sqrt(0.5), modulated=False, projected=True, head=None, always=False, levelled=False, taps=taps
+    )
 
 
 ADM_STYLE = BlockStyle(  # arXiv:2105.05233, section 3
-    1e-5, 1.0, modulated=True, projected=False, head=HEAD, always=True, taps=(1, 1)
+    1e-5, 1.0, modulated=True, projected=False, head=HEAD, always=True, levelled=True, taps=(1, 1)
 )
 
 

@@ -49,7 +49,7 @@ class Encoder(eqx.Module):
 
     def __init__(self, options: UNetOptions, style: BlockStyle, side: Side, *, key: Key[Array, ""]) -> None:
         key_first, *keys = jax.random.split(key, len(options.multipliers) + 1)
-        image, channels = options.shape[2], options.channels
+        image, channels = options.shape[2], _first_channels(options, style)
         self.style = style
         self.first = Conv(image, channels, key=key_first)
         levels = []
@@ -138,7 +138,7 @@ class Decoder(eqx.Module):
     style: BlockStyle = eqx.field(static=True)
 
     def __init__(self, options: UNetOptions, style: BlockStyle, side: Side, *, key: Key[Array, ""]) -> None:
-        skips, hidden = _skips(options), options.levels[-1][0]
+        skips, hidden = _skips(options, style), options.levels[-1][0]
         self.style = style
         levels: list[DecoderLevel] = []
         for (out, attend), key_level in zip(
@@ -185,9 +185,14 @@ def _opening(channels: int, width: int, style: BlockStyle, first: bool, *, key: 
     return attending, Block(channels, channels, width, style, key=key_last)
 
 
-def _skips(options: UNetOptions) -> list[int]:
+def _first_channels(options: UNetOptions, style: BlockStyle) -> int:
+    """Channels that the first convolution computes."""
+    return options.levels[0][0] if style.levelled else options.channels
+
+
+def _skips(options: UNetOptions, style: BlockStyle) -> list[int]:
     """Channels of what the encoder returns, in order."""
-    found = [options.channels]
+    found = [_first_channels(options, style)]
     for level, (out, _) in enumerate(options.levels):
         found += [*([found[-1]] if level else []), *[out] * options.blocks]
     return found
