@@ -31,7 +31,7 @@ def as_json(value: Any) -> None:
 
 
 def harmless(text: str) -> str:
-    """Text of unknown origin, as a terminal may have it: what is not printable is written out, as in \\x1b."""
+    """Text of unknown origin, as a terminal may have it: an escape and what else is not printable is written out."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 

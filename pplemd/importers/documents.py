@@ -27,11 +27,11 @@ def json_object(raw: bytes | memoryview, what: str) -> dict[str, Any]:
         raise ImporterError(f"{what} has {len(raw):,} bytes; expected a JSON object of at most {MAX_BYTES:,}.")
     try:
         value = json.loads(bytes(raw).decode(), object_pairs_hook=_unique, parse_constant=_constant)
+        if _deep(value):
+            raise RecursionError
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
         raise ImporterError(f"{what} is no sound JSON ({reason}); expected one object. Download it again.") from error
-    if _deep(value):
-        raise ImporterError(f"{what} is no sound JSON (it is nested too deeply); expected one object. Download it again.")
     if not isinstance(value, dict):
         raise ImporterError(f"{what} is a JSON {type(value).__name__}; expected an object.")
     return value
@@ -47,7 +47,7 @@ def json_file(path: Path) -> dict[str, Any]:
 
 
 def _deep(value: Any) -> bool:
-    """Whether lists and objects lie in each other more than MAX_DEPTH deep, which a recursion over them must not meet."""
+    """Whether lists and objects lie in each other so deep that a recursion over them could fail."""
     level = [value]
     for _ in range(MAX_DEPTH):
         held = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]

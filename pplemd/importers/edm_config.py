@@ -43,7 +43,7 @@ def model_type(config: Mapping[str, Any], class_name: str) -> str:
     Raises:
         ImporterError: a class that is not EDM's, or arguments that its constructor does not have.
     """
-    if not isinstance(class_name, str) or class_name not in PRECONDITIONED:
+    if class_name not in PRECONDITIONED:
         raise ImporterError(
             f"the checkpoint's network is a {class_name!r}; expected one of {', '.join(PRECONDITIONED)}. "
             "Wrap a network of another kind in em.teachers.DenoiserFunction."

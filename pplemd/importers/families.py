@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from pplemd.errors import ImporterError
+from pplemd.importers.arguments import Arguments
 from pplemd.importers.checkpoint import Checkpoint
 from pplemd.importers.diffusers import diffusers_convention, diffusers_denoiser
 from pplemd.importers.edm import edm_denoiser
@@ -36,12 +37,18 @@ class Family:
 
 
 def _edm(config: Mapping[str, Any], arrays: Mapping[str, Any] | None) -> AbstractDenoiser:
-    arguments = {name: value for name, value in config.items() if name != "class_name"}
-    return edm_denoiser(arguments, arrays, config.get("class_name", "EDMPrecond"))
+    arguments, name = {name: value for name, value in config.items() if name != "class_name"}, _class_name(config)
+    if not isinstance(name, str):
+        raise Arguments(config).wrong("class_name", "a name")
+    return edm_denoiser(arguments, arrays, name)
+
+
+def _class_name(config: Mapping[str, Any]) -> Any:
+    return config.get("class_name", "EDMPrecond")
 
 
 def _edm_convention(config: Mapping[str, Any]) -> str:
-    name = config.get("class_name", "EDMPrecond")
+    name = _class_name(config)
     deviation = f", sigma_data {config.get('sigma_data', 0.5)}" if name == "EDMPrecond" else ""
     return f"{name}: x_sigma = x + sigma eps, images in [-1, 1]{deviation}"
 

@@ -54,7 +54,8 @@ def _config(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> dic
             f"{path}: its config is an array of {text.dtype} and shape {text.shape}; expected JSON text."
         )
     value = text.item()
-    return json_object(value.encode(errors="surrogatepass") if isinstance(value, str) else value, f"the config of {path}")
+    raw = value.encode(errors="surrogatepass") if isinstance(value, str) else value
+    return json_object(raw, f"the config of {path}")
 
 
 def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> np.ndarray:

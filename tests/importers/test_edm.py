@@ -52,11 +52,11 @@ def test_ncsn() -> None:
 
 
 def test_adm_starts_as_wide_as_its_finest_level() -> None:
-    """Its first convolution computes 32 x 2 channels, not 32 as SongUNet's would, and nothing else needs a matrix there.
+    """Its first convolution computes 32 x 2 channels, not 32 as SongUNet's would, and no block there needs a matrix.
 
     Source: the constructor of arXiv:2105.05233's U-Net, `input_ch = channel_mult[0] * model_channels`.
     """
-    config = SMALL | {"model_type": "DhariwalUNet", "model_channels": 32, "channel_mult": [2, 3], "attn_resolutions": []}
+    config = SMALL | {"model_type": "DhariwalUNet", "model_channels": 32, "channel_mult": [2, 3]}
     arrays = checkpoint(config)
     expected = {
         "enc.4x4_conv": (64, 3, 3, 3),

@@ -58,7 +58,7 @@ def test_shapes_are_known_without_weights(files, teacher):
     assert eqx.tree_equal(outline("edm", TINY), alike)
     with pytest.raises(ImporterError, match="found the architecture 'gan'; expected one of diffusers, edm"):
         outline("gan", {})
-    with pytest.raises(ImporterError, match=r"network is a \[\]; expected one of EDMPrecond"):
+    with pytest.raises(ImporterError, match=r"class_name=\[\]; expected a name"):
         outline("edm", TINY | {"class_name": []})
 
 

@@ -426,7 +426,7 @@ NPZ = {
     "pickled objects": (lambda: npz(**{"sd/a": np.array([Harm()], dtype=object)}), "no plain array"),
     "a pickled config": (lambda: npz(config=np.array(Harm(), dtype=object)), "no plain array"),
     "a config of numbers": (lambda: npz(config=np.ones(3)), "expected JSON text"),
-    "a config of half a character": (lambda: npz(config=json.dumps(OPTIONS).replace("Song", "\ud800")), "no sound JSON"),
+    "a config of half a character": (lambda: npz(config='{"a": "\ud800"}'), "no sound JSON"),
     "a header that ends in a bracket": (cut_header, "no plain array"),
     "LZMA of other bytes": (damaged_lzma, "no plain array"),
     "a zip bomb": (lambda: npz(**{"sd/a": np.zeros(2**25, np.float32)}), "zip bombs"),
