@@ -46,7 +46,8 @@ def sample(
 ) -> None:
     """Draw from a run's generator, one network evaluation a sample: a picture, arrays in an .npz file, or netCDF.
 
-    Of a fit, the latents given the data are drawn, by chains, and data given nothing (group prior_predictive).
+    Of a fit, the latents given the data are drawn, by chains, and data given nothing (group prior_predictive); a
+    picture shows what it generates given nothing, or where it generates nothing, its latents.
 
     The .npz holds x (count, ...) in data units and, for a class-conditional generator, label (count,). The netCDF file
     is for ArviZ: group posterior, one chain, the values of a posterior in its model's own names.
@@ -63,24 +64,34 @@ def sample(
     """
     options.prepare(device, debug)
     from pplemd.runs import drawing, fit_drawing, loading
+    from pplemd.runs.portrait import fit_portrait
     from pplemd.storage.folder import RunFolder
+    from pplemd.viewing.pictures import save_png
     from pplemd.viewing.progress import Terminal
 
     told = Terminal()
     target = out or run / f"sample.{SUFFIX[format]}"
     drawing.check_format(target)
+    drawing.refuse_together(target, label, correct, beside)
     loaded = loading.load_any(RunFolder(run), model, told.say)
     if isinstance(loaded, loading.LoadedFit):
-        fit_drawing.refuse_options(label, correct)
+        fit_drawing.refuse_options(label, correct, beside)
+        portrait = fit_portrait(loaded.fitted, count, seed or 0) if target.suffix == ".png" else None
+        if portrait is not None:
+            save_png(target, portrait)
+            line = f"{target}: what the program of step {loaded.step:,} generates, given nothing"
+            show.either(json, {"out": str(target), "count": count, "step": loaded.step}, line)
+            return
         drawn = fit_drawing.draw_posterior(loaded.fitted, loaded.plan.fit.recipe.judging, count, seed or 0, told)
-        fit_drawing.save_posterior(target, drawn, loaded.fitted, loaded.step)
-        line = f"{target}: the latents of step {loaded.step:,} given the data, {drawn.per_second:,.0f} draws a second"
-        told_all = {"out": str(target), "count": count, "step": loaded.step, "per_second": round(drawn.per_second)}
-        show.either(json, told_all, line)
+        fit_drawing.save_posterior(target, drawn, loaded.step)
+        rate, kept = round(drawn.per_second), {"out": str(target), "count": drawn.count, "step": loaded.step}
+        line = (
+            f"{target}: {drawn.count:,} draws of the latents of step {loaded.step:,} given the data, {rate:,} a second"
+        )
+        show.either(json, {**kept, "per_second": rate}, line)
         return
     if beside:
         from pplemd.runs.beside import picture_beside
-        from pplemd.viewing.pictures import save_png
 
         save_png(target, picture_beside(loaded, seed or 0, told))
         line = f"{target}: samples of the teacher, and of step {loaded.step:,} at its right"

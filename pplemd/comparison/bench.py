@@ -165,13 +165,16 @@ def _run(
     run = RunFolder(folder / f"{one.folder}-seed{seed}")
     failure = run.path / "failure.json"
     result = {"method": one.name, "seed": seed, "folder": run.path.name}
-    if run.config.exists() and record.started_from(run).overrides != overrides:
-        raise CheckpointError(
-            f"{run.path} holds a run with other changes than this comparison's. Move it away, or choose another --out."
-        )
+    if run.config.exists():
+        if record.started_from(run).overrides != overrides:
+            raise CheckpointError(
+                f"{run.path} holds a run with other changes than this comparison's. Move it away, or choose another "
+                "--out."
+            )
+        record.check_same(declare(asked.model, asked.name, overrides, asked.teacher), run, told.say)
     if failure.exists():
         return {**result, "failure": json.loads(failure.read_text())["failure"]}
-    if not run.evaluation.exists():
+    if not _is_judged(run, seed):
         told.say(f"-- {one.name}, seed {seed}: {steps:,} steps")
         try:
             distil(
@@ -190,6 +193,11 @@ def _run(
             write_json(failure, {"failure": str(error)})
             return {**result, "failure": str(error)}
     return {**json.loads(run.evaluation.read_text()), **result}  # the file's own seed is the judge's
+
+
+def _is_judged(run: RunFolder, seed: int) -> bool:
+    """Whether a run has ended, and is judged by the draws of its seed, not by others' of `pplemd evaluate --seed`."""
+    return run.evaluation.exists() and json.loads(run.evaluation.read_text())["seed"] == seed
 
 
 def _found(asked: Asked, planned: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]:

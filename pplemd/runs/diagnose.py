@@ -172,8 +172,9 @@ def diagnose(folder: RunFolder, loaded: Loaded, wanted: Wanted, narrator: Abstra
     length = (wanted.chains, wanted.warm_up, wanted.draws)
     x = x_rows(em_step, state, rows, kernel, length, jax.random.fold_in(key, X), law.label)
     found = Diagnosis(step, label, as_data(kernel), rows, findings(rows), x, folder.path / "diagnosis")
+    moved = corrections(em_step, state, sigmas, key)
     save(found.folder / "chains.nc", runs)
-    _draw(found.folder, runs, rows, corrections(em_step, state, sigmas, key))
+    _draw(found.folder, runs, rows, moved)
     write_json(found.folder / "diagnosis.json", as_json(found))
     return found
 
@@ -276,10 +277,12 @@ def corrections(
         (before, after), each (n, *shape), by "sigma = ...".
     """
     problem = step.problem
-    count = IMAGES if len(problem.output.shape) in (2, 3) else POINTS
+    count = (IMAGES if len(problem.output.shape) in (2, 3) else POINTS) * len(sigmas)
+    parts = step.recipe.compute.parts(count, step.recipe.batch)
+    compute = dataclasses.replace(step.recipe.compute, accumulate=parts)
     chain = dataclasses.replace(step.recipe.chain, cancel=ALL)
     given = Given(jnp.asarray(sorted(sigmas), jnp.float32))
-    recipe = dataclasses.replace(step.recipe, batch=count * len(sigmas), sigmas=given, chain=chain)
+    recipe = dataclasses.replace(step.recipe, batch=count, sigmas=given, chain=chain, compute=compute)
 
     @eqx.filter_jit
     def both(step: EMStep, state: EMState, key: PRNGKeyArray) -> tuple[Array, Array]:
@@ -292,5 +295,5 @@ def corrections(
         ) + pull
 
     before, after = (np.asarray(x) for x in both(dataclasses.replace(step, recipe=recipe), state, key))
-    parts = zip(sorted(sigmas), np.split(before, len(sigmas)), np.split(after, len(sigmas)), strict=True)
-    return {f"sigma = {sigma:.3g}": (x, y) for sigma, x, y in parts}
+    each = zip(sorted(sigmas), np.split(before, len(sigmas)), np.split(after, len(sigmas)), strict=True)
+    return {f"sigma = {sigma:.3g}": (x, y) for sigma, x, y in each}

@@ -14,7 +14,6 @@ from pplemd.fitting import Fitted
 from pplemd.learning import Judging
 from pplemd.posteriors import posteriors
 from pplemd.runs.drawing import check_format
-from pplemd.runs.portrait import fit_portrait
 from pplemd.storage.folder import write
 from pplemd.viewing.narration import AbstractNarrator
 from pplemd.viewing.pictures import save_png
@@ -30,12 +29,14 @@ class PosteriorSamples:
             at.
         prior_predictive: data given nothing, by observation, (1, chain x draw, *shape).
         rows: which rows of the program's plate; None for all data.
+        count: draws of the posterior, of all chains.
         per_second: draws of the posterior in a second, warm-up and compilation in it.
     """
 
     posterior: dict[str, np.ndarray]
     prior_predictive: dict[str, np.ndarray]
     rows: tuple[int, ...] | None
+    count: int
     per_second: float
 
 
@@ -62,14 +63,14 @@ def draw_posterior(
         data = {name: np.asarray(y)[None] for name, y in fitted.simulate(key_data, judging.chains * each).items()}
         task.to(1.0)
     rows = None if of.rows is None else tuple(int(row) for row in of.rows)
-    return PosteriorSamples(values, data, rows, judging.chains * each / seconds)
+    count = judging.chains * each
+    return PosteriorSamples(values, data, rows, count, count / seconds)
 
 
-def save_posterior(path: Path, samples: PosteriorSamples, fitted: Fitted, step: int) -> None:
-    """Write draws, whole or not at all: .nc for ArviZ, .npz of arrays, .png of what the program generates.
+def save_posterior(path: Path, samples: PosteriorSamples, step: int) -> None:
+    """Write draws, whole or not at all: .nc for ArviZ, .npz of arrays, .png of the latents.
 
-    The .npz holds the latents by name, chains one after the other, and simulated data as prior_predictive.NAME. Of a
-    program that generates nothing the .png shows the latents.
+    The .npz holds the latents by name, chains one after the other, and simulated data as prior_predictive.NAME.
 
     Raises:
         PplemdError: where the name ends otherwise, or the file cannot be written.
@@ -82,10 +83,7 @@ def save_posterior(path: Path, samples: PosteriorSamples, fitted: Fitted, step: 
         return
     flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in samples.posterior.items()}
     if path.suffix == ".png":
-        drawn = fit_portrait(fitted)
-        if drawn is None:
-            drawn = scatter(np.concatenate([value.reshape(len(value), -1) for value in flat.values()], axis=1))
-        save_png(path, drawn)
+        save_png(path, scatter(np.concatenate([value.reshape(len(value), -1) for value in flat.values()], axis=1)))
         return
     buffer = io.BytesIO()
     data = {f"prior_predictive.{name}": value[0] for name, value in samples.prior_predictive.items()}
@@ -93,14 +91,14 @@ def save_posterior(path: Path, samples: PosteriorSamples, fitted: Fitted, step: 
     write(path, buffer.getvalue())
 
 
-def refuse_options(label: int | None, correct: bool) -> None:
+def refuse_options(label: int | None, correct: bool, beside: bool) -> None:
     """See that nothing was asked for that only a distilled generator has.
 
     Raises:
         RecipeError: where something was.
     """
-    if label is not None or correct:
+    if label is not None or correct or beside:
         raise RecipeError(
-            "--label and --correct are for distilled generators; this run is a fit, whose latents are drawn by chains "
-            "of their posterior. Leave them out."
+            "--label, --correct and --beside are for distilled generators; this run is a fit, whose latents are drawn "
+            "by chains of their posterior. Leave them out."
         )

@@ -38,13 +38,17 @@ def labelled(new_shell, taught):
             "no class": ["sample", "run", "--label", "3"],
             "evaluate": ["evaluate", "run", "--json"],
             "beside": ["sample", "run", "--beside", "--out", "beside.png", "--json"],
+            "beside arrays": ["sample", "run", "--beside", "--format", "npz"],
+            "beside a class": ["sample", "run", "--beside", "--label", "1"],
+            "corrected class": ["sample", "run", "--correct", "--label", "1"],
             "features alone": ["evaluate", "run", "--features", "lenet.npz"],
             "no features": ["evaluate", "run", "--features", "data.npz", "--data", "data.npz"],
             "features": ["evaluate", "run", "--features", "lenet.npz", "--data", "data.npz", "--json"],
         }
     )
     wrong = {name for name, (code, _, _) in said.items() if code}
-    assert wrong == {"no class", "features alone", "no features"}, said
+    alone = {"beside arrays", "beside a class", "corrected class"}
+    assert wrong == {"no class", "features alone", "no features", *alone}, said
     assert all(said[name][0] == 2 for name in wrong), said
     return shell.folder, said
 
@@ -97,6 +101,14 @@ def test_evaluate_by_features_and_data_that_are_given(labelled):
     assert json.loads((labelled[0] / "run" / "evaluation-lenet.json").read_text())["floor"] == figures["floor"]
     assert "Give some by --data FILE.npz" in labelled[1]["features alone"][2]
     assert "data.npz: found arrays that no classifier known here has" in labelled[1]["no features"][2]
+
+
+def test_options_without_effect_are_refused(labelled):
+    folder, said = labelled
+    assert "found --beside with sample.npz" in said["beside arrays"][2]
+    assert "found --beside with --label" in said["beside a class"][2]
+    assert "found --correct with --label" in said["corrected class"][2]
+    assert not (folder / "run" / "sample.npz").exists()
 
 
 def test_a_picture_of_teacher_and_generator(labelled):

@@ -32,11 +32,14 @@ def driven(new_shell, ring):
             "not given": ["inspect", FILE],
             "distill": ["distill", FILE, "--program", "levels", *GIVEN],
             "fit of a model": ["fit", ring],
+            "few": ["sample", "run", "-n", "10", "--out", "few.npz", "--json"],
+            "picture": ["sample", "rows", "-n", "9", "--out", "picture.png", "--json"],
             "label": ["sample", "run", "--label", "1"],
+            "beside": ["sample", "run", "--beside"],
             "sigma": ["diagnose", "run", "--sigma", "1"],
         }
     )
-    mistakes = ("not given", "distill", "fit of a model", "label", "sigma")
+    mistakes = ("not given", "distill", "fit of a model", "label", "beside", "sigma")
     codes = {name: code for name, (code, _, _) in found.items()}
     assert codes == {name: 2 * (name in mistakes) for name in found}, found
     return shell.folder, found
@@ -133,3 +136,14 @@ def test_what_is_not_a_fit_and_what_is_none_are_told_apart(driven):
     shown = found["inspect"][1]
     assert "centered 1, declared" in shown
     assert "fitted to y (6 rows)" in shown
+
+
+def test_what_is_told_is_what_is_drawn(driven):
+    """Draws are as many in each chain; a picture of what a program generates needs no chain."""
+    folder, found = driven
+    told = json.loads(found["few"][1])
+    with np.load(folder / "few.npz") as drawn:
+        assert len(drawn["theta"]) == told["count"] >= 10
+    assert set(json.loads(found["picture"][1])) == {"out", "count", "step"}
+    assert (folder / "picture.png").stat().st_size > 0
+    assert "--beside are for distilled" in found["beside"][2]

@@ -1,6 +1,7 @@
 """Comparisons of a tiny model: what they leave, and that they go on where they stopped."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,24 @@ def test_finished_runs_are_kept_and_a_killed_one_goes_on(compared):
         figures, wanted = (found["methods"][name]["figures"] for found in (again, before))
         timeless = [figure for figure in wanted if figure != "seconds_per_1000"]
         assert {f: figures[f] for f in timeless} == {f: wanted[f] for f in timeless}
+
+
+def test_runs_of_another_model_or_judgement_are_not_mixed_in(compared, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(compared.folder, folder)
+    report = folder / "emd-seed1" / "evaluation.json"
+    before = json.loads(report.read_text())
+    report.write_text(json.dumps({**before, "seed": 99, "student": {**before["student"], "sliced_w2": 1e6}}))
+    found = compare(asked(), folder, em.Silent()).found  # it is judged again, by its seed's own draws
+    after = json.loads(report.read_text())
+    assert after["seed"] == 1
+    assert after["student"]["sliced_w2"] == pytest.approx(before["student"]["sliced_w2"], rel=1e-5)
+    assert found["methods"]["emd"]["figures"]["sliced_w2"]["mean"] < 1e3
+    config = json.loads((folder / "emd-seed0" / "config.json").read_text())
+    config["model"]["sha256"] = "0" * 64
+    (folder / "emd-seed0" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="has changed since"):
+        compare(asked(), folder, em.Silent())
 
 
 def test_methods_and_seeds_may_be_added_and_another_budget_may_not(compared):

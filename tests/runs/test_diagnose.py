@@ -106,6 +106,11 @@ def test_the_correction_pulls_samples_to_the_teacher(frozen):
         assert np.var(before) == pytest.approx(SLOPE**2, rel=0.26)
     before, after = pairs["sigma = 0.7"]
     assert np.var(after) > 1.3 * np.var(before)  # the teacher is four times as wide
+    many = dataclasses.replace(step.recipe, batch=512, compute=em.Compute(accumulate=128))
+    parts = corrections(dataclasses.replace(step, recipe=many), exact, (2.0, SIGMA), jax.random.key(0))
+    np.testing.assert_allclose(
+        parts["sigma = 0.7"][0], before, rtol=1e-5
+    )  # in microbatches that divide its own samples
     same = corrections(dataclasses.replace(step, teacher=normal(SLOPE)), exact, (SIGMA,), jax.random.key(0))
     np.testing.assert_allclose(*same["sigma = 0.7"], atol=1e-5)  # student = teacher: nothing to correct
 
