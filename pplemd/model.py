@@ -108,9 +108,23 @@ def plan(model: Model) -> Plan:
         key = jax.random.key(0)
         program = eqx.filter_eval_shape(build_program, model, teacher, key)
     problem = trace(program, shape=teacher.shape, classes=teacher.classes)
+    _check_reached(problem)
     with explained():
         score_network = eqx.filter_eval_shape(build_score_network, model, teacher, key)
     return Plan(model, teacher, program, score_network, problem, _labels(model, problem))
+
+
+def _check_reached(problem: Problem) -> None:
+    """Raise where a distillation would not train all of a program: it trains what maps noise to x, and nothing else."""
+    for site in problem.sites:
+        if site.learned and site.base == "prior":
+            raise ProgramError(
+                f"{problem.name}: the latent {site.name!r} has a {site.family} whose parameters are trained; expected "
+                "trained parameters in families that are made of normal noise alone (Normal, LogNormal, "
+                f"MultivariateNormal, Uniform, Exponential, ...): the draws of a {site.family} are not, so that a "
+                "distillation would leave them as they are. Fix its parameters, and let the generator's network shape "
+                "its values."
+            )
 
 
 def _of_shapes(declared: AbstractTeacher | Taught | Imported) -> AbstractTeacher:

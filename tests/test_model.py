@@ -114,3 +114,31 @@ def test_build_program_is_settled_by_its_key():
     first, again = (build_program(model, TEACHER, jax.random.key(3)).weight for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert not np.any(first == build_program(model, TEACHER, jax.random.key(4)).weight)
+
+
+class Heavy(em.Program):
+    """A latent whose tails are heavy, its centre trained or not."""
+
+    centre: jax.Array
+    weight: jax.Array
+    trained: bool = eqx.field(static=True)
+
+    def __call__(self):
+        centre = self.centre if self.trained else 0.0
+        z = em.latent("z", dist.StudentT(4.0, centre * jnp.ones(2), 1.0))
+        return em.generate("x", self.weight * z)
+
+
+def test_what_a_distillation_would_not_train_is_refused():
+    """The draws of a Student t are no push of normal noise: the M-step's gradient of its centre would be 0."""
+    for trained in (False, True):
+        model = em.Model(
+            lambda teacher, key, trained=trained: Heavy(jnp.zeros(2), jnp.ones(2), trained),
+            TEACHER,
+            score_network=score(),
+        )
+        if not trained:
+            assert plan(model).problem.sites[0].base == "prior"
+            continue
+        with pytest.raises(ProgramError, match="'z' has a StudentT whose parameters are trained; expected"):
+            plan(model)

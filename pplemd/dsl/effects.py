@@ -68,7 +68,8 @@ def observe(
 
     Args:
         name: unique in the program.
-        distribution: NumPyro distribution of the data, continuous or discrete.
+        distribution: NumPyro distribution of the data, continuous or discrete; what its mask leaves out is not looked
+            at, as in ``dist.Normal(mean, 1.0).mask(present)``.
         data: of shape ``distribution.shape()``.
 
     Returns:
@@ -212,7 +213,7 @@ class Declarations(Messenger):
 
     def _observe(self, name: str, distribution: dist.Distribution, data: Any, plates: tuple[str, ...]) -> Array:
         self.check_name(name, "observe")
-        distribution, data = unmask(distribution), jnp.asarray(data)
+        data = jnp.asarray(data)
         check_data(name, distribution, data)
         parameters, arrays = split_parameters(distribution)
         family = type(innermost(distribution)).__name__

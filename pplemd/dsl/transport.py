@@ -41,8 +41,8 @@ def unmask(distribution: dist.Distribution) -> dist.Distribution:
 
 
 def innermost(distribution: dist.Distribution) -> dist.Distribution:
-    """Return the distribution inside of `Independent` and `ExpandedDistribution`."""
-    while isinstance(distribution, dist.Independent | dist.ExpandedDistribution):
+    """Return the distribution inside of `Independent`, `ExpandedDistribution` and `MaskedDistribution`."""
+    while isinstance(distribution, dist.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
         distribution = distribution.base_dist
     return distribution
 

@@ -11,6 +11,8 @@ from pplemd.parameterization.closed_forms import best_for_gaussians
 from pplemd.parameterization.fisher import winsorised
 from pplemd.parameterization.placement import Change, Pilot, Placement, flat
 
+LARGEST = 1 - 1e-6  # share, so that 1 - share is a number of 32 bits
+
 
 @eqx.filter_jit
 def shares(placement: Placement, pilot: Pilot, tail: float = 0.01) -> dict[str, Float[Array, "..."]]:
@@ -41,7 +43,7 @@ def shares(placement: Placement, pilot: Pilot, tail: float = 0.01) -> dict[str, 
     rest = winsorised(score - priors, tail)
     whole = winsorised(score, tail)
     told = jnp.maximum(jnp.mean((rest - jnp.mean(rest, axis=0, keepdims=True)) * whole, axis=0), 0.0)
-    return _by_site(placement, told / (1.0 + told))
+    return _by_site(placement, jnp.minimum(told / (1.0 + told), LARGEST))
 
 
 def _by_site(placement: Placement, row: Array) -> dict[str, Array]:

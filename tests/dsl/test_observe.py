@@ -45,6 +45,39 @@ COUNTS = jnp.asarray([0, 3, 1, 2, 0, 5])
 SCHOOLS, COUNTED = Schools(jnp.asarray(3.0)), Counts(jnp.asarray([0.5, -0.2]))
 
 
+class Missing(Program):
+    """Schools of which some were not seen: their data are numbers all the same."""
+
+    tau: jax.Array
+    by_handler: bool = eqx.field(static=True)
+
+    def __call__(self):
+        theta = latent("theta", dist.Normal(jnp.zeros(4), self.tau))
+        law = dist.Normal(theta, ERROR)
+        if self.by_handler:
+            with numpyro.handlers.mask(mask=PRESENT):
+                observe("y", law, jnp.where(PRESENT, Y, 1e4))
+        else:
+            observe("y", law.mask(PRESENT).to_event(1), jnp.where(PRESENT, Y, 1e4))
+
+
+PRESENT = jnp.asarray([True, False, True, False])
+
+
+@pytest.mark.parametrize("by_handler", [False, True])
+def test_what_a_mask_leaves_out_is_not_looked_at(by_handler):
+    program = Missing(jnp.asarray(3.0), by_handler)
+    problem = trace_observed(program)
+    assert problem.observed[0].family == "Normal"
+    u = problem.draw(KEY, program)
+    theta = problem.latents(program, u)["theta"]
+    expected = np.where(PRESENT, norm.logpdf(Y, theta, ERROR), 0.0).sum()
+    np.testing.assert_allclose(problem.log_likelihood(program, u), expected, rtol=1e-5)
+    slope = jax.grad(lambda u: problem.log_likelihood(program, u))(u)["theta"]
+    np.testing.assert_array_equal(slope == 0, ~np.asarray(PRESENT))
+    assert problem.simulate(KEY, program, u)["y"].shape == (4,)
+
+
 def test_what_the_trace_records():
     problem = trace_observed(SCHOOLS)
     (one,) = problem.observed
