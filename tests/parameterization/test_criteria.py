@@ -62,6 +62,16 @@ def test_centered_where_data_tell_and_not_where_they_do_not(name, told, untold):
         assert float(choice.chosen) <= float(better) * 1.1 + criterion.slack
 
 
+@pytest.mark.parametrize("partial", [False, True])
+def test_the_curvature_rule_centers_where_data_tell_all(partial):
+    """1 - kappa is 1e-10 here, which 32 bits round to 0: a cost over it would be no number."""
+    known = gaussian([1e-5] * 6)
+    choice = Policy(Curvature(partial=partial)).choose(KEY, Situation(known.placement, known.pilot, known.law, KERNEL))
+    assert np.isfinite([float(choice.centered), float(choice.noncentered)]).all()
+    assert float(choice.centered) < float(choice.noncentered)
+    np.testing.assert_allclose(choice.lam.loc["theta"], 1.0, atol=1e-5)
+
+
 @pytest.mark.parametrize("criterion", [VIP(), PilotESS()], ids=["vip", "pilot ESS"])
 def test_criteria_that_ask_the_law_say_so(criterion, told):
     with pytest.raises(RecipeError, match="was given draws alone"):
