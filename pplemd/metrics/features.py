@@ -44,7 +44,9 @@ class Classifier(AbstractFeatures):
     def features(self, x: Num[np.ndarray, "n *shape"]) -> Float32[np.ndarray, "n width"]:
         """Hidden activations, (n, 64)."""
         return in_blocks(
-            lambda some: np.maximum(some @ self.hidden + self.hidden_bias[None, :], 0.0), _rows(x), ROWS_AT_ONCE
+            lambda some: np.maximum(_product(some, self.hidden) + self.hidden_bias[None, :], 0.0),
+            _rows(x),
+            ROWS_AT_ONCE,
         )
 
     def labels(self, x: Num[np.ndarray, "n *shape"]) -> Int32[np.ndarray, " n"]:
@@ -68,11 +70,18 @@ class Principal(AbstractFeatures):
 
     def features(self, x: Num[np.ndarray, "n *shape"]) -> Float32[np.ndarray, "n width"]:
         """Components along the axes, in the samples' own units."""
-        return in_blocks(lambda some: (some - self.mean[None, :]) @ self.axes, _rows(x), ROWS_AT_ONCE)
+        return in_blocks(lambda some: _product(some - self.mean[None, :], self.axes), _rows(x), ROWS_AT_ONCE)
 
     def labels_of(self, features: Float32[np.ndarray, "n width"]) -> None:
         """None: components know no classes."""
         return
+
+
+def _product(
+    rows: Float32[np.ndarray, "n d"], matrix: Float32[np.ndarray, "d width"]
+) -> Float32[np.ndarray, "n width"]:
+    """A matrix product, summed in 64 bits: in 32, on some processors a row's rounding depends on its place in a block."""
+    return (rows.astype(np.float64) @ matrix.astype(np.float64)).astype(np.float32)
 
 
 def _rows(x: np.ndarray) -> Float32[np.ndarray, "n d"]:
