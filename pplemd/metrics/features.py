@@ -80,7 +80,7 @@ class Principal(AbstractFeatures):
 def _product(
     rows: Float32[np.ndarray, "n d"], matrix: Float32[np.ndarray, "d width"]
 ) -> Float32[np.ndarray, "n width"]:
-    """A matrix product, summed in 64 bits: in 32, on some processors a row's rounding depends on its place in a block."""
+    """A matrix product, summed in 64 bits: in 32, on some processors, a row's rounding depends on its place."""
     return (rows.astype(np.float64) @ matrix.astype(np.float64)).astype(np.float32)
 
 
