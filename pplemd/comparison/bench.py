@@ -165,16 +165,16 @@ def _run(
     run = RunFolder(folder / f"{one.folder}-seed{seed}")
     failure = run.path / "failure.json"
     result = {"method": one.name, "seed": seed, "folder": run.path.name}
-    if run.config.exists():
-        if record.started_from(run).overrides != overrides:
-            raise CheckpointError(
-                f"{run.path} holds a run with other changes than this comparison's. Move it away, or choose another "
-                "--out."
-            )
+    if run.config.exists() and record.started_from(run).overrides != overrides:
+        raise CheckpointError(
+            f"{run.path} holds a run with other changes than this comparison's. Move it away, or choose another --out."
+        )
+    judged = _is_judged(run, seed)
+    if failure.exists() or judged:  # `distil` sees to one that goes on
         record.check_same(declare(asked.model, asked.name, overrides, asked.teacher), run, told.say)
     if failure.exists():
         return {**result, "failure": json.loads(failure.read_text())["failure"]}
-    if not _is_judged(run, seed):
+    if not judged:
         told.say(f"-- {one.name}, seed {seed}: {steps:,} steps")
         try:
             distil(
