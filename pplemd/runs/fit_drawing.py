@@ -99,6 +99,6 @@ def refuse_options(label: int | None, correct: bool, beside: bool) -> None:
     """
     if label is not None or correct or beside:
         raise RecipeError(
-            "--label, --correct and --beside are for distilled generators; this run is a fit, whose latents are drawn "
-            "by chains of their posterior. Leave them out."
+            "--label and --correct are for distilled generators, as is --beside; this run is a fit, whose latents are "
+            "drawn by chains of their posterior. Leave them out."
         )

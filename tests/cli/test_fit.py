@@ -146,4 +146,4 @@ def test_what_is_told_is_what_is_drawn(driven):
         assert len(drawn["theta"]) == told["count"] >= 10
     assert set(json.loads(found["picture"][1])) == {"out", "count", "step"}
     assert (folder / "picture.png").stat().st_size > 0
-    assert "--beside are for distilled" in found["beside"][2]
+    assert "are for distilled generators, as is --beside" in found["beside"][2]
