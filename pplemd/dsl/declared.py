@@ -12,7 +12,7 @@ from jaxtyping import Array
 from pplemd.dsl.graph import Parameters
 from pplemd.dsl.places import here
 from pplemd.dsl.sites import Centered
-from pplemd.dsl.transport import base_shape, draw, innermost, location_scale, log_base, push
+from pplemd.dsl.transport import base_shape, draw, innermost, location_scale, log_base, push, scored
 from pplemd.errors import ProgramError
 
 
@@ -102,15 +102,27 @@ def check_data(name: str, distribution: dist.Distribution, data: Array) -> None:
             f"{here()}: observation {name!r} has data of shape {data.shape}; its {family} is of shape "
             f"{distribution.shape()}. Give one number for each: index both alike, or change the parameters' shape."
         )
-    if isinstance(data, jax.core.Tracer):
+    seen = scored(distribution)
+    if seen is None or isinstance(data, jax.core.Tracer):
         return
     values = np.asarray(data)
     wrong = ~np.isfinite(values) if np.issubdtype(values.dtype, np.inexact) else np.zeros(values.shape, bool)
+    wrong &= seen
     if wrong.any():
         raise ProgramError(
             f"{here()}: observation {name!r} has {int(wrong.sum())} of {values.size} values that are not finite (the "
-            f"first at {tuple(int(i) for i in np.argwhere(wrong)[0])}). Leave missing rows out, or declare them as "
-            "latents."
+            f"first at {tuple(int(i) for i in np.argwhere(wrong)[0])}). Leave missing rows out, mask them "
+            "(distribution.mask(present)), or declare them as latents."
+        )
+
+
+def refuse_scaled(name: str, by: Any) -> None:
+    """Raise where `numpyro.handlers.scale` would weight a site."""
+    if by is not None:
+        raise ProgramError(
+            f"{here()}: {name!r} stands under numpyro.handlers.scale, which weights its log-density by {by}; expected "
+            "laws as they are, since latents are drawn from them too. Leave the handler out, or write the weight into "
+            "the law (a normal law to the power w is one of scale / sqrt(w))."
         )
 
 

@@ -24,6 +24,7 @@ from pplemd.dsl.declared import (
     kind,
     positions,
     refuse_discrete,
+    refuse_scaled,
 )
 from pplemd.dsl.graph import bind_latent, bind_observed, bind_plate, split_parameters
 from pplemd.dsl.places import here
@@ -169,6 +170,7 @@ class Declarations(Messenger):
             self._generate(msg["name"], msg["value"], msg["infer"]["centered"])
             msg["stop"] = True
         elif msg["type"] == "sample":
+            refuse_scaled(msg["name"], msg.get("plate_to_scale", {}).get(None))
             plates = tuple(frame.name for frame in reversed(msg["cond_indep_stack"]))
             if msg["is_observed"]:
                 msg["value"] = self._observe(msg["name"], msg["fn"], msg["value"], plates)

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, Key, Num, Scalar
 from numpyro.distributions import constraints, transforms
@@ -38,6 +39,22 @@ def unmask(distribution: dist.Distribution) -> dist.Distribution:
     if isinstance(distribution, dist.ExpandedDistribution):
         return dist.ExpandedDistribution(unmask(distribution.base_dist), distribution.batch_shape)
     return distribution
+
+
+def scored(distribution: dist.Distribution) -> np.ndarray | None:
+    """Return which values NumPyro scores: those that no mask leaves out; it broadcasts with the value.
+
+    None where a mask is not known yet, being traced.
+    """
+    if isinstance(distribution, dist.MaskedDistribution):
+        mask, inner = distribution._mask, scored(distribution.base_dist)  # NumPyro has no other access to it
+        if inner is None or isinstance(mask, jax.core.Tracer):
+            return None
+        mask = np.asarray(mask)
+        return mask.reshape(mask.shape + (1,) * distribution.event_dim) & inner
+    if isinstance(distribution, dist.Independent | dist.ExpandedDistribution):
+        return scored(distribution.base_dist)
+    return np.asarray(True)
 
 
 def innermost(distribution: dist.Distribution) -> dist.Distribution:

@@ -26,9 +26,8 @@ class Adaptation(eqx.Module):
     """Robbins-Monro steps on log h: log h <- log h + rate (acceptance - wanted), a bin at a time.
 
     The gain does not decay: the law moves as the student does. Chains of one step share their bin's h, which is that of
-    the steps before: within a chain it is constant. Of latents it is scaled by the Jacobian where the chain starts
-    (`jacobian_scale`): the kernel keeps its law for each such scale, but the scale tells of the start. Where |J| varies
-    much from place to place, ends of chains of few latents therefore lean to where it is large.
+    the steps before: within a chain it is constant. Of latents it is scaled by the Jacobian at a draw of the prior that
+    is not the chain's own (`jacobian_scale`), so that it tells nothing of where the chain starts.
 
     Source: Andrieu and Thoms 2008, equation 20, per range of sigma.
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from pplemd.devices import over_rows
 from pplemd.dsl import Centering, Problem, Program
 from pplemd.inference import (
+    PROBE,
     Chain,
     Coordinates,
     Draw,
@@ -71,6 +72,7 @@ class Tuning(eqx.Module):
 
 
 NOT_TUNED = Tuning()
+ELSEWHERE = PROBE - 1  # of a chain's key: the latents that its step sizes are scaled at
 
 
 class EStep(eqx.Module):
@@ -150,10 +152,7 @@ class EStep(eqx.Module):
         student = Student(self.problem, program, score_network)
 
         def one(chain_key, sigma, label, eps, latents):
-            def generate(u):
-                return self.problem.generate(program, u, label)
-
-            chain = self._chain(tuning.step_sizes, sigma, chain_key, generate, latents)
+            chain = self._chain(tuning.step_sizes, sigma, chain_key, program, label)
             if self.recipe.frozen:
                 law = emd_law(self.teacher, student, sigma, label, latents)
                 return _with_latents(chain.run(chain_key, law, Coordinates(eps, None)), latents)
@@ -171,14 +170,21 @@ class EStep(eqx.Module):
         draw = over_rows(lambda *some: mapped(one, some, self.recipe.compute.accumulate), *starts)
         return Batch(draw, begun.sigma, begun.labels, self.recipe.chain.cancel.paired, begun.noise)
 
-    def _chain(self, sizes: StepSizes | None, sigma: Array, key: PRNGKeyArray, generate, latents) -> Chain:
-        """The recipe's chain, with the adapted step sizes of its sigma."""
+    def _chain(
+        self, sizes: StepSizes | None, sigma: Array, key: PRNGKeyArray, program: Program, label: Array | None
+    ) -> Chain:
+        """The recipe's chain, with the adapted step sizes of its sigma.
+
+        Latents' are scaled by the Jacobian at other latents than the chain's own: steps that told of the start would
+        leave more draws where they are short than the law has there.
+        """
         if sizes is None:
             return self.recipe.chain
         size = self.recipe.adaptation.step_size(sizes, sigma)
         if self.recipe.frozen:
             return self.recipe.chain.with_step_size(Coordinates(size, None))
-        scales = jacobian_scale(generate, latents, sigma, key)
+        elsewhere = self.problem.draw(jax.random.fold_in(key, ELSEWHERE), program, label)
+        scales = jacobian_scale(lambda u: self.problem.generate(program, u, label), elsewhere, sigma, key)
         return self.recipe.chain.with_step_size(Coordinates(size, jax.tree.map(lambda scale: size * scale, scales)))
 
     @property

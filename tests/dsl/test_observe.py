@@ -46,27 +46,29 @@ SCHOOLS, COUNTED = Schools(jnp.asarray(3.0)), Counts(jnp.asarray([0.5, -0.2]))
 
 
 class Missing(Program):
-    """Schools of which some were not seen: their data are numbers all the same."""
+    """Schools of which some were not seen."""
 
     tau: jax.Array
     by_handler: bool = eqx.field(static=True)
+    absent: float = eqx.field(static=True)
 
     def __call__(self):
         theta = latent("theta", dist.Normal(jnp.zeros(4), self.tau))
         law = dist.Normal(theta, ERROR)
         if self.by_handler:
             with numpyro.handlers.mask(mask=PRESENT):
-                observe("y", law, jnp.where(PRESENT, Y, 1e4))
+                observe("y", law, np.where(PRESENT, Y, self.absent))
         else:
-            observe("y", law.mask(PRESENT).to_event(1), jnp.where(PRESENT, Y, 1e4))
+            observe("y", law.mask(PRESENT).to_event(1), np.where(PRESENT, Y, self.absent))
 
 
-PRESENT = jnp.asarray([True, False, True, False])
+PRESENT = np.asarray([True, False, True, False])
 
 
+@pytest.mark.parametrize("absent", [1e4, float("nan")])
 @pytest.mark.parametrize("by_handler", [False, True])
-def test_what_a_mask_leaves_out_is_not_looked_at(by_handler):
-    program = Missing(jnp.asarray(3.0), by_handler)
+def test_what_a_mask_leaves_out_is_not_looked_at(by_handler, absent):
+    program = Missing(jnp.asarray(3.0), by_handler, absent)
     problem = trace_observed(program)
     assert problem.observed[0].family == "Normal"
     u = problem.draw(KEY, program)
@@ -164,6 +166,7 @@ def test_the_likelihood_is_differentiable_in_program_and_latents():
 
 
 MISSING = Y.at[2].set(jnp.nan)
+COLUMN = MISSING[:, None]
 
 
 def refused(call, words):
@@ -184,6 +187,15 @@ def test_mistakes_are_told():
     def infinite(self):
         observe("y", dist.Normal(latent("mu", dist.Normal(0.0, 1.0)), ERROR), MISSING)
 
+    def infinite_where_seen(self):
+        law = dist.Normal(latent("mu", dist.Normal(0.0, 1.0)) * jnp.ones((4, 1)), jnp.ones((4, 1))).to_event(1)
+        observe("y", law.mask(PRESENT), COLUMN)
+
+    def weighted(self):
+        mu = latent("mu", dist.Normal(0.0, 1.0))
+        with numpyro.handlers.scale(scale=0.5):
+            observe("y", dist.Normal(mu, ERROR), Y)
+
     def nothing(self):
         latent("mu", dist.Normal(0.0, 1.0))
 
@@ -203,6 +215,8 @@ def test_mistakes_are_told():
 
     refused(shaped, r"data of shape \(3,\); its Normal is of shape \(4,\)")
     refused(infinite, r"1 of 4 values that are not finite \(the first at \(2,\)\)")
+    refused(infinite_where_seen, r"1 of 4 values that are not finite \(the first at \(2, 0\)\)")
+    refused(weighted, r"'y' stands under numpyro.handlers.scale, which weights its log-density by 0.5")
     refused(nothing, "observes nothing")
     refused(known, "no latent")
     refused(twice, "two sites are called 'y'")

@@ -9,8 +9,9 @@ import pytest
 
 from pplemd.diffusion import EDMWeight, LogUniform
 from pplemd.dsl import Program, generate, latent, trace
-from pplemd.inference import PAIRED, Adaptation, Chain, Coordinates, Langevin, mala
+from pplemd.inference import PAIRED, Adaptation, Chain, Coordinates, Langevin, StepSizes, mala
 from pplemd.learning import Adam, EMStep, Recipe, Schedule, ScoreRecipe, Watcher, fit
+from pplemd.learning.e_step import EStep, Tuning
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.teachers import AbstractDenoiser, GaussianMixture
 
@@ -25,6 +26,15 @@ class Plane(Program):
 
     def __call__(self):
         return generate("x", self.a * latent("z", dist.Normal(jnp.zeros(2), 1.0)))
+
+
+class Bent(Program):
+    """x = tanh(4 z): it moves much near zero, and nowhere else."""
+
+    a: jax.Array
+
+    def __call__(self):
+        return generate("x", jnp.tanh(4 * self.a * latent("z", dist.Normal(jnp.zeros(1), 1.0))))
 
 
 class Round(AbstractDenoiser):
@@ -99,6 +109,17 @@ def test_the_step_sizes_that_were_found_are_used():
     found = [float(run(each, jax.random.key(1))[1]["acceptance"]) for each in (tiny, huge)]
     assert found[0] > 0.99
     assert found[1] < 0.1
+
+
+def test_ends_have_the_prior_s_law_where_the_student_is_the_teacher_though_the_jacobian_varies():
+    # steps scaled by the Jacobian at the chain's own start give a mean of z^2 of .79 here
+    teacher = GaussianMixture([[0.0]], 1.0)
+    recipe = Recipe(steps=1, batch=8_000, chain=Chain(mala(), 4), adaptation=BINS, sigmas=LogUniform(0.2, 0.21))
+    e_step = EStep(trace(Bent(jnp.ones(())), shape=(1,)), teacher, recipe, None)
+    run = eqx.filter_jit(lambda key: e_step.run(Bent(jnp.ones(())), teacher, key, jnp.zeros(()), tuning))
+    tuning = Tuning(step_sizes=StepSizes(jnp.full(4, jnp.log(1.5)), jnp.full(4, 0.574)))
+    z = run(jax.random.key(0)).draw.position.latents["z"]
+    assert abs(float(jnp.mean(z**2)) - 1) < 4 * np.sqrt(2 / z.size)
 
 
 def test_a_run_that_goes_on_has_the_step_sizes_that_it_had(tmp_path):
