@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike
 
 from pplemd.dsl.graph import Parameters
 from pplemd.dsl.places import here
@@ -94,12 +94,12 @@ def kind(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def check_data(name: str, distribution: dist.Distribution, data: Array) -> None:
+def check_data(name: str, distribution: dist.Distribution, data: ArrayLike) -> None:
     """Raise unless a distribution may have given these data."""
     family = type(innermost(distribution)).__name__
-    if data.shape != distribution.shape():
+    if np.shape(data) != distribution.shape():
         raise ProgramError(
-            f"{here()}: observation {name!r} has data of shape {data.shape}; its {family} is of shape "
+            f"{here()}: observation {name!r} has data of shape {np.shape(data)}; its {family} is of shape "
             f"{distribution.shape()}. Give one number for each: index both alike, or change the parameters' shape."
         )
     seen = scored(distribution)

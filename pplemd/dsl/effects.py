@@ -86,7 +86,7 @@ def observe(
             f"{here()}: observe {name!r} was given {kind(distribution)}; expected a NumPyro distribution. "
             'Write for example observe("y", dist.Normal(mean, 1.0), y), with numpyro.distributions as dist.'
         )
-    return numpyro.sample(name, distribution, obs=jnp.asarray(data))
+    return numpyro.sample(name, distribution, obs=data)
 
 
 @contextlib.contextmanager
@@ -215,8 +215,8 @@ class Declarations(Messenger):
 
     def _observe(self, name: str, distribution: dist.Distribution, data: Any, plates: tuple[str, ...]) -> Array:
         self.check_name(name, "observe")
+        check_data(name, distribution, data)  # before it is an array of JAX's, which the trace knows no values of
         data = jnp.asarray(data)
-        check_data(name, distribution, data)
         parameters, arrays = split_parameters(distribution)
         family = type(innermost(distribution)).__name__
         self.observed.append(DeclaredObserved(name, here(), parameters, data.shape, family, plates))

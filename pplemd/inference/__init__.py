@@ -1,8 +1,8 @@
 """The E-step: kernels, the tilted law they sample, the twin chain that cancels their noise."""
 
+from pplemd.inference.adaptation import PROBE as PROBE
 from pplemd.inference.adaptation import Adaptation as Adaptation
 from pplemd.inference.adaptation import StepSizes as StepSizes
-from pplemd.inference.adaptation import PROBE as PROBE
 from pplemd.inference.adaptation import jacobian_scale as jacobian_scale
 from pplemd.inference.calibration import Calibration as Calibration
 from pplemd.inference.calibration import ChainSampler as ChainSampler

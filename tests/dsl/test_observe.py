@@ -187,6 +187,9 @@ def test_mistakes_are_told():
     def infinite(self):
         observe("y", dist.Normal(latent("mu", dist.Normal(0.0, 1.0)), ERROR), MISSING)
 
+    def infinite_in_numpy(self):
+        observe("y", dist.Normal(latent("mu", dist.Normal(0.0, 1.0)), ERROR), np.asarray(MISSING))
+
     def infinite_where_seen(self):
         law = dist.Normal(latent("mu", dist.Normal(0.0, 1.0)) * jnp.ones((4, 1)), jnp.ones((4, 1))).to_event(1)
         observe("y", law.mask(PRESENT), COLUMN)
@@ -216,6 +219,7 @@ def test_mistakes_are_told():
     refused(shaped, r"data of shape \(3,\); its Normal is of shape \(4,\)")
     refused(infinite, r"1 of 4 values that are not finite \(the first at \(2,\)\)")
     refused(infinite_where_seen, r"1 of 4 values that are not finite \(the first at \(2, 0\)\)")
+    refused(infinite_in_numpy, "1 of 4 values that are not finite")
     refused(weighted, r"'y' stands under numpyro.handlers.scale, which weights its log-density by 0.5")
     refused(nothing, "observes nothing")
     refused(known, "no latent")
