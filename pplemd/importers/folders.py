@@ -7,6 +7,7 @@ from pplemd.errors import ImporterError
 from pplemd.importers.checkpoint import Checkpoint
 from pplemd.importers.documents import json_file
 from pplemd.importers.families import identified
+from pplemd.importers.shards import INDEX, read_shards, shards
 from pplemd.importers.weights import read_weights
 
 WEIGHTS = (  # in the order in which they are looked for: what is only numbers first
@@ -14,6 +15,8 @@ WEIGHTS = (  # in the order in which they are looked for: what is only numbers f
     "diffusion_pytorch_model.fp16.safetensors",
     "model.safetensors",
     "weights.safetensors",
+    f"diffusion_pytorch_model.safetensors{INDEX}",
+    f"model.safetensors{INDEX}",
     "diffusion_pytorch_model.bin",
     "diffusion_model.pt",
     "pytorch_model.bin",
@@ -59,7 +62,10 @@ def read_folder(folder: Path) -> Checkpoint:
         )
     weights = _weights(folder, place)
     config, schedules = with_scheduler(json_file(described), folder)
-    return identified(config, read_weights(weights), described, *schedules, weights)
+    if not weights.name.endswith(INDEX):
+        return identified(config, read_weights(weights), described, *schedules, weights)
+    parts = tuple(_part(place, name, weights) for name in shards(weights))
+    return identified(config, read_shards(weights, parts), described, *schedules, weights, *parts)
 
 
 def with_scheduler(config: dict[str, Any], folder: Path) -> tuple[dict[str, Any], tuple[Path, ...]]:
@@ -86,6 +92,13 @@ def _weights(folder: Path, place: Path) -> Path:
         if found is not None:
             return found
     raise ImporterError(f"{place} holds no weights; expected one of {', '.join(WEIGHTS)}. Download it again.")
+
+
+def _part(place: Path, name: str, index: Path) -> Path:
+    found = inside(place, name)
+    if found is None:
+        raise ImporterError(f"{index} speaks of {name}, which is not there. Download it into {place}.")
+    return found
 
 
 def _scheduler(folder: Path) -> Path | None:

@@ -9,6 +9,7 @@ from pplemd.importers.edm_pickle import read_edm_pickle
 from pplemd.importers.families import identified
 from pplemd.importers.folders import inside, read_folder, with_scheduler
 from pplemd.importers.npz import read_npz
+from pplemd.importers.shards import SHARD
 from pplemd.importers.teacher_folder import is_teacher_folder, read_teacher_folder
 from pplemd.importers.views import view, zip_entries
 from pplemd.importers.weights import read_weights
@@ -20,8 +21,8 @@ TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number that t
 def read_checkpoint(path: Path | str) -> Checkpoint:
     """Read a checkpoint of any kind, by what is at its path.
 
-    Kinds: an EDM .pkl; a diffusers folder; safetensors or a state dict of torch.save with a config.json beside it; an
-    .npz; the folder that `pplemd teacher import` wrote.
+    Kinds: an EDM .pkl; a diffusers folder, its weights in one file or in several; safetensors or a state dict of
+    torch.save with a config.json beside it; an .npz; the folder that `pplemd teacher import` wrote.
 
     Args:
         path: the file or folder.
@@ -54,6 +55,8 @@ def _read(path: Path) -> Checkpoint:
 
 def _with_config(path: Path) -> Checkpoint:
     """Weights with their configuration beside them: NAME.json or config.json."""
+    if SHARD.search(path.name):
+        raise ImporterError(f"{path} is one of several files of weights; expected their folder. Give {path.parent}.")
     found = [inside(path.parent, name) for name in (f"{path.stem}.json", "config.json")]
     described = next((place for place in found if place is not None), None)
     if described is None:

@@ -53,6 +53,66 @@ def test_the_flat_layout_of_2022(tmp_path):
     same(read_checkpoint(tmp_path))
 
 
+def sharded(folder):
+    """The pipeline with its weights in two files, as `save_pretrained(max_shard_size=...)` leaves them."""
+    pipeline(folder)
+    (folder / "unet" / NAME).unlink()
+    names = sorted(weights())
+    files = dict.fromkeys(names[:1], PARTS[0]) | dict.fromkeys(names[1:], PARTS[1])
+    for part in PARTS:
+        write_safetensors(folder / "unet" / part, {n: a for n, a in weights().items() if files[n] == part})
+    total = sum(array.nbytes for array in weights().values())
+    index = {"metadata": {"total_size": total}, "weight_map": files}
+    (folder / "unet" / f"{NAME}.index.json").write_text(json.dumps(index))
+    return index
+
+
+def write_index(folder, index):
+    (folder / "unet" / f"{NAME}.index.json").write_text(json.dumps(index))
+
+
+NAME = "diffusion_pytorch_model.safetensors"
+PARTS = [f"diffusion_pytorch_model-{number:05}-of-00002.safetensors" for number in (1, 2)]
+
+
+def test_weights_in_several_files(tmp_path):
+    sharded(tmp_path)
+    found = read_checkpoint(tmp_path)
+    same(found)
+    assert {file.name for file in found.files} >= {*PARTS, f"{NAME}.index.json"}
+    assert list(found.arrays) == sorted(weights())
+
+
+def _first(index, file):
+    return {**index, "weight_map": {**index["weight_map"], min(index["weight_map"]): file}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda index: _first(index, "../../elsewhere.safetensors"), "expected 1 to 1024 .safetensors files beside"),
+        (lambda index: _first(index, "diffusion_pytorch_model.bin"), "expected 1 to 1024 .safetensors files beside"),
+        (lambda index: _first(index, "third.safetensors"), "speaks of third.safetensors, which is not there"),
+        (lambda index: _first(index, PARTS[1]), "which does not hold it"),
+        (lambda index: {"weight_map": {n: f for n, f in index["weight_map"].items() if n != max(weights())}}, "hold"),
+        (lambda _: {"weight_map": {}}, "speaks of 0 files"),
+        (lambda _: {"weight_map": {"a": 3}}, 'no "weight_map"'),
+        (lambda _: {}, 'no "weight_map"'),
+    ],
+)
+def test_an_index_that_is_wrong(tmp_path, change, message):
+    write_index(tmp_path, change(sharded(tmp_path)))
+    write_safetensors(tmp_path.parent / "elsewhere.safetensors", weights())
+    with pytest.raises(ImporterError, match=message):
+        read_checkpoint(tmp_path)
+
+
+def test_one_of_several_files(tmp_path):
+    sharded(tmp_path)
+    with pytest.raises(ImporterError, match="is one of several files of weights; expected their folder"):
+        read_checkpoint(tmp_path / "unet" / PARTS[0])
+
+
 def test_links_of_a_cache(tmp_path):
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "abc"
     blobs.mkdir()

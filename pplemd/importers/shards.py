@@ -1,0 +1,68 @@
+"""Weights in several safetensors files: an index says which array lies in which, as Hugging Face splits large ones."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from pplemd.errors import ImporterError
+from pplemd.importers.documents import json_file
+from pplemd.importers.safetensors import read_safetensors
+
+INDEX = ".index.json"
+SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
+MAX_SHARDS = 1024
+
+
+def shards(index: Path) -> tuple[str, ...]:
+    """The names of the files that an index speaks of, in order.
+
+    Raises:
+        ImporterError: where it is damaged, or names anything but safetensors files beside it.
+    """
+    names = sorted(set(_placed(index).values()))
+    strange = [name for name in names if Path(name).name != name or not name.endswith(".safetensors")]
+    if strange or not 1 <= len(names) <= MAX_SHARDS:
+        shown = f", such as {ascii(strange[0])[:80]}" if strange else ""
+        raise ImporterError(
+            f"{index} speaks of {len(names)} files{shown}; expected 1 to {MAX_SHARDS} .safetensors files beside it. "
+            "Download it again."
+        )
+    return tuple(names)
+
+
+def read_shards(index: Path, files: tuple[Path, ...]) -> dict[str, np.ndarray]:
+    """The arrays of all files by name, in the index's order, as views of the files.
+
+    Args:
+        index: a JSON object with "weight_map", from an array's name to its file's.
+        files: those that it speaks of, each within reach.
+
+    Raises:
+        ImporterError: where a file is damaged, or holds others than the index says.
+    """
+    placed, found = _placed(index), {file.name: read_safetensors(file) for file in files}
+    for name, file in placed.items():
+        if name not in found[file]:
+            raise ImporterError(
+                f"{index} says that {ascii(name)[:80]} lies in {file}, which does not hold it. The files are of "
+                "different checkpoints, or one is damaged: download them again."
+            )
+    held = sum(map(len, found.values()))
+    if held != len(placed):
+        raise ImporterError(
+            f"{index} speaks of {len(placed):,} arrays, and its files hold {held:,}; expected the same. The files are "
+            "of different checkpoints: download them again."
+        )
+    return {name: found[file][name] for name, file in placed.items()}
+
+
+def _placed(index: Path) -> dict[str, str]:
+    """The file of each array."""
+    found = json_file(index).get("weight_map")
+    if not isinstance(found, dict) or not all(isinstance(file, str) for file in found.values()):
+        raise ImporterError(
+            f'{index} has no "weight_map" from the names of arrays to those of files; expected the index of weights in '
+            "several files. Download it again."
+        )
+    return found
