@@ -45,9 +45,11 @@ class AbstractCriterion(eqx.Module):
 
     Attributes:
         slack: differences of cost up to here do not matter, whatever the cost.
+        from_zero: costs have a zero of their own, so that a share of one means something; a bound's is arbitrary.
     """
 
     slack: eqx.AbstractVar[float]
+    from_zero: eqx.AbstractClassVar[bool]
 
     @abstractmethod
     def fit(self, key: PRNGKeyArray, situation: Situation) -> Centering:

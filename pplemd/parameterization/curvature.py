@@ -1,5 +1,7 @@
 """The curvature rule, with curvatures from the scores of draws."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -74,6 +76,7 @@ class Curvature(AbstractCriterion):
     partial: bool = eqx.field(static=True, default=False)
     tail: float = eqx.field(static=True, default=0.01)
     slack: float = eqx.field(static=True, default=0.0)
+    from_zero: ClassVar[bool] = True
 
     def fit(self, key: PRNGKeyArray, situation: Situation) -> Centering:
         """By kappa of each element."""

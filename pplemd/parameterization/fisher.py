@@ -1,5 +1,7 @@
 """Fisher divergence between a law and the nearest independent normals, from draws with scores."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -65,6 +67,7 @@ class Fisher(AbstractCriterion):
     steps: int = eqx.field(static=True, default=100)
     rate: float = eqx.field(static=True, default=0.05)
     slack: float = eqx.field(static=True, default=0.5)
+    from_zero: ClassVar[bool] = True
 
     def fit(self, key: PRNGKeyArray, situation: Situation) -> Centering:
         """The least D, by projected Adam from the best of a grid."""

@@ -1,6 +1,6 @@
 """Interleaving: a transition in one set of coordinates, then one in another."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from pplemd.dsl import Centering
+from pplemd.errors import RecipeError
 from pplemd.inference import AbstractKernel, Info, LogDensity, Run, State, TiltedLaw, coupled, log_normal, placed, sized
 from pplemd.parameterization.base import AbstractCriterion, Situation
 from pplemd.parameterization.fisher import Fisher
@@ -109,6 +110,14 @@ class Interleaved(AbstractCriterion):
     judge: AbstractCriterion = Fisher()
     ratio: float = eqx.field(static=True, default=2.0)
     slack: float = eqx.field(static=True, default=0.5)
+    from_zero: ClassVar[bool] = True
+
+    def __check_init__(self):
+        if not self.judge.from_zero:
+            raise RecipeError(
+                f"Interleaved() compares costs by their ratio, and those of {type(self.judge).__name__} have no zero; "
+                "expected another judge, such as Fisher()."
+            )
 
     def fit(self, key: PRNGKeyArray, situation: Situation) -> Centering:
         """The judge's lambda."""

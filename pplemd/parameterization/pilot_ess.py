@@ -1,5 +1,7 @@
 """The plainest criterion: try, and count."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -27,6 +29,7 @@ class PilotESS(AbstractCriterion):
     grid: tuple[float, ...] = eqx.field(static=True, default=(0.0, 0.25, 0.5, 0.75, 1.0))
     length: Length = Length(4, 300, 250)
     slack: float = eqx.field(static=True, default=0.0)
+    from_zero: ClassVar[bool] = True
 
     def fit(self, key: PRNGKeyArray, situation: Situation) -> Centering:
         """The lambda of the grid whose trial was cheapest; the same noise for all."""

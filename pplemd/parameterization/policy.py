@@ -46,7 +46,7 @@ class Policy(eqx.Module):
 
     Sites that say how centered they are (`centered=`) stay so.
 
-    Next to nothing is `relative` of the least cost, or the criterion's slack where that is more.
+    Next to nothing is `relative` of the least cost, where costs have a zero, or the criterion's slack if that is more.
 
     Attributes:
         criterion: what counts as good.
@@ -77,13 +77,14 @@ class Policy(eqx.Module):
         fitted = problem.honoured(self.criterion.fit(key_fit, situation))
         found = [*zip(costs, ends, strict=True), (cost(fitted), fitted)]
         least, best = min(found, key=lambda pair: pair[0])
-        margin = max(self.relative * least, self.criterion.slack)
+        share = self.relative * least if self.criterion.from_zero else 0.0
+        margin = max(share, self.criterion.slack)
         chosen, lam = self._snapped(situation.placement.free, best, least, margin, cost)
         kept = False
         if present is not None and (here := cost(present)) <= chosen + self.hysteresis * margin:
             kept, chosen, lam = True, here, present
         lam, alternate = self._alternated(lam, ends, costs)
-        share = shares(situation.placement, situation.pilot)
+        kappa = shares(situation.placement, situation.pilot)
         return Choice(
             lam=lam,
             criterion=type(self.criterion).__name__,
@@ -91,7 +92,7 @@ class Policy(eqx.Module):
             centered=jnp.asarray(costs[1]),
             fitted=jnp.asarray(least),
             chosen=jnp.asarray(chosen),
-            kappa=share,
+            kappa=kappa,
             kept=kept,
             alternate=alternate,
         )

@@ -1,5 +1,7 @@
 """Variationally inferred parameterization: the lambda under which independent normals fit best."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -50,6 +52,7 @@ class VIP(AbstractCriterion):
     samples: int = eqx.field(static=True, default=8)
     rate: float = eqx.field(static=True, default=0.03)
     slack: float = eqx.field(static=True, default=0.5)
+    from_zero: ClassVar[bool] = False
 
     def fit(self, key: PRNGKeyArray, situation: Situation) -> Centering:
         """Lambda of the best bound, from lambda = 1/2."""

@@ -1,5 +1,7 @@
 """Snapping, hysteresis and alternation, on costs that are known."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,10 @@ import pytest
 from known_hierarchies import gaussian
 
 from pplemd.dsl import Centering, Program, latent, observe, trace_observed
+from pplemd.errors import RecipeError
 from pplemd.inference import posterior_law
 from pplemd.parameterization import (
+    VIP,
     AbstractCriterion,
     Curvature,
     Fisher,
@@ -31,12 +35,27 @@ class Valley(AbstractCriterion):
     depth: float
     steep: float
     slack: float = 0.0
+    from_zero: ClassVar[bool] = True
 
     def fit(self, key, situation):
         return situation.placement.problem.centering(self.bottom)
 
     def cost(self, key, situation, lam):
         return self.depth + self.steep * (jnp.mean(lam.loc["theta"]) - self.bottom) ** 2
+
+
+class Bound(AbstractCriterion):
+    """The same valley below an arbitrary level, as of a bound."""
+
+    valley: Valley
+    slack: float = 0.5
+    from_zero: ClassVar[bool] = False
+
+    def fit(self, key, situation):
+        return self.valley.fit(key, situation)
+
+    def cost(self, key, situation, lam):
+        return self.valley.cost(key, situation, lam)
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +89,22 @@ def test_snaps_to_an_end_that_costs_next_to_nothing(situation, criterion, expect
     assert (choice.criterion, choice.kept) == ("Valley", False)
 
 
+@pytest.mark.parametrize("depth", [-1e4, 0.0, 1e4])
+def test_a_bound_is_judged_by_differences_alone(situation, depth):
+    """Its level is that of the data's units."""
+    assert chosen(Policy(Bound(Valley(0.1, depth, 30.0))), situation)[0] == 0.0
+    assert chosen(Policy(Bound(Valley(0.2, depth, 30.0))), situation)[0] == pytest.approx(0.2)
+
+
+def test_bounds_have_no_ratio():
+    with pytest.raises(RecipeError, match="those of VIP have no zero; expected another judge"):
+        Interleaved(VIP())
+
+
 def test_an_end_that_is_better_than_what_was_fitted_is_taken(situation):
     class Missed(AbstractCriterion):
         slack: float = 0.0
+        from_zero: ClassVar[bool] = True
 
         def fit(self, key, situation):
             return situation.placement.problem.centering(0.5)
