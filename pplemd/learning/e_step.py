@@ -14,6 +14,7 @@ from pplemd.inference import (
     Coordinates,
     Draw,
     Frame,
+    Free,
     StepSizes,
     Student,
     difference,
@@ -158,7 +159,9 @@ class EStep(eqx.Module):
                 return _with_latents(chain.run(chain_key, law, Coordinates(eps, None)), latents)
             frame, start = self.frame(program, sigma, label, tuning.centering), Coordinates(eps, latents)
             if frame is None:
-                return chain.run(chain_key, emd_law(self.teacher, student, sigma, label), start)
+                law = emd_law(self.teacher, student, sigma, label)
+                free = Free(law.log_base, chain.untold(start)) if self._any_not_normal else None
+                return chain.run(chain_key, law, start, free)
             law = frame.law(difference(self.teacher, student, sigma, label))
             draw = chain.run(chain_key, law, frame.enter(start), frame.free(chain, start))
             return eqx.tree_at(
@@ -169,6 +172,11 @@ class EStep(eqx.Module):
         starts = (keys, begun.sigma, begun.labels, begun.noise, begun.latents)
         draw = over_rows(lambda *some: mapped(one, some, self.recipe.compute.accumulate), *starts)
         return Batch(draw, begun.sigma, begun.labels, self.recipe.chain.cancel.paired, begun.noise)
+
+    @property
+    def _any_not_normal(self) -> bool:
+        """Whether a latent's base is its prior, so that chains without a potential keep that, not the normal law."""
+        return any(site.base == "prior" for site in self.problem.sites)
 
     def _chain(
         self, sizes: StepSizes | None, sigma: Array, key: PRNGKeyArray, program: Program, label: Array | None

@@ -13,12 +13,13 @@ import pplemd as em
 from pplemd.dsl import Centering, trace
 from pplemd.inference import Chain, Coordinates, Frame, Potential, Student, difference, emd_law, long_chains
 from pplemd.learning import Choosing, EMStep, Recipe
-from pplemd.learning.e_step import Tuning
+from pplemd.learning.e_step import EStep, Tuning
 from pplemd.learning.em_step import m_step_loss
 from pplemd.parameterization import Fisher, Policy, XDraws, choose_x
 
 W = np.array([[1.5, 0.3], [0.2, 0.8]], np.float32)
 SIGMA = jnp.asarray(0.4)
+SIGMAS = em.LogUniform(0.399, 0.401)
 NOTHING = Centering({}, {})
 
 
@@ -147,9 +148,30 @@ def test_the_twin_is_the_chain_where_the_student_is_the_teacher(kernel, cancel):
         assert apart > 0.05
 
 
+class Heavy(em.Program):
+    """x = W z, z of Student's t law, which is no push of normal noise."""
+
+    w: jax.Array
+
+    def __call__(self):
+        return em.generate("x", self.w @ em.latent("z", dist.StudentT(3.0, jnp.zeros(2), 1.0)))
+
+
+@pytest.mark.parametrize("cancel", [em.ALL, em.PAIRED], ids=["all", "paired"])
+@pytest.mark.parametrize("kernel", ["langevin", "hmc"])
+def test_the_twin_of_latents_that_are_not_normal_keeps_their_law(kernel, cancel):
+    """Langevin's latents drift along their prior's score, HMC's twin decides by its density."""
+    program = Heavy(jnp.asarray(W))
+    chain = Chain(KERNELS[kernel], 4, cancel)
+    step = EStep(trace(program, shape=(2,)), OWN, Recipe(steps=1, batch=64, sigmas=SIGMAS, chain=chain), None)
+    draw = step.run(program, OWN, jax.random.key(0), jnp.zeros(())).draw
+    np.testing.assert_allclose(draw.twin.latents["z"], draw.position.latents["z"], atol=1e-5)
+    np.testing.assert_allclose(draw.twin.noise, draw.position.noise, atol=1e-5)
+
+
 def recipe(**changes):
     chain = em.Chain(em.Langevin(em.Coordinates(0.05, 0.02)), 4)
-    return Recipe(steps=10, batch=256, sigmas=em.LogUniform(0.399, 0.401), chain=chain, **changes)
+    return Recipe(steps=10, batch=256, sigmas=SIGMAS, chain=chain, **changes)
 
 
 def test_the_m_step_s_gradient_is_the_same_in_all_coordinates():
