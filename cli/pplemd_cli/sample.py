@@ -2,11 +2,17 @@
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pplemd_cli import options, show
+
+if TYPE_CHECKING:
+    from pplemd.correction import Weighted
+    from pplemd.runs.drawing import Samples
+    from pplemd.runs.loading import Loaded, LoadedFit
+    from pplemd.viewing.narration import AbstractNarrator
 
 
 class Format(enum.StrEnum):
@@ -64,49 +70,76 @@ def sample(
     """
     options.prepare(device, debug)
     from pplemd.runs import drawing, fit_drawing, loading
-    from pplemd.runs.portrait import fit_portrait
     from pplemd.storage.folder import RunFolder
-    from pplemd.viewing.pictures import save_png
     from pplemd.viewing.progress import Terminal
 
-    told = Terminal()
-    target = out or run / f"sample.{SUFFIX[format]}"
+    told, target = Terminal(), out or run / f"sample.{SUFFIX[format]}"
     drawing.check_format(target)
     drawing.refuse_together(target, label, correct, beside)
     loaded = loading.load_any(RunFolder(run), model, told.say)
     if isinstance(loaded, loading.LoadedFit):
         fit_drawing.refuse_options(label, correct, beside)
-        portrait = fit_portrait(loaded.fitted, count, seed or 0) if target.suffix == ".png" else None
-        if portrait is not None:
-            save_png(target, portrait)
-            line = f"{target}: what the program of step {loaded.step:,} generates, given nothing"
-            show.either(json, {"out": str(target), "count": count, "step": loaded.step}, line)
-            return
-        drawn = fit_drawing.draw_posterior(loaded.fitted, loaded.plan.fit.recipe.judging, count, seed or 0, told)
-        fit_drawing.save_posterior(target, drawn, loaded.step)
-        rate, kept = round(drawn.per_second), {"out": str(target), "count": drawn.count, "step": loaded.step}
-        line = (
-            f"{target}: {drawn.count:,} draws of the latents of step {loaded.step:,} given the data, {rate:,} a second"
-        )
-        show.either(json, {**kept, "per_second": rate}, line)
-        return
-    if beside:
-        from pplemd.runs.beside import picture_beside
-
-        save_png(target, picture_beside(loaded, seed or 0, told))
-        line = f"{target}: samples of the teacher, and of step {loaded.step:,} at its right"
-        show.either(json, {"out": str(target), "step": loaded.step}, line)
-        return
-    if correct:
-        samples, weighted = drawing.corrected_samples(loaded, count, seed or 0)
-        told.say(weighted.word)
+        found, line = _of_fit(loaded, target, count, seed or 0, told)
+    elif beside:
+        found, line = _beside_teacher(loaded, target, seed or 0, told)
+    elif correct:
+        found, line = _corrected(loaded, target, count, seed or 0, told)
     else:
-        samples, weighted = drawing.draw_samples(loaded.distilled, count, label, seed or 0, told), None
+        found, line = _of_run(loaded, target, count, label, seed or 0, told)
+    show.either(json, {"out": str(target), **found, "step": loaded.step}, f"{target}: {line}")
+
+
+Told = tuple[dict[str, float], str]  # figures for programs, and a line for people
+
+
+def _of_fit(loaded: "LoadedFit", target: Path, count: int, seed: int, told: "AbstractNarrator") -> Told:
+    """A picture of what a fit generates given nothing; else its latents given the data, by chains."""
+    from pplemd.runs import fit_drawing
+    from pplemd.runs.portrait import fit_portrait
+    from pplemd.viewing.pictures import save_png
+
+    portrait = fit_portrait(loaded.fitted, count, seed) if target.suffix == ".png" else None
+    if portrait is not None:
+        save_png(target, portrait)
+        return {"count": count}, f"what the program of step {loaded.step:,} generates, given nothing"
+    drawn = fit_drawing.draw_posterior(loaded.fitted, loaded.plan.fit.recipe.judging, count, seed, told)
+    fit_drawing.save_posterior(target, drawn, loaded.step)
+    rate, what = round(drawn.per_second), f"draws of the latents of step {loaded.step:,} given the data"
+    return {"count": drawn.count, "per_second": rate}, f"{drawn.count:,} {what}, {rate:,} a second"
+
+
+def _beside_teacher(loaded: "Loaded", target: Path, seed: int, told: "AbstractNarrator") -> Told:
+    """A picture of the teacher's samples and the run's."""
+    from pplemd.runs.beside import picture_beside
+    from pplemd.viewing.pictures import save_png
+
+    save_png(target, picture_beside(loaded, seed, told))
+    return {}, f"samples of the teacher, and of step {loaded.step:,} at its right"
+
+
+def _corrected(loaded: "Loaded", target: Path, count: int, seed: int, told: "AbstractNarrator") -> Told:
+    """Samples resampled by their importance weights, and how good these were."""
+    from pplemd.runs import drawing
+
+    samples, weighted = drawing.corrected_samples(loaded, count, seed)
+    told.say(weighted.word)
+    found, line = _saved(loaded, target, samples, weighted)
+    return {**found, "pareto_k": weighted.k_hat, "effective_draws": weighted.effective}, line
+
+
+def _of_run(loaded: "Loaded", target: Path, count: int, label: int | None, seed: int, told: "AbstractNarrator") -> Told:
+    """Samples of a run's generator."""
+    from pplemd.runs import drawing
+
+    return _saved(loaded, target, drawing.draw_samples(loaded.distilled, count, label, seed, told), None)
+
+
+def _saved(loaded: "Loaded", target: Path, samples: "Samples", weighted: "Weighted | None") -> Told:
+    from pplemd.runs import drawing
+
     if target.suffix == ".nc":
         drawing.save_named(target, samples.x, loaded, weighted)
     else:
         drawing.save_samples(target, samples, loaded.distilled.problem.output.shape)
-    rate = round(samples.per_second)
-    line = f"{target}: {count:,} samples of step {loaded.step:,}, {rate:,} a second"
-    figures = {} if weighted is None else {"pareto_k": weighted.k_hat, "effective_draws": weighted.effective}
-    show.either(json, {"out": str(target), "count": count, "step": loaded.step, "per_second": rate, **figures}, line)
+    count, rate = len(samples.x), round(samples.per_second)
+    return {"count": count, "per_second": rate}, f"{count:,} samples of step {loaded.step:,}, {rate:,} a second"
