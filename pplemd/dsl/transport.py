@@ -18,6 +18,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float, Key, Num, Scalar
 from numpyro.distributions import constraints, transforms
 
+from pplemd.dsl import sticks
 from pplemd.dsl.quantiles import QUANTILES, STANDARD
 
 # log of the largest and the smallest normal float32 are 88.7 and -87.3: beyond, exp and sigmoid leave the support
@@ -144,9 +145,13 @@ def draw(key: Key[Array, ""], distribution: dist.Distribution) -> Float[Array, "
     """Draw base coordinates, so that ``push`` of them follows the distribution."""
     if has_normal_base(distribution):
         return jax.random.normal(key, base_shape(distribution))
+    core = innermost(distribution)
     with _promotion():
         bijection = transforms.biject_to(distribution.support)
-        u = bijection.inv(distribution.sample(key))
+        if isinstance(core, dist.Dirichlet):
+            u = sticks.draw(key, core.concentration, base_shape(distribution))
+        else:
+            u = bijection.inv(distribution.sample(key))
     if isinstance(bijection, transforms.IdentityTransform):
         return u
     return jnp.clip(u, -_UNCONSTRAINED_BOUND, _UNCONSTRAINED_BOUND)
@@ -222,7 +227,10 @@ def log_base(distribution: dist.Distribution, u: Float[Array, "..."]) -> Float[S
     """Return the log-density of base coordinates, constants included: log N(u; 0, I) or log p(b(u)) + log|det|."""
     if has_normal_base(distribution):
         return -0.5 * jnp.sum(jnp.square(u)) - 0.5 * u.size * math.log(2.0 * math.pi)
+    core = innermost(distribution)
     with _promotion():
+        if isinstance(core, dist.Dirichlet):
+            return sticks.log_density(core.concentration, u)
         bijection = transforms.biject_to(distribution.support)
         z = bijection(u)
         return log_prior(distribution, z) + jnp.sum(bijection.log_abs_det_jacobian(u, z))

@@ -68,7 +68,7 @@ def test_base_is_the_documented_one(name: str) -> None:
 
 # The change of variables below proves every family; these also try the wiring of draws, shapes and batches.
 @pytest.mark.parametrize(
-    "name", ["expanded inside", "multivariate normal batch", "log normal", "cauchy", "half normal"]
+    "name", ["expanded inside", "multivariate normal batch", "log normal", "cauchy", "half normal", "dirichlet"]
 )
 def test_push_of_draws_follows_the_distribution(name: str) -> None:
     """Bounded moments (a Cauchy has no others) of push(draw) and of the distribution's own sampler agree."""
@@ -121,6 +121,19 @@ def test_log_base_is_the_prior_changed_in_variables(name: str) -> None:
 
     found, expected = both(u)
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("concentration", [[0.05, 0.1, 0.05], [0.2, 0.2, 0.2], [3.0, 0.5, 1.0]])
+def test_draws_of_a_dirichlet_have_finite_slopes_of_mean_zero(concentration: list[float]) -> None:
+    """Stein's identity, E[grad log p(u)] = 0, holds for the law's own draws; shares round to 0 and 1 here."""
+    law, count = dist.Dirichlet(jnp.array(concentration)), 20_000
+    u = jax.vmap(lambda key: transport.draw(key, law))(jax.random.split(jax.random.key(5), count))
+    slopes = np.asarray(jax.jit(jax.vmap(jax.grad(lambda u: transport.log_base(law, u))))(u))
+    assert np.isfinite(slopes).all()
+    np.testing.assert_array_less(np.abs(slopes.mean(axis=0)), 4.5 * slopes.std(axis=0) / np.sqrt(count))
+    shares = np.asarray(jax.vmap(lambda u: transport.push(law, u))(u))
+    expected = np.array(concentration) / sum(concentration)
+    np.testing.assert_array_less(np.abs(shares.mean(axis=0) - expected), 4.5 * shares.std(axis=0) / np.sqrt(count))
 
 
 def _log_determinant(jacobian: jax.Array) -> jax.Array:
