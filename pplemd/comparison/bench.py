@@ -1,9 +1,12 @@
 """One call from a model to a comparison: ordinary run folders, finished ones kept, then a table and pictures."""
 
 import dataclasses
+import gc
 import json
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from pplemd.comparison.budget import Budget, forwards_per_step, seconds_per_step
 from pplemd.comparison.contenders import Contender
@@ -70,7 +73,7 @@ def compare(asked: Asked, out: Path | str, narrator: AbstractNarrator | None = N
     """Distil a model by several methods, over seeds, and compare what comes out.
 
     The same call again goes on where it stopped: runs that ended are kept, one that was killed goes on from its last
-    checkpoint, methods and seeds may be added.
+    checkpoint, methods and seeds may be added. After each run all of JAX's compiled programs are let go of.
 
     Args:
         asked: what is compared.
@@ -192,7 +195,15 @@ def _run(
             told.say(f"note: {one.name}, seed {seed} is counted as diverged: {error}")
             write_json(failure, {"failure": str(error)})
             return {**result, "failure": str(error)}
+        finally:
+            _forget()
     return {**json.loads(run.evaluation.read_text()), **result}  # the file's own seed is the judge's
+
+
+def _forget() -> None:
+    """Let go of what was compiled for a run, which no other uses: of a large network hundreds of MB each."""
+    jax.clear_caches()
+    gc.collect()
 
 
 def _is_judged(run: RunFolder, seed: int) -> bool:

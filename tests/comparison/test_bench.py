@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -67,6 +68,15 @@ def test_every_seed_is_judged_by_draws_of_its_own(compared):
         assert [report["seed"] for report in reports] == [0, 1]
         assert len({report["teacher"]["sliced_w2"] for report in reports}) == 2
     assert found["teacher"]["sliced_w2"]["n"] == found["floor"]["sliced_w2"]["n"] == 2
+
+
+def test_programs_of_a_run_are_let_go_of(tmp_path):
+    """Kept, they take hundreds of MB of each run of a real network, until the machine has none left."""
+    other = jax.jit(lambda x: x + 1)
+    other(1.0)
+    assert other._cache_size() == 1
+    compare(asked("emd", "steps=1", 1), tmp_path / "out", em.Silent())
+    assert other._cache_size() == 0
 
 
 def test_both_methods_start_from_the_same_networks(compared):
