@@ -18,7 +18,7 @@ from pplemd.importers import Imported
 from pplemd.learning import Schedule, Taught, Watcher, fit, teach_step
 from pplemd.override import as_data
 from pplemd.storage.cache import cache_dir, cached_arrays, is_cached
-from pplemd.storage.checkpoints import Checkpoints
+from pplemd.storage.checkpoints import Checkpoints, is_written_to
 from pplemd.teachers import AbstractTeacher
 from pplemd.viewing.narration import AbstractNarrator
 
@@ -61,8 +61,8 @@ def ready_teacher(
     leaves, structure = jax.tree.flatten(arrays)
     partial = cache_dir() / f"teacher-{digest[:40]}.partial"
     stored = cached_arrays(_key(digest), lambda: _teach(teacher, narrator, partial, devices), shared=True)
-    if first():
-        shutil.rmtree(partial, ignore_errors=True)  # what is in the cache is whole
+    if first() and is_cached(_key(digest)) and not is_written_to(partial):  # else another process is teaching it
+        shutil.rmtree(partial, ignore_errors=True)
     found = [jnp.asarray(stored[str(i)], leaf.dtype) for i, leaf in enumerate(leaves)]
     return teacher.guided(eqx.combine(jax.tree.unflatten(structure, found), static))
 

@@ -77,6 +77,10 @@ def distill(
     named = [] if method is None else [f"method={method}"]  # first: what --set changes of a method is changed in it
     changes = options.changes([*named, *(overrides or ())], steps, seed)
     if dry_run:
+        unused = {"--out": out, "--resume": resume, "--tensorboard": tensorboard, "--mesh": mesh}
+        for option, value in unused.items():
+            if value:
+                raise typer.BadParameter(f"--dry-run trains nothing, so that {option} has no effect. Leave it out.")
         plans.tell(plans.planned(model, program, changes, teacher, compiled=False, target=target), json)
         return
     if target is not None:

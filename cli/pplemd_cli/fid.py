@@ -32,6 +32,15 @@ def fid(
     weights: Annotated[
         Path | None, typer.Option(help="Inception's weights; else torch-fidelity downloads them.", show_default=False)
     ] = None,
+    floats: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            metavar="LOW,HIGH",
+            help="Black and white among floats; else -1,1, and refused where no float is negative.",
+            show_default=False,
+        ),
+    ] = None,
     json: options.AsJson = False,
 ) -> None:
     """Judge images by Inception: score, and FID, KID, precision and recall against real ones.
@@ -50,8 +59,9 @@ def fid(
     from pplemd.metrics import load_statistics
     from pplemd.metrics.inception import inception_figures, inception_statistics
 
-    x = npz_images(samples)
-    real = None if against is None else npz_images(against)
+    black_and_white = _range(floats)
+    x = npz_images(samples, float_range=black_and_white)
+    real = None if against is None else npz_images(against, float_range=black_and_white)
     reference = None if statistics is None else load_statistics(statistics)
     figures = inception_figures(x, real, reference, weights)
     if save_statistics is not None:
@@ -61,3 +71,14 @@ def fid(
         return
     for name, value in figures.items():
         print(f"{TITLES.get(name, name):<34} {value:.5g}")
+
+
+def _range(text: str | None) -> tuple[float, float] | None:
+    """The two numbers of --range."""
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"--range is {text!r}; expected two numbers, such as 0,1.") from error
+    return low, high

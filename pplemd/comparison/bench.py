@@ -13,7 +13,7 @@ from pplemd.comparison.contenders import Contender
 from pplemd.comparison.pictures import draw_curves, draw_samples
 from pplemd.comparison.table import differences, markdown, means
 from pplemd.distillation import distillation
-from pplemd.errors import CheckpointError, DivergenceError
+from pplemd.errors import CheckpointError, DivergenceError, RecipeError
 from pplemd.evaluation import Report
 from pplemd.model import plan
 from pplemd.runs import record
@@ -84,6 +84,7 @@ def compare(asked: Asked, out: Path | str, narrator: AbstractNarrator | None = N
         PplemdError: where the model, a method or the folder cannot be used.
         Interrupted: after SIGINT or SIGTERM, once the run under way is saved.
     """
+    _check_changes(asked)
     told, folder = narrator or Terminal(), Path(out)
     planned = _planned(asked, folder, told)
     runs: list[dict[str, Any]] = []
@@ -97,6 +98,17 @@ def compare(asked: Asked, out: Path | str, narrator: AbstractNarrator | None = N
     draw_curves(folder / "curves.png", folder, found)
     draw_samples(folder / "samples.png", folder, asked, found, told)
     return Compared(folder, found)
+
+
+def _check_changes(asked: Asked) -> None:
+    """Raise where a change to the recipe is one that the comparison makes itself."""
+    changes = (*asked.overrides, *(change for one in asked.methods for change in one.overrides))
+    taken = sorted({change.split("=", 1)[0].strip() for change in changes} & {"steps", "seed"})
+    if taken:
+        raise RecipeError(
+            f"a comparison sets {' and '.join(taken)} of every run itself; expected --budget steps=N (or evaluations, "
+            "seconds) and --seeds N. Leave the change out."
+        )
 
 
 def _planned(asked: Asked, folder: Path, told: AbstractNarrator) -> dict[str, Any]:
@@ -172,7 +184,7 @@ def _run(
         raise CheckpointError(
             f"{run.path} holds a run with other changes than this comparison's. Move it away, or choose another --out."
         )
-    judged = _is_judged(run, seed)
+    judged = _is_judged(run, seed, steps)
     if failure.exists() or judged:  # `distil` sees to one that goes on
         record.check_same(declare(asked.model, asked.name, overrides, asked.teacher), run, told.say)
     if failure.exists():
@@ -206,9 +218,11 @@ def _forget() -> None:
     gc.collect()
 
 
-def _is_judged(run: RunFolder, seed: int) -> bool:
-    """Whether a run has ended, and is judged by the draws of its seed, not by others' of `pplemd evaluate --seed`."""
-    return run.evaluation.exists() and json.loads(run.evaluation.read_text())["seed"] == seed
+def _is_judged(run: RunFolder, seed: int, steps: int) -> bool:
+    """Whether a run has ended, and is judged by its seed's draws: `pplemd evaluate` judges any run, by any draws."""
+    if not run.evaluation.exists() or json.loads(run.evaluation.read_text())["seed"] != seed:
+        return False
+    return any(path.name.isdigit() and int(path.name) >= steps for path in run.checkpoints.glob("*"))
 
 
 def _found(asked: Asked, planned: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]:

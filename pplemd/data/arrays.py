@@ -56,7 +56,7 @@ def _float_range(x: np.ndarray, float_range: tuple[float, float] | None) -> tupl
     if x.size and x.min() >= 0.0:
         raise DataError(
             f"found floats in [{x.min():.4g}, {x.max():.4g}], which may mean [0, 1] or [-1, 1]: "
-            "pass float_range=(0.0, 1.0) or float_range=(-1.0, 1.0)"
+            "pass float_range=(0.0, 1.0) or float_range=(-1.0, 1.0), or to `pplemd fid` --range 0,1 or --range=-1,1"
         )
     return (-1.0, 1.0)
 
@@ -133,13 +133,13 @@ def npz(
 
 
 def npz_images(
-    path: str | PathLike[str], *, float_range: tuple[float, float] = (-1.0, 1.0)
+    path: str | PathLike[str], *, float_range: tuple[float, float] | None = None
 ) -> Float32[np.ndarray, "n h w c"]:
     """All images of an .npz file, not split: those of x_train, images, x or arr_0, in [-1, 1].
 
     Args:
         path: the file, such as `pplemd sample --out x.npz` writes it.
-        float_range: what black and white are among floats.
+        float_range: what black and white are among floats, as of `npz`.
 
     Raises:
         DataError: as of `npz`.

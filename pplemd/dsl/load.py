@@ -22,6 +22,7 @@ class _Told(NamedTuple):
 
     values: Mapping[str, str]
     unanswered: dict[str, str]
+    asked: set[str]
 
 
 _told: contextvars.ContextVar[_Told] = contextvars.ContextVar("told")
@@ -42,7 +43,8 @@ def given(name: str, what: str, default: str | None = None) -> str:
     Raises:
         ProgramError: where it must be given and is not.
     """
-    told = _told.get(_Told({}, {}))  # a file that Python itself loads is told nothing
+    told = _told.get(_Told({}, {}, set()))  # a file that Python itself loads is told nothing
+    told.asked.add(name)
     if name in told.values:
         return told.values[name]
     told.unanswered[name] = what
@@ -62,7 +64,7 @@ def load_file(path: str | Path, values: Mapping[str, str] | None = None) -> type
         values: what the file is told where it asks by `given`.
 
     Raises:
-        ProgramError: the file cannot be read, or raised an error; with the line.
+        ProgramError: the file cannot be read, raised an error (with the line), or did not ask for a value.
     """
     file = Path(path)
     source = _source(file)
@@ -75,10 +77,12 @@ def load_file(path: str | Path, values: Mapping[str, str] | None = None) -> type
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    before = _told.set(_Told(values or {}, module.__dict__.setdefault(UNANSWERED, {})))
+    told = _Told(values or {}, module.__dict__.setdefault(UNANSWERED, {}), set())
+    before = _told.set(told)
     try:
         with _importable(file.resolve().parent):
             exec(code, module.__dict__)  # compiled above: no stale bytecode, and no folder __pycache__ beside the file
+        _check_asked(file, told)
     except PplemdError:
         del sys.modules[name]
         raise
@@ -88,6 +92,17 @@ def load_file(path: str | Path, values: Mapping[str, str] | None = None) -> type
     finally:
         _told.reset(before)
     return module
+
+
+def _check_asked(file: Path, told: _Told) -> None:
+    """Raise where a value was given that the file did not ask for: a slip of the pen would have no effect."""
+    strange = sorted(set(told.values) - told.asked)
+    if strange:
+        asks = ", ".join(f"given.{name}" for name in sorted(told.asked)) or "nothing"
+        raise ProgramError(
+            f"{shown(file)}: found --set given.{strange[0]}; the file asks for {asks}. Correct the name, or leave it "
+            "out."
+        )
 
 
 def select(module: types.ModuleType, kind: type | tuple[type, ...], name: str | None = None) -> tuple[str, Any]:
@@ -155,7 +170,10 @@ def _classes(module: types.ModuleType, kind: tuple[type, ...]) -> str:
     ]
     if derived:
         return f" The file defines the class {derived[0]}: add a value of it, program = {derived[0]}(...)."
-    return f" Add one at module level, for example program = Ring(net=...) of a class derived from {kind[0].__name__}."
+    name = kind[0].__name__
+    if name in ("Model", "Fit"):
+        return f" Add one at module level, for example {name.lower()} = em.{name}(program=..., ...)."
+    return f" Add one at module level, for example program = Ring(net=...) of a class derived from {name}."
 
 
 def _source(file: Path) -> str:

@@ -30,7 +30,7 @@ class Axis:
     def at(self, value: int | float) -> float:
         """Where a number lies; NaN where it has no place."""
         if self.log:
-            if value <= 0:
+            if value <= 1 / LARGEST:
                 return math.nan
             share = math.log(value / self.low) / math.log(self.high / self.low)
         else:
@@ -64,7 +64,7 @@ def spanning(
         within: further numbers to show, such as those of a guide.
     """
     known = [value for value in (*values, *within) if abs(value) < LARGEST]  # NaN is not
-    positive = [value for value in known if value > 0]
+    positive = [value for value in known if value > 1 / LARGEST]
     if log and positive:
         low, high = min(positive), max(positive)
         room = max(high / low, 1.2) ** ROOM

@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 Child = Element | str | None
-UNWRITABLE = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML 1.0, section 2.2, leaves out
+# what XML 1.0, section 2.2, leaves out or discourages: the second are commands of 8-bit terminals
+UNWRITABLE = re.compile("[^\t\n\r -~\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 LONGEST = 4000  # characters of one text: more is no sentence, and a damaged file can hold anything
 
 

@@ -72,15 +72,16 @@ def fit(
     began = time.monotonic()
     told = narrator or Terminal()
     declared, folder = opened(model, out, Chosen(name, tuple(overrides)), resume, told)
+    goes_on = folder.config.exists()
     planned = plan_fit(declared.fit)
     first_fit_shapes(planned)  # traces the step: a mistake in it shows before there is a folder
     board = board_of(folder.path, tensorboard)
-    if not folder.config.exists():
-        record.begin(declared, folder)
-    told.say(f"{declared.name}: {planned.problem.name} -> {folder.path}")
-    work = fitting(planned)
-    checkpoints = Checkpoints(folder.checkpoints)
+    checkpoints = Checkpoints(folder.checkpoints)  # from here on the folder is this run's own
     try:
+        if not goes_on:
+            record.begin(declared, folder)
+        told.say(f"{declared.name}: {planned.problem.name} -> {folder.path}")
+        work = fitting(planned)
         with (
             told.task("fit", work.step.recipe.steps, SHOWN) as task,
             with_board(watcher(work, folder, told.say, task), board, folder.samples) as followed,

@@ -104,6 +104,7 @@ def _opened(
     if not resume:
         declared = _declared(model, chosen)
         folder = named or record.new_folder(declared, PARENT)
+        record.check_place(folder)
         if folder.config.exists():
             record.begin(declared, folder)  # says that the folder is taken
         return declared, folder
@@ -132,7 +133,13 @@ def _again(
             f"{', '.join(known.overrides) or 'no changes'}, and {', '.join(overrides)} was asked for. "
             "Leave --set, --steps and --seed out, or start a new run with another --out."
         )
-    name = chosen.name or (None if isinstance(model, Model | Fit) else known.name)
+    of_file = not isinstance(model, Model | Fit)
+    if of_file and chosen.name is not None and chosen.name != known.name:
+        raise RecipeError(
+            f"{folder.path} is a run of {known.name}, and {chosen.name} was asked for; expected the same. Leave "
+            "--program out, or start a new run with another --out."
+        )
+    name = chosen.name or (known.name if of_file else None)
     declared = _declared(model, Chosen(name, known.overrides, chosen.teacher or known.teacher))
     record.check_teacher(declared, folder, known.teacher_sha256)
     record.check_same(declared, folder, narrator.say)

@@ -49,16 +49,23 @@ def _holds(folder: RunFolder, declared: Declared) -> bool:
     return known.path == declared.path and known.name == declared.name
 
 
-def begin_or_go_on(declared: Declared, folder: RunFolder, devices: Devices, say: Say) -> None:
+def begin_or_go_on(declared: Declared, folder: RunFolder, devices: Devices, say: Say, goes_on: bool) -> None:
     """Write the configuration of a new run, or tell where one goes on with other devices; for every process.
 
+    Args:
+        declared: the model.
+        folder: of the run, which no other process writes to.
+        devices: what it runs on.
+        say: told of other devices.
+        goes_on: whether the folder held the run before, as the first process found it.
+
     Raises:
-        CheckpointError: where the folder cannot be written.
+        CheckpointError: where the folder cannot be written, or another process has begun a run in it meanwhile.
         DeviceError: where the processes do not see the same folder.
     """
 
     def lead() -> None:
-        if not folder.config.exists():
+        if not goes_on:
             begin(declared, folder, devices)
             return
         before = folder.read_config().get("mesh", str(ONE))
@@ -83,10 +90,19 @@ def begin(declared: Declared, folder: RunFolder, devices: Devices = ONE) -> None
         raise CheckpointError(
             f"{folder.path} holds a run already. Go on with it by --resume, or choose another folder by --out."
         )
-    if folder.path.exists() and not folder.path.is_dir():
-        raise CheckpointError(f"{folder.path} is a file; expected a folder, or nothing yet. Choose another by --out.")
+    check_place(folder)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     write_json(folder.config, {**configuration(declared), "mesh": str(devices), "started": started})
+
+
+def check_place(folder: RunFolder) -> None:
+    """Raise where a run folder could not be.
+
+    Raises:
+        CheckpointError: where a file is in its place.
+    """
+    if folder.path.exists() and not folder.path.is_dir():
+        raise CheckpointError(f"{folder.path} is a file; expected a folder, or nothing yet. Choose another by --out.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -105,19 +105,20 @@ def _distil(
 ) -> Outcome:
     began = time.monotonic()
     declared, folder = opened(model, out, asked, resume, told)
+    goes_on = folder.config.exists()
     if declared.imported is not None:
         declared.imported.checkpoint()  # says where to get one before anything is traced
     planned = plan(declared.distilled_model)
     devices = chosen(mesh, planned.model.recipe.batch)
     first_shapes(planned)  # traces the step: a mistake in it shows now, not after the teacher's training
     board = board_of(folder.path, tensorboard and first())
-    record.begin_or_go_on(declared, folder, devices, told.say)
-    told.say(f"{declared.name}: {planned.problem.name} -> {folder.path}")
-    runs_on = told_devices(devices, planned.model.recipe.batch)
-    if runs_on is not None:
-        told.say(runs_on)
-    checkpoints = Checkpoints(folder.checkpoints)
+    checkpoints = Checkpoints(folder.checkpoints)  # from here on the folder is this run's own
     try:
+        record.begin_or_go_on(declared, folder, devices, told.say, goes_on)
+        told.say(f"{declared.name}: {planned.problem.name} -> {folder.path}")
+        runs_on = told_devices(devices, planned.model.recipe.batch)
+        if runs_on is not None:
+            told.say(runs_on)
         ready = ready_teacher(planned.model.teacher, told, devices)
         again, work = _prepared(planned, ready, told)
         asked_for = planned.model.evaluation

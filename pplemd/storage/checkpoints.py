@@ -80,9 +80,10 @@ class Checkpoints:
         arrays = eqx.filter(tree, eqx.is_array)
         led(lambda: self._check_room(step, arrays))
         try:
-            if step in self._manager.all_steps():  # a damaged one that `latest` passed over
-                self._manager.delete(step)
-            self._manager.save(
+            for later in self._manager.all_steps():
+                if later >= step:  # a damaged one that `latest` passed over: Orbax would not save one before it
+                    self._manager.delete(later)
+            saved = self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(arrays),
@@ -91,6 +92,8 @@ class Checkpoints:
             )
         except Exception as error:  # Orbax and TensorStore raise many kinds
             raise self._unwritable(step, error) from error
+        if not saved:
+            raise CheckpointError(f"checkpoint {step} in {self._folder} was not saved. Choose another folder by --out.")
         self._writing = (step, self._pool.submit(self._finish, step))
 
     def wait(self) -> None:

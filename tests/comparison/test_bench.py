@@ -11,7 +11,7 @@ from PIL import Image
 
 import pplemd as em
 from pplemd.comparison import Asked, Budget, compare, contenders
-from pplemd.errors import CheckpointError
+from pplemd.errors import CheckpointError, RecipeError
 
 TINY = Path(__file__).parents[1] / "cli" / "tiny_ring.py"
 OFTEN = ("checkpoint_every=2", "log_every=1")
@@ -94,7 +94,9 @@ def test_finished_runs_are_kept_and_a_killed_one_goes_on(compared):
     kept = compared.folder / "emd-seed0" / "evaluation.json"
     killed = compared.folder / "diff-instruct-seed1"
     at = kept.stat().st_mtime_ns
-    (killed / "evaluation.json").unlink()
+    judged = json.loads((killed / "evaluation.json").read_text())  # as `pplemd evaluate` judged it on the way
+    judged["student"]["sliced_w2"] = 1e6
+    (killed / "evaluation.json").write_text(json.dumps(judged))
     for newest in ("6",):  # as if killed after step 4
         for part in (killed / "checkpoints").glob(newest):
             for file in sorted(part.rglob("*"), reverse=True):
@@ -124,6 +126,16 @@ def test_runs_of_another_model_or_judgement_are_not_mixed_in(compared, tmp_path)
     (folder / "emd-seed0" / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="has changed since"):
         compare(asked(), folder, em.Silent())
+
+
+@pytest.mark.parametrize("change", ["steps=3", "seed=7"])
+def test_what_a_comparison_sets_itself_is_refused(tmp_path, change):
+    words = f"sets {change.split('=')[0]} of every run itself; expected --budget"
+    with pytest.raises(RecipeError, match=words):
+        compare(asked(overrides=(change,)), tmp_path / "out", em.Silent())
+    with pytest.raises(RecipeError, match=words):
+        compare(asked(f"emd:{change}"), tmp_path / "out", em.Silent())
+    assert not (tmp_path / "out").exists()
 
 
 def test_methods_and_seeds_may_be_added_and_another_budget_may_not(compared):

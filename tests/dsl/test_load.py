@@ -170,7 +170,7 @@ def test_a_value_that_needs_what_was_not_given(tmp_path: Path) -> None:
     asks = "from pplemd.dsl import given\nif given('data', 'a path of images', ''):\n    x = 1\n"
     file = _write(tmp_path, asks)
     with pytest.raises(ProgramError, match="'x' does not exist.* --set given.data=VALUE, a path of images"):
-        dsl.select(dsl.load_file(file, {"other": "y"}), int, "x")
+        dsl.select(dsl.load_file(file), int, "x")
     with pytest.raises(ProgramError, match="found no value that is a int.* --set given.data=VALUE, a path of images"):
         dsl.select(dsl.load_file(file), int)
     told = dsl.load_file(file, {"data": "some"})
@@ -185,6 +185,8 @@ def test_a_file_is_told_what_it_asks_for(tmp_path: Path) -> None:
     file = _write(tmp_path, asks)
     module = dsl.load_file(file, {"data": "houses.json"})
     assert (module.found, module.other) == ("houses.json", "3")
+    with pytest.raises(ProgramError, match="found --set given.date; the file asks for given.data, given.n. Correct"):
+        dsl.load_file(file, {"data": "houses.json", "date": "x"})
     assert "ring.py, line 2" in _failure(file)
     assert "this file asks for a path. Give it: --set given.data=VALUE" in _failure(file)
     with pytest.raises(ProgramError, match="asks for a path"):

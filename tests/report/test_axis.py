@@ -28,13 +28,15 @@ def test_a_span_shows_what_is_finite_and_the_guide():
 
 
 @pytest.mark.parametrize(
-    "values", [[], [math.nan], [2.0], [0.0, 0.0], [1e-12, 1e12], [-1.7e308, 1.7e308], [-1e99, 1e99]]
+    "values", [[], [math.nan], [2.0], [0.0, 0.0], [1e-12, 1e12], [1e-320, 1.0], [-1.7e308, 1.7e308], [-1e99, 1e99]]
 )
 def test_any_numbers_have_an_axis(values):
     for log in (False, True):
         axis = spanning(values, 0.0, 1.0, log=log)
         assert axis.low < axis.high
-        assert all(math.isfinite(axis.at(value)) for value in values if abs(value) < 1e100 and (value > 0 or not log))
+        assert all(
+            math.isfinite(axis.at(value)) for value in values if abs(value) < 1e100 and (value > 1e-100 or not log)
+        )
         assert len(axis.ticks()) <= 20
 
 

@@ -1,5 +1,6 @@
 """A run in Python: one call, a folder that tells what happened, and what may be resumed."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,10 +13,12 @@ import numpyro.distributions as dist
 import pytest
 
 import pplemd as em
+from pplemd.devices import ONE
 from pplemd.errors import CheckpointError, DataError, DivergenceError, RecipeError
 from pplemd.runs import record
 from pplemd.runs.declared import declare_value
 from pplemd.runs.drawing import draw_samples, save_samples
+from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder
 from pplemd.viewing.narration import AbstractNarrator, SilentTask
 
@@ -165,6 +168,22 @@ def test_a_finished_run_is_judged_again(outcome):
         assert name == "seconds_per_1000" or again.report.student[name] == value
     key = jax.random.key(0)
     np.testing.assert_array_equal(again.distilled.sample(key, 5), outcome.distilled.sample(key, 5))
+
+
+def test_two_starts_at_once_do_not_share_a_folder(outcome, tmp_path):
+    """A run that another process has begun meanwhile is not gone on with, though this one now has the folder."""
+    declared, folder = declare_value(MODEL), RunFolder(tmp_path / "a")
+    record.begin(declared, folder)
+    with pytest.raises(CheckpointError, match="holds a run already"):
+        record.begin_or_go_on(declared, folder, ONE, print, goes_on=False)
+    record.begin_or_go_on(declared, folder, ONE, print, goes_on=True)
+
+
+def test_a_folder_that_another_process_writes_to_is_left_as_it_is(tmp_path):
+    folder = RunFolder(tmp_path / "a")
+    with contextlib.closing(Checkpoints(folder.checkpoints)), pytest.raises(CheckpointError, match="another process"):
+        em.distil(MODEL, folder.path, narrator=em.Silent())
+    assert not folder.config.exists()
 
 
 def test_a_run_is_not_written_over(outcome):

@@ -1,5 +1,6 @@
 """Files that are whole or not there, and checkpoints that survive damage."""
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -137,6 +138,17 @@ def test_a_damaged_one_is_written_over(folder):
     checkpoints.close()
     (step, found), said = latest(folder)
     assert (step, int(found["n"]), said) == (3, 7, [])
+
+
+def test_one_before_a_damaged_one_is_saved(folder):
+    """As where a run goes on from before the damage, and is stopped before it comes there again."""
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        checkpoints.save(9, tree(9))
+    flip(folder / "9")
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        checkpoints.save(5, tree(5))
+    (step, found), said = latest(folder)
+    assert (step, int(found["n"]), said) == (5, 5, [])
 
 
 def test_none_that_can_be_read(folder):
