@@ -37,9 +37,10 @@ def driven(new_shell, ring):
             "label": ["sample", "run", "--label", "1"],
             "beside": ["sample", "run", "--beside"],
             "sigma": ["diagnose", "run", "--sigma", "1"],
+            "another": ["fit", FILE, "--program", "rows", "--out", "run", "--resume", *GIVEN],
         }
     )
-    mistakes = ("not given", "distill", "fit of a model", "label", "beside", "sigma")
+    mistakes = ("not given", "distill", "fit of a model", "label", "beside", "sigma", "another")
     codes = {name: code for name, (code, _, _) in found.items()}
     assert codes == {name: 2 * (name in mistakes) for name in found}, found
     return shell.folder, found
@@ -133,6 +134,7 @@ def test_what_is_not_a_fit_and_what_is_none_are_told_apart(driven):
     assert "pplemd distill" in said["fit of a model"]
     assert "--label and --correct are for distilled generators" in said["label"]
     assert "--sigma and --label are for distillations" in said["sigma"]
+    assert "run is a run of levels, and rows was asked for; expected the same" in said["another"]
     shown = found["inspect"][1]
     assert "centered 1, declared" in shown
     assert "fitted to y (6 rows)" in shown

@@ -34,9 +34,8 @@ def test_any_numbers_have_an_axis(values):
     for log in (False, True):
         axis = spanning(values, 0.0, 1.0, log=log)
         assert axis.low < axis.high
-        assert all(
-            math.isfinite(axis.at(value)) for value in values if abs(value) < 1e100 and (value > 1e-100 or not log)
-        )
+        shown = [value for value in values if abs(value) < 1e100 and (value > 1e-100 or not log)]
+        assert all(math.isfinite(axis.at(value)) for value in shown)
         assert len(axis.ticks()) <= 20
 
 
