@@ -27,12 +27,10 @@ def watch(
     """
     options.set_debug(debug)
     from pplemd.report.standing import look
+    from pplemd.report.terminal import figures
     from pplemd.runs.following import watch as follow
 
     if json:
-        seen = look(run)
-        newest = seen.remains.lines[-1].figures if seen.remains.lines else {}
-        told = {"run": str(run), "state": seen.state.value, "step": seen.remains.step, "steps": seen.remains.steps}
-        show.as_json({**told, "seconds_left": seen.left, "figures": newest})
+        show.as_json({"run": str(run), **figures(look(run))})
         return
     follow(run, once=once, every=every)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
@@ -44,6 +45,24 @@ def shown(standing: Standing, *, rows: int = ROWS, plain: bool = False) -> Rende
         parts.append(_scores(subject))
         parts += [Text(told, "yellow") for told in shortfalls(subject.score)]
     return Group(*parts)
+
+
+def figures(standing: Standing) -> dict[str, Any]:
+    """The same for programs: each figure's newest finite value, alarms with their first steps, what it ended with."""
+    subject = Subject(standing.remains.path.name, 0, standing.remains, Exhibits(), (), standing.remains.notes)
+    finished = standing.state is State.finished and bool(subject.scored)
+    return {
+        "state": standing.state.value,
+        "step": standing.remains.step,
+        "steps": standing.remains.steps,
+        "steps_per_second": standing.pace,
+        "seconds_left": standing.left,
+        "figures": {name: subject.newest(name) for name in sorted(subject.names)},
+        "alarms": dict(first_alarms(standing.remains)),
+        "notes": list(subject.notes),
+        "evaluation": standing.remains.evaluation if finished else None,
+        "falls_short": list(shortfalls(subject.score)) if finished else [],
+    }
 
 
 def line(standing: Standing) -> str:

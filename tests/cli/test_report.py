@@ -63,7 +63,9 @@ def test_watching_a_run_that_has_ended(said):
     assert "Modes found" in found["once"][1]
     state = json.loads(found["state"][1])
     assert (state["state"], state["step"], state["steps"]) == ("finished", 14, 14)
-    assert state["figures"]["run_modes"] >= 0
+    assert {"run_modes", "pull", "score_lag"} <= set(state["figures"])
+    assert state["evaluation"]["student"]["modes"] >= 0
+    assert (state["alarms"], state["notes"]) == ({}, [])
 
 
 MISTAKES = {
