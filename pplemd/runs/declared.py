@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 
 from pplemd.dsl import load_file, select
@@ -17,6 +18,7 @@ from pplemd.importers import Imported
 from pplemd.learning import Taught
 from pplemd.model import Model
 from pplemd.override import as_data, override
+from pplemd.storage.checkpoints import digest
 from pplemd.teachers import AbstractTeacher, Guided
 
 TEACHER = "teacher."  # what a change of the teacher's recipe begins with
@@ -193,7 +195,9 @@ def _learned_from(model: Model | Fit) -> dict[str, Any]:
 
 
 def _teacher(teacher: AbstractTeacher | Taught | Imported) -> dict[str, Any]:
-    found: dict[str, Any] = {"ready": type(teacher).__name__}
+    found: dict[str, Any] = {}
+    if isinstance(teacher, AbstractTeacher):
+        found = {"ready": type(teacher).__name__, "arrays": digest(eqx.filter(teacher, eqx.is_array))}
     if isinstance(teacher, Taught):
         found = {"taught": as_data(teacher.recipe), "data": teacher.data.digest()}
     if isinstance(teacher, Imported):

@@ -222,7 +222,7 @@ def check_same(declared: Declared, folder: RunFolder, say: Say) -> None:
             "run. Restore the file, or start a new run with another --out."
         )
     for part in ("recipe", "teacher", "data"):
-        if _unplaced(then.get(part)) != _unplaced(now.get(part)):
+        if _compared(then.get(part)) != _compared(now.get(part), then.get(part)):
             raise CheckpointError(
                 f"the {part} has changed since the run {folder.path} was started, so going on would not be the same "
                 "run. Restore what the model is made of, or start a new run with another --out."
@@ -232,6 +232,9 @@ def check_same(declared: Declared, folder: RunFolder, say: Say) -> None:
         say(f"note: this run was started with another {' and '.join(differing)}; its last digits may differ.")
 
 
-def _unplaced(part: Any) -> Any:
-    """What a run is started from, without the place of its teacher, which may be moved."""
-    return {name: value for name, value in part.items() if name != "path"} if isinstance(part, dict) else part
+def _compared(part: Any, then: Any = None) -> Any:
+    """What a run is started from, without its teacher's place, which may be moved, and what older runs do not hold."""
+    if not isinstance(part, dict):
+        return part
+    unknown = isinstance(then, dict) and "arrays" not in then
+    return {name: value for name, value in part.items() if name != "path" and not (name == "arrays" and unknown)}

@@ -196,6 +196,7 @@ def test_a_run_is_not_written_over(outcome):
     [
         (dataclasses.replace(MODEL, recipe=em.Recipe(steps=12)), "the recipe has changed"),
         (dataclasses.replace(MODEL, teacher=em.teachers.ScoreFunction(lambda x, s, c: -x, (2,), 3)), "the teacher has"),
+        (dataclasses.replace(MODEL, teacher=jax.tree.map(lambda leaf: 1.5 * leaf, MODEL.teacher)), "the teacher has"),
     ],
 )
 def test_another_model_is_not_resumed(outcome, changed, phrase):
