@@ -39,6 +39,8 @@ def report(
 
     if model is not None and len(runs) > 1:
         raise typer.BadParameter("--model gives the model file of one run; found several runs. Leave it out.")
+    if model is not None and files:
+        raise typer.BadParameter("--files executes no model file, so that --model has no effect. Leave one out.")
     target = write_report(runs, out, draw=not files, model_file=model)
     size = target.stat().st_size
     line = f"{target}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}, {show.size(size)}. Open it in a browser."

@@ -23,12 +23,15 @@ class Format(enum.StrEnum):
     netcdf = "netcdf"
 
 
+USUAL = 100  # samples
 SUFFIX = {Format.png: "png", Format.npz: "npz", Format.netcdf: "nc"}
 
 
 def sample(
     run: options.RunPath,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many samples.")] = 100,
+    count: Annotated[
+        int | None, typer.Option("--count", "-n", min=1, help="How many samples; else 100.", show_default=False)
+    ] = None,
     label: Annotated[int | None, typer.Option(help="One class for all of them.", show_default=False)] = None,
     seed: options.Seed = None,
     out: Annotated[
@@ -75,17 +78,17 @@ def sample(
 
     told, target = Terminal(), out or run / f"sample.{SUFFIX[format]}"
     drawing.check_format(target)
-    drawing.refuse_together(target, label, correct, beside)
+    drawing.refuse_together(target, count, label, correct, beside)
     loaded = loading.load_any(RunFolder(run), model, told.say)
     if isinstance(loaded, loading.LoadedFit):
         fit_drawing.refuse_options(label, correct, beside)
-        found, line = _of_fit(loaded, target, count, seed or 0, told)
+        found, line = _of_fit(loaded, target, count or USUAL, seed or 0, told)
     elif beside:
         found, line = _beside_teacher(loaded, target, seed or 0, told)
     elif correct:
-        found, line = _corrected(loaded, target, count, seed or 0, told)
+        found, line = _corrected(loaded, target, count or USUAL, seed or 0, told)
     else:
-        found, line = _of_run(loaded, target, count, label, seed or 0, told)
+        found, line = _of_run(loaded, target, count or USUAL, label, seed or 0, told)
     show.either(json, {"out": str(target), **found, "step": loaded.step}, f"{target}: {line}")
 
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 from PIL import Image
 
 from pplemd.evaluation import draw, draw_teacher
@@ -15,11 +16,19 @@ from pplemd.viewing.scatters import scatter
 
 EACH = 8  # images in a row, of the teacher and of the student
 ROWS = 8  # where there are no classes
+MOST = 16  # rows where there are
 POINTS = 2000  # of each, where x is no image
+
+
+def _some(classes: int) -> Int[Array, " rows"]:
+    """Classes to draw: all, or as many as a picture has room for."""
+    return jnp.asarray(np.linspace(0, classes - 1, min(classes, MOST)).round().astype(int))
 
 
 def picture_beside(loaded: Loaded, seed: int, narrator: AbstractNarrator) -> Image.Image:
     """Images of the teacher at the left, of the generator at the right, a row for each class; or two clouds of points.
+
+    Of many classes some are drawn, evenly apart.
 
     Args:
         loaded: the run.
@@ -31,7 +40,7 @@ def picture_beside(loaded: Loaded, seed: int, narrator: AbstractNarrator) -> Ima
     if len(shape) != 3:
         drawn = draw(loaded.distilled.sample, jax.random.key(seed), POINTS, planned.labels).x
         return scatter(drawn, draw_teacher(teacher, planned.labels, seed, count=POINTS).x)
-    labels = None if planned.labels is None else jnp.repeat(jnp.arange(planned.labels.classes), EACH)
+    labels = None if planned.labels is None else jnp.repeat(_some(planned.labels.classes), EACH)
     count = EACH * ROWS if labels is None else len(labels)
     with narrator.task("sample", 2) as task:
         rows = [_rows(_of_teacher(teacher, jax.random.key(seed), count, labels))]

@@ -153,16 +153,16 @@ def check_format(path: Path) -> None:
         raise DataError(f"found the output {path}; expected a name that ends in .png, .npz or .nc.")
 
 
-def refuse_together(path: Path, label: int | None, correct: bool, beside: bool) -> None:
+def refuse_together(path: Path, count: int | None, label: int | None, correct: bool, beside: bool) -> None:
     """See that no option is asked for that another would leave without effect.
 
     Raises:
         RecipeError: where one is.
     """
-    if beside and (path.suffix != ".png" or label is not None or correct):
+    if beside and (path.suffix != ".png" or count is not None or label is not None or correct):
         raise RecipeError(
-            f"found --beside with {path.name if path.suffix != '.png' else '--label or --correct'}; expected a name "
-            "that ends in .png alone: it draws a picture of all classes. Leave the other out."
+            f"found --beside with {path.name if path.suffix != '.png' else '--count, --label or --correct'}; expected "
+            "a name that ends in .png alone: it draws a picture of all classes. Leave the other out."
         )
     if correct and label is not None:
         raise RecipeError("found --correct with --label; expected one of them: what is corrected has no classes.")

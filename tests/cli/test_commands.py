@@ -106,7 +106,7 @@ def test_evaluate_by_features_and_data_that_are_given(labelled):
 def test_options_without_effect_are_refused(labelled):
     folder, said = labelled
     assert "found --beside with sample.npz" in said["beside arrays"][2]
-    assert "found --beside with --label" in said["beside a class"][2]
+    assert "found --beside with --count, --label" in said["beside a class"][2]
     assert "found --correct with --label" in said["corrected class"][2]
     assert not (folder / "run" / "sample.npz").exists()
 
