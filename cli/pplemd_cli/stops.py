@@ -46,5 +46,6 @@ def saved(hint: str) -> Iterator[None]:
     try:
         yield
     except Interrupted as stop:
-        print(f"{stop}; it is saved. {hint}", file=sys.stderr)
+        kept = f"it is saved. {hint}" if stop.saved else "nothing of it is kept, since it had no place for checkpoints."
+        print(f"{stop}; {kept}", file=sys.stderr)
         raise typer.Exit(OFFSET + stop.signal) from stop

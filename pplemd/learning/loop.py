@@ -155,7 +155,7 @@ def fit(
             if stopping:
                 if checkpoints is not None:
                     checkpoints.wait()
-                raise Interrupted(done, stopping)
+                raise Interrupted(done, stopping, saved=checkpoints is not None)
     return devices.local(window.state)
 
 

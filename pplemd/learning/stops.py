@@ -8,16 +8,17 @@ from typing import Any
 
 
 class Interrupted(Exception):  # noqa: N818
-    """The loop was asked to stop; its state is saved.
+    """The loop was asked to stop; its state is saved, where there are checkpoints.
 
     Attributes:
         step: the last step done.
         signal: the signal's number.
+        saved: whether the state is saved.
     """
 
-    def __init__(self, step: int, signal_number: int):
+    def __init__(self, step: int, signal_number: int, *, saved: bool = True):
         super().__init__(f"stopped after step {step} by {signal.Signals(signal_number).name}")
-        self.step, self.signal = step, signal_number
+        self.step, self.signal, self.saved = step, signal_number, saved
 
 
 @contextmanager

@@ -171,6 +171,12 @@ def test_the_state_that_was_given_is_donated():
     assert not STEP.scale.is_deleted()
 
 
+def test_a_run_that_has_no_place_for_checkpoints_says_so():
+    with pytest.raises(Interrupted) as caught:
+        fit(STEP, start(), KEY, schedule(), Diary(7, signal.SIGINT).watcher())
+    assert not caught.value.saved
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("stop", [7, 10])  # in the middle of a window, and at a checkpoint
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, stop, number):
@@ -182,7 +188,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, stop, number):
     with pytest.raises(Interrupted, match=f"step {stop} by {number.name}") as caught:
         fit(STEP, start(), KEY, schedule(), first.watcher(), checkpoints)
     checkpoints.close()
-    assert (caught.value.step, caught.value.signal) == (stop, number)
+    assert (caught.value.step, caught.value.signal, caught.value.saved) == (stop, number, True)
     assert {each: signal.getsignal(each) for each in before} == before
     checkpoints = Checkpoints(tmp_path)
     last = fit(STEP, start(), KEY, schedule(), second.watcher(), checkpoints)
