@@ -35,7 +35,7 @@ def model(**changed: str) -> str:
 BAD = {
     "syntax": (HEAD + "m = em.Model(\n", ["line 18", "was never closed", "Repair that line"]),
     "not text": ("\0", ["null", "expected"]),
-    "empty": ("", ["no value that is a Model"]),
+    "empty": ("", ["no value that is a Model", "for example model = em.Model(program=..., ...)"]),
     "import": ("import no_such_module\n", ["no_such_module", "Install it"]),
     "raises": (HEAD + "1 / 0\n", ["line 18", "ZeroDivisionError", "Repair that line"]),
     "exits": ("raise SystemExit(3)\n", ["ended Python while it loaded"]),

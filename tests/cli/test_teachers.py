@@ -60,6 +60,7 @@ def said(new_shell):
             "dry for people": ["distill", "tiny.py", "--dry-run", "--teacher", "edm.pkl", "--target", "h100"],
             "dry for a small one": ["distill", "tiny.py", "--dry-run", "--target", "10:0.0001", "--set", "batch=8"],
             "dry for none": ["distill", "tiny.py", "--dry-run", "--target", "h1000"],
+            "dry on devices": ["distill", "tiny.py", "--dry-run", "--mesh", "data=1"],
             "target alone": ["distill", "tiny.py", "--target", "h100"],
             "hostile taught": ["distill", "tiny.py", "--teacher", "bad.pkl"],
             "distill": [*DISTILL, "--teacher", "edm.pkl"],
@@ -154,6 +155,8 @@ def test_dry_run(said):
     for phrase in ("does not fit", "what makes a batch of 8 fit", "2 devices", "--set compute.accumulate="):
         assert phrase in small
     assert "expected one of b200" in refused(said, "dry for none")
+    assert said[1]["dry on devices"][0] == 2
+    assert "so that --mesh has no effect" in " ".join(said[1]["dry on devices"][2].replace("│", "").split())
     assert said[1]["target alone"][0] == 2
     assert "Add --dry-run" in " ".join(said[1]["target alone"][2].replace("│", "").split())
     assert not (said[0] / "runs").exists()

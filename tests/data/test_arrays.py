@@ -4,7 +4,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from pplemd.data import arrays, npz
+from pplemd.data import arrays, npz, npz_images
 from pplemd.errors import DataError
 
 
@@ -66,6 +66,9 @@ def test_floats_need_a_range_where_it_is_in_doubt(write):
     path = write(images=unit)
     with pytest.raises(DataError, match="float_range"):
         npz(path)
+    with pytest.raises(DataError, match="to `pplemd fid` --range 0,1"):
+        npz_images(path)
+    np.testing.assert_allclose(npz_images(path, float_range=(0.0, 1.0))[..., 0], unit * 2 - 1, atol=1e-6)
     declared = npz(path, float_range=(0.0, 1.0))
     signed = npz(write(images=unit * 2 - 1))
     np.testing.assert_allclose(declared.train.x, signed.train.x, atol=1e-6)
