@@ -18,7 +18,8 @@ from pplemd.importers import Imported
 from pplemd.learning import Schedule, Taught, Watcher, fit, teach_step
 from pplemd.override import as_data
 from pplemd.storage.cache import cache_dir, cached_arrays, is_cached
-from pplemd.storage.checkpoints import Checkpoints, is_written_to
+from pplemd.storage.checkpoints import Checkpoints
+from pplemd.storage.locks import is_written_to
 from pplemd.teachers import AbstractTeacher
 from pplemd.viewing.narration import AbstractNarrator
 

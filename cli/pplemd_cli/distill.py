@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -77,10 +77,7 @@ def distill(
     named = [] if method is None else [f"method={method}"]  # first: what --set changes of a method is changed in it
     changes = options.changes([*named, *(overrides or ())], steps, seed)
     if dry_run:
-        unused = {"--out": out, "--resume": resume, "--tensorboard": tensorboard, "--mesh": mesh}
-        for option, value in unused.items():
-            if value:
-                raise typer.BadParameter(f"--dry-run trains nothing, so that {option} has no effect. Leave it out.")
+        _refuse_unused({"--out": out, "--resume": resume, "--tensorboard": tensorboard, "--mesh": mesh})
         plans.tell(plans.planned(model, program, changes, teacher, compiled=False, target=target), json)
         return
     if target is not None:
@@ -100,6 +97,13 @@ def distill(
         )
     if options.speaks():
         _tell(outcome, json)
+
+
+def _refuse_unused(asked: dict[str, Any]) -> None:
+    """See that nothing was asked of --dry-run that only a run has."""
+    for option, value in asked.items():
+        if value:
+            raise typer.BadParameter(f"--dry-run trains nothing, so that {option} has no effect. Leave it out.")
 
 
 def _tell(outcome: "Outcome", json: bool) -> None:

@@ -79,16 +79,17 @@ def sample(
     told, target = Terminal(), out or run / f"sample.{SUFFIX[format]}"
     drawing.check_format(target)
     drawing.refuse_together(target, count, label, correct, beside)
+    count, seed = count or USUAL, seed or 0
     loaded = loading.load_any(RunFolder(run), model, told.say)
     if isinstance(loaded, loading.LoadedFit):
         fit_drawing.refuse_options(label, correct, beside)
-        found, line = _of_fit(loaded, target, count or USUAL, seed or 0, told)
+        found, line = _of_fit(loaded, target, count, seed, told)
     elif beside:
-        found, line = _beside_teacher(loaded, target, seed or 0, told)
+        found, line = _beside_teacher(loaded, target, seed, told)
     elif correct:
-        found, line = _corrected(loaded, target, count or USUAL, seed or 0, told)
+        found, line = _corrected(loaded, target, count, seed, told)
     else:
-        found, line = _of_run(loaded, target, count or USUAL, label, seed or 0, told)
+        found, line = _of_run(loaded, target, count, label, seed, told)
     show.either(json, {"out": str(target), **found, "step": loaded.step}, f"{target}: {line}")
 
 

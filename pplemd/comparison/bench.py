@@ -192,30 +192,33 @@ def _run(
     if not judged:
         told.say(f"-- {one.name}, seed {seed}: {steps:,} steps")
         try:
-            distil(
-                asked.model,
-                run.path,
-                name=asked.name,
-                overrides=overrides,
-                resume=run.config.exists(),
-                narrator=told,
-                teacher=asked.teacher,
-                known=known,
-                judging=seed,
-            )
+            _distilled(asked, run, overrides, seed, told, known)
         except DivergenceError as error:
             told.say(f"note: {one.name}, seed {seed} is counted as diverged: {error}")
             write_json(failure, {"failure": str(error)})
             return {**result, "failure": str(error)}
-        finally:
-            _forget()
     return {**json.loads(run.evaluation.read_text()), **result}  # the file's own seed is the judge's
 
 
-def _forget() -> None:
-    """Let go of what was compiled for a run, which no other uses: of a large network hundreds of MB each."""
-    jax.clear_caches()
-    gc.collect()
+def _distilled(
+    asked: Asked, run: RunFolder, overrides: tuple[str, ...], seed: int, told: AbstractNarrator, known: Report | None
+) -> None:
+    """Distil, or go on; then let go of what was compiled, which no other run uses: hundreds of MB at times."""
+    try:
+        distil(
+            asked.model,
+            run.path,
+            name=asked.name,
+            overrides=overrides,
+            resume=run.config.exists(),
+            narrator=told,
+            teacher=asked.teacher,
+            known=known,
+            judging=seed,
+        )
+    finally:
+        jax.clear_caches()
+        gc.collect()
 
 
 def _is_judged(run: RunFolder, seed: int, steps: int) -> bool:

@@ -7,7 +7,7 @@ from pplemd.errors import ImporterError
 from pplemd.importers.checkpoint import Checkpoint
 from pplemd.importers.documents import json_file
 from pplemd.importers.families import identified
-from pplemd.importers.shards import INDEX, read_shards, shards
+from pplemd.importers.shards import INDEX, read_index, read_shards
 from pplemd.importers.weights import read_weights
 
 WEIGHTS = (  # in the order in which they are looked for: what is only numbers first
@@ -64,8 +64,9 @@ def read_folder(folder: Path) -> Checkpoint:
     config, schedules = with_scheduler(json_file(described), folder)
     if not weights.name.endswith(INDEX):
         return identified(config, read_weights(weights), described, *schedules, weights)
-    parts = tuple(_part(place, name, weights) for name in shards(weights))
-    return identified(config, read_shards(weights, parts), described, *schedules, weights, *parts)
+    placed = read_index(weights)
+    parts = [_part(place, name, weights) for name in sorted(set(placed.values()))]
+    return identified(config, read_shards(weights, placed, parts), described, *schedules, weights, *parts)
 
 
 def with_scheduler(config: dict[str, Any], folder: Path) -> tuple[dict[str, Any], tuple[Path, ...]]:

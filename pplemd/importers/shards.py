@@ -1,6 +1,7 @@
 """Weights in several safetensors files: an index says which array lies in which, as Hugging Face splits large ones."""
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,22 @@ SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 MAX_SHARDS = 1024
 
 
-def shards(index: Path) -> tuple[str, ...]:
-    """The names of the files that an index speaks of, in order.
+def read_index(index: Path) -> dict[str, str]:
+    """The file of each array, by the array's name.
+
+    Args:
+        index: a JSON object with "weight_map", from an array's name to its file's.
 
     Raises:
         ImporterError: where it is damaged, or names anything but safetensors files beside it.
     """
-    names = sorted(set(_placed(index).values()))
+    placed = json_file(index).get("weight_map")
+    if not isinstance(placed, dict) or not all(isinstance(file, str) for file in placed.values()):
+        raise ImporterError(
+            f'{index} has no "weight_map" from the names of arrays to those of files; expected the index of weights in '
+            "several files. Download it again."
+        )
+    names = sorted(set(placed.values()))
     strange = [name for name in names if Path(name).name != name or not name.endswith(".safetensors")]
     if strange or not 1 <= len(names) <= MAX_SHARDS:
         shown = f", such as {ascii(strange[0])[:80]}" if strange else ""
@@ -28,20 +38,21 @@ def shards(index: Path) -> tuple[str, ...]:
             f"{index} speaks of {len(names)} files{shown}; expected 1 to {MAX_SHARDS} .safetensors files beside it. "
             "Download it again."
         )
-    return tuple(names)
+    return placed
 
 
-def read_shards(index: Path, files: tuple[Path, ...]) -> dict[str, np.ndarray]:
+def read_shards(index: Path, placed: Mapping[str, str], files: Iterable[Path]) -> dict[str, np.ndarray]:
     """The arrays of all files by name, in the index's order, as views of the files.
 
     Args:
-        index: a JSON object with "weight_map", from an array's name to its file's.
+        index: where the index is, for messages.
+        placed: what it says.
         files: those that it speaks of, each within reach.
 
     Raises:
         ImporterError: where a file is damaged, or holds others than the index says.
     """
-    placed, found = _placed(index), {file.name: read_safetensors(file) for file in files}
+    found = {file.name: read_safetensors(file) for file in files}
     for name, file in placed.items():
         if name not in found[file]:
             raise ImporterError(
@@ -55,14 +66,3 @@ def read_shards(index: Path, files: tuple[Path, ...]) -> dict[str, np.ndarray]:
             "of different checkpoints: download them again."
         )
     return {name: found[file][name] for name, file in placed.items()}
-
-
-def _placed(index: Path) -> dict[str, str]:
-    """The file of each array."""
-    found = json_file(index).get("weight_map")
-    if not isinstance(found, dict) or not all(isinstance(file, str) for file in found.values()):
-        raise ImporterError(
-            f'{index} has no "weight_map" from the names of arrays to those of files; expected the index of weights in '
-            "several files. Download it again."
-        )
-    return found

@@ -6,8 +6,8 @@ import os
 import time
 from pathlib import Path
 
-from pplemd.storage.checkpoints import is_written_to
 from pplemd.storage.folder import RunFolder
+from pplemd.storage.locks import is_written_to
 from pplemd.storage.remains import Remains, read_remains
 
 RECENT = 20  # marks that a pace is taken from: it follows the machine's load

@@ -32,7 +32,7 @@ def shown(standing: Standing, *, rows: int = ROWS, plain: bool = False) -> Rende
         rows: how many figures at most.
         plain: whether curves are drawn by ASCII letters.
     """
-    subject = Subject(standing.remains.path.name, 0, standing.remains, Exhibits(), (), standing.remains.notes)
+    subject = _subject(standing)
     parts: list[RenderableType] = [_head(subject, standing), _bar(standing)]
     if subject.names:
         parts.append(_figures(subject, rows, LETTERS if plain else BLOCKS))
@@ -41,7 +41,7 @@ def shown(standing: Standing, *, rows: int = ROWS, plain: bool = False) -> Rende
         for name, step in first_alarms(subject.remains)
     ]
     parts += [Text(clean(note), "yellow") for note in subject.notes if subject.remains.lines]
-    if standing.state is State.finished and subject.scored:
+    if _is_scored(standing, subject):
         parts.append(_scores(subject))
         parts += [Text(told, "yellow") for told in shortfalls(subject.score)]
     return Group(*parts)
@@ -49,8 +49,8 @@ def shown(standing: Standing, *, rows: int = ROWS, plain: bool = False) -> Rende
 
 def figures(standing: Standing) -> dict[str, Any]:
     """The same for programs: each figure's newest finite value, alarms with their first steps, what it ended with."""
-    subject = Subject(standing.remains.path.name, 0, standing.remains, Exhibits(), (), standing.remains.notes)
-    finished = standing.state is State.finished and bool(subject.scored)
+    subject = _subject(standing)
+    finished = _is_scored(standing, subject)
     return {
         "state": standing.state.value,
         "step": standing.remains.step,
@@ -67,10 +67,20 @@ def figures(standing: Standing) -> dict[str, Any]:
 
 def line(standing: Standing) -> str:
     """The same in a line, for logs."""
-    subject = Subject(standing.remains.path.name, 0, standing.remains, Exhibits(), (), ())
+    subject = _subject(standing)
     figures = [(name, subject.newest(name)) for name in FIRST]
     told = "  ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in figures if value is not None)
     return f"{clean(subject.name)}: {standing.state}, {_done(standing)}  {told}".rstrip()
+
+
+def _subject(standing: Standing) -> Subject:
+    """A run as the report knows it, without what would have to be drawn."""
+    return Subject(standing.remains.path.name, 0, standing.remains, Exhibits(), (), standing.remains.notes)
+
+
+def _is_scored(standing: Standing, subject: Subject) -> bool:
+    """Whether it has ended with an evaluation."""
+    return standing.state is State.finished and bool(subject.scored)
 
 
 def spark(values: Sequence[float], letters: str = BLOCKS, width: int = WIDTH, log: bool = False) -> str:

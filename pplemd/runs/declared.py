@@ -18,7 +18,7 @@ from pplemd.importers import Imported
 from pplemd.learning import Taught
 from pplemd.model import Model
 from pplemd.override import as_data, override
-from pplemd.storage.checkpoints import digest
+from pplemd.storage.digests import digest
 from pplemd.teachers import AbstractTeacher, Guided
 
 TEACHER = "teacher."  # what a change of the teacher's recipe begins with

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pplemd.devices import ONE
 from pplemd.fit_report import FitReport, judge_fit
 from pplemd.fits import Fit, plan_fit
 from pplemd.fitting import Fitted, Fitting, first_fit_shapes, fitting, run_fit
@@ -78,8 +79,7 @@ def fit(
     board = board_of(folder.path, tensorboard)
     checkpoints = Checkpoints(folder.checkpoints)  # from here on the folder is this run's own
     try:
-        if not goes_on:
-            record.begin(declared, folder)
+        record.begin_or_go_on(declared, folder, ONE, told.say, goes_on)
         told.say(f"{declared.name}: {planned.problem.name} -> {folder.path}")
         work = fitting(planned)
         with (

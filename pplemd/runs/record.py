@@ -90,19 +90,8 @@ def begin(declared: Declared, folder: RunFolder, devices: Devices = ONE) -> None
         raise CheckpointError(
             f"{folder.path} holds a run already. Go on with it by --resume, or choose another folder by --out."
         )
-    check_place(folder)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     write_json(folder.config, {**configuration(declared), "mesh": str(devices), "started": started})
-
-
-def check_place(folder: RunFolder) -> None:
-    """Raise where a run folder could not be.
-
-    Raises:
-        CheckpointError: where a file is in its place.
-    """
-    if folder.path.exists() and not folder.path.is_dir():
-        raise CheckpointError(f"{folder.path} is a file; expected a folder, or nothing yet. Choose another by --out.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +211,7 @@ def check_same(declared: Declared, folder: RunFolder, say: Say) -> None:
             "run. Restore the file, or start a new run with another --out."
         )
     for part in ("recipe", "teacher", "data"):
-        if _compared(then.get(part)) != _compared(now.get(part), then.get(part)):
+        if _differ(then.get(part), now.get(part)):
             raise CheckpointError(
                 f"the {part} has changed since the run {folder.path} was started, so going on would not be the same "
                 "run. Restore what the model is made of, or start a new run with another --out."
@@ -232,9 +221,9 @@ def check_same(declared: Declared, folder: RunFolder, say: Say) -> None:
         say(f"note: this run was started with another {' and '.join(differing)}; its last digits may differ.")
 
 
-def _compared(part: Any, then: Any = None) -> Any:
-    """What a run is started from, without its teacher's place, which may be moved, and what older runs do not hold."""
-    if not isinstance(part, dict):
-        return part
-    unknown = isinstance(then, dict) and "arrays" not in then
-    return {name: value for name, value in part.items() if name != "path" and not (name == "arrays" and unknown)}
+def _differ(then: Any, now: Any) -> bool:
+    """Whether what a run is made of has changed; a teacher may be moved, and older runs do not hold its numbers."""
+    if not isinstance(then, dict) or not isinstance(now, dict):
+        return bool(then != now)
+    looked_at = (then.keys() | now.keys()) - {"path"} - ({"arrays"} - then.keys())
+    return any(name not in then or name not in now or then[name] != now[name] for name in looked_at)

@@ -2,11 +2,9 @@
 
 import contextlib
 import errno
-import hashlib
 import json
 import logging
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,22 +12,17 @@ from typing import IO, Any
 
 import equinox as eqx
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
-from pplemd.devices import first, from_first, led, whole
+from pplemd.devices import first, from_first, led
 from pplemd.errors import CheckpointError
+from pplemd.storage.digests import digest, digests, outline
 from pplemd.storage.files import sweep, write_atomic
 from pplemd.storage.folder import reason, unwritable
-
-try:
-    import fcntl
-except ImportError:  # Windows: two processes in one folder are not told apart there
-    fcntl = None  # type: ignore[assignment]
+from pplemd.storage.locks import locked
 
 log = logging.getLogger("pplemd")
 
-ASKING_SECONDS = 0.1  # longer than a process has a lock that it only asks for
 OVERHEAD = 500_000  # bytes of a checkpoint besides its arrays: metadata, manifests, blocks; 180 kB was found
 
 
@@ -64,7 +57,7 @@ class Checkpoints:
 
     def _take(self) -> None:
         """Make the folder this run's own."""
-        self._lock = _locked(self._folder)
+        self._lock = locked(self._folder)
         sweep(self._seals)
 
     def save(self, step: int, tree: Any) -> None:
@@ -137,14 +130,14 @@ class Checkpoints:
         """
         before = _json_or_empty(self._seals)
         kept = {str(step): before[str(step)] for step in self._manager.all_steps() if str(step) in before}
-        write_atomic(self._seals, json.dumps({**kept, str(new): _digests(self._folder / str(new))}).encode())
+        write_atomic(self._seals, json.dumps({**kept, str(new): digests(self._folder / str(new))}).encode())
 
     def _damage(self, step: int) -> str | None:
         """What is wrong with a snapshot's files, or None."""
         sealed = _json_or_empty(self._seals).get(str(step))  # none where a kill came before it was written
         if sealed is None:
             return None
-        found = _digests(self._folder / str(step))
+        found = digests(self._folder / str(step))
         damaged = sorted(name for name in sealed.keys() | found.keys() if sealed.get(name) != found.get(name))
         return f"its file {damaged[0]} is damaged, missing or strange" if damaged else None
 
@@ -208,55 +201,6 @@ def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
 
 
-def is_written_to(folder: Path) -> bool | None:
-    """Whether a process has a folder of checkpoints open for writing; None where that cannot be told.
-
-    A lock is asked for and let go at once, if it is given.
-    """
-    if fcntl is None:
-        return None
-    try:
-        with (folder / ".lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return None
-    return False
-
-
-def _locked(folder: Path) -> IO[bytes]:
-    """An open file that no other process can lock; the system lets go of it when this process ends, however it ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("ab")
-    except OSError as error:
-        raise CheckpointError(unwritable(folder, error)) from error
-    try:
-        _lock(file)
-    except BlockingIOError as error:
-        file.close()
-        raise CheckpointError(
-            f"another process is writing to {folder}. Wait for it, stop it, or choose another folder by --out."
-        ) from error
-    except OSError:  # a file system without locks
-        pass
-    return file
-
-
-def _lock(file: IO[bytes]) -> None:
-    """Lock a file; tried twice, since who only asks (`is_written_to`) has it for a moment."""
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        time.sleep(ASKING_SECONDS)
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
 def _json_or_empty(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
@@ -283,32 +227,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         orbax.setLevel(before)
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file in a folder, by its path inside it."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): _digest_of_file(path) for path in files}
-
-
-def _digest_of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def outline(tree: Any) -> dict[str, str]:
-    """Place, type and shape of each of a pytree's arrays, such as {"['w']": "float32(3, 2)"}."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): f"{leaf.dtype}{tuple(leaf.shape)}" for path, leaf in leaves}
-
-
-def digest(tree: Any) -> str:
-    """SHA-256 of a pytree's arrays: their places in it, types, shapes and bytes, whatever devices they lie on."""
-    total = hashlib.sha256()
-    for path, given in jax.tree_util.tree_leaves_with_path(tree):
-        leaf = whole(given)  # one at a time
-        data = jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-        content = np.ascontiguousarray(np.asarray(data))
-        total.update(f"{jax.tree_util.keystr(path)}{leaf.dtype}{content.shape}".encode())
-        total.update(content.tobytes())
-    return total.hexdigest()

@@ -63,7 +63,7 @@ def sharded(folder):
         write_safetensors(folder / "unet" / part, {n: a for n, a in weights().items() if files[n] == part})
     total = sum(array.nbytes for array in weights().values())
     index = {"metadata": {"total_size": total}, "weight_map": files}
-    (folder / "unet" / f"{NAME}.index.json").write_text(json.dumps(index))
+    write_index(folder, index)
     return index
 
 

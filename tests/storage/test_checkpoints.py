@@ -16,8 +16,10 @@ import pytest
 
 from pplemd.errors import CheckpointError
 from pplemd.storage import checkpoints as module
-from pplemd.storage.checkpoints import ASKING_SECONDS, Checkpoints, digest, is_written_to
+from pplemd.storage.checkpoints import Checkpoints
+from pplemd.storage.digests import digest
 from pplemd.storage.folder import MetricsFile, RunFolder, write_json
+from pplemd.storage.locks import ASKING_SECONDS, is_written_to
 
 
 def tree(value):
