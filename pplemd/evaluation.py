@@ -72,7 +72,7 @@ def evaluate(
         distilled: the student.
         teacher: its teacher.
         evaluation: what to measure; by default distances from other draws of the teacher.
-        seed: seed of the samples; training never uses its key.
+        seed: seed of the samples and of the random choices of the figures; training never uses its key.
         advance: told the share that is done, 0 to 1.
         known: a report of another student of this teacher by this evaluation, as in a comparison: of as many samples
             and of the same seed, its floor and its teacher's figures are these, and are not found again.
@@ -91,9 +91,9 @@ def evaluate(
         from_teacher = _of_teacher(teacher, key, count, labels, lambda share: advance(0.7 * share))
         floor = measure.floor(seed, labelled=labels is not None)
         advance(0.8)
-        of_teacher = _measured(measure, from_teacher, "teacher")
+        of_teacher = _measured(measure, from_teacher, "teacher", seed)
     from_student = draw(distilled.sample, jax.random.fold_in(key, 1), count, labels, lambda s: advance(0.85 + 0.1 * s))
-    of_student = _measured(measure, from_student, "student")
+    of_student = _measured(measure, from_student, "student", seed)
     advance(1.0)
     return Report(floor, of_teacher, of_student, count, seed)
 
@@ -121,21 +121,21 @@ def glance(distilled: Distilled, measure: AbstractMeasure, key: PRNGKeyArray, co
         return figures
 
 
-def _measured(measure, drawn: Drawn, who: str) -> dict[str, float]:
+def _measured(measure: AbstractMeasure, drawn: Drawn, who: str, seed: int) -> dict[str, float]:
     bad = int(np.sum(~np.isfinite(drawn.x.reshape(len(drawn.x), -1)).all(axis=1)))
     if bad:
         raise DivergenceError(
             f"{bad} of {len(drawn.x)} samples of the {who} are not finite, so they cannot be judged. "
             "The run has diverged: distil again with a smaller learning rate or E-step step size."
         )
-    return {**measure.measure(drawn.x, labels=drawn.labels), "seconds_per_1000": drawn.seconds_per_1000}
+    return {**measure.measure(drawn.x, seed, drawn.labels), "seconds_per_1000": drawn.seconds_per_1000}
 
 
 def draw(
     source: Draw,
     key: PRNGKeyArray,
     count: int,
-    labels: Labels | None,
+    labels: Labels | Int[Array, " count"] | None,
     advance: Callable[[float], None] = lambda share: None,
 ) -> Drawn:
     """Draw many samples in chunks of one compiled size, and time them.
@@ -144,13 +144,15 @@ def draw(
         source: `(key, count, labels) -> x`.
         key: a key.
         count: how many.
-        labels: the prior of their labels, or None.
+        labels: the prior of their labels, the label of each, or None.
         advance: told the share that is done.
     """
     chunks, size = -(-count // CHUNK), min(count, CHUNK)
 
     def asked(i: int) -> Int[Array, " size"] | None:
-        return None if labels is None else labels.draw(jax.random.split(jax.random.fold_in(key, i))[0], size)
+        if isinstance(labels, Labels):
+            return labels.draw(jax.random.split(jax.random.fold_in(key, i))[0], size)
+        return None if labels is None else jnp.resize(labels[i * size : (i + 1) * size], (size,))
 
     def one(i: int) -> np.ndarray:
         key_x = jax.random.split(jax.random.fold_in(key, i))[1]
@@ -172,7 +174,7 @@ def draw_teacher(
     if _by_chains(teacher):
         return _of_teacher(teacher, jax.random.key(seed), count, None, advance)
     chosen = None if labels is None else uniform_classes(labels.classes, count)
-    return draw(lambda key, n, _: sample(key, teacher, n, chosen), jax.random.key(seed), count, None, advance)
+    return draw(lambda k, n, asked: sample(k, teacher, n, asked), jax.random.key(seed), count, chosen, advance)
 
 
 def _by_chains(teacher: AbstractTeacher) -> bool:

@@ -11,6 +11,7 @@ from pplemd.inference import NUTS, Potential, TiltedLaw, long_chains
 from pplemd.teachers import AbstractDensity, AbstractTeacher, Posterior
 
 CHAINS, WARM_UP = 8, 500  # eight chains share the cost of a step; warm-up half of Stan's, one estimate a chain
+LEAST = 10  # draws of a chain, whatever is asked for, to see that it moves
 
 
 def reference_draws(teacher: AbstractTeacher, count: int, seed: int = 0) -> Float32[np.ndarray, "count ..."]:
@@ -33,7 +34,7 @@ def reference_draws(teacher: AbstractTeacher, count: int, seed: int = 0) -> Floa
     starts = jax.random.normal(key_start, (CHAINS, *teacher.shape))
     if isinstance(teacher, Posterior):
         starts = teacher.start[None] + 0.1 * starts
-    each = -(-count // CHAINS)
+    each = max(-(-count // CHAINS), LEAST)
     x = np.asarray(_run(key_run, teacher, starts, WARM_UP, each), np.float32)
     spread = x.reshape(CHAINS, x.shape[1], -1).std(axis=1)
     if not (np.isfinite(spread).all() and (spread > 0).all()):

@@ -101,10 +101,25 @@ def test_samples_keep_the_class_that_they_were_asked_for():
     assert draw(lambda key, count, labels: jnp.zeros((count, 2)), jax.random.key(0), 5, None).labels is None
 
 
-def test_pictures_show_every_class_in_turn():
+def test_every_figure_is_of_the_seed_that_was_asked_for():
+    class Spy(em.metrics.AbstractEvaluation):
+        seeds: list
+        count: int = 20
+
+        def prepare(self):
+            return Spied(self.seeds)
+
+    seeds = []
+    evaluate(PERFECT, TEACHER, Spy(seeds), seed=7)
+    assert seeds == [7, 7, 7]  # of the floor, the teacher and the student
+
+
+@pytest.mark.parametrize("count", [10, CHUNK + 11])
+def test_pictures_show_every_class_in_turn(count):
     assert list(uniform_classes(3, 7)) == [0, 1, 2, 0, 1, 2, 0]
     teacher = em.GaussianMixture(np.array([[0.0, 0.0], [9.0, 9.0]]), 0.1, labels=True)
-    drawn = draw_teacher(teacher, em.Labels([1, 1]), seed=2, count=10)
+    drawn = draw_teacher(teacher, em.Labels([1, 1]), seed=2, count=count)
+    assert len(drawn.x) == len(drawn.labels) == count
     assert np.all(drawn.x[0::2] < 2)
     assert np.all(drawn.x[1::2] > 7)
 
@@ -123,6 +138,22 @@ def test_a_glance_judges_what_can_be_judged(loc, share):
 
 def test_a_glance_that_cannot_be_measured_stops_nothing():
     assert glance(PERFECT, Refuses(), jax.random.key(2), 20) == {"run_finite": 1.0}
+
+
+class Spied(em.metrics.AbstractMeasure):
+    """Notes the seeds that it was asked by."""
+
+    seeds: list
+
+    def measure(self, x, seed=0, labels=None):
+        self.seeds.append(seed)
+        return {}
+
+    def real(self, count, seed=0):
+        return np.zeros((count, 2))
+
+    def floor(self, seed=0, labelled=False):
+        return self.measure(self.real(20, seed), seed)
 
 
 class Refuses(em.metrics.AbstractMeasure):

@@ -37,6 +37,13 @@ def test_a_conjugate_posterior_has_its_moments():
     assert not np.array_equal(x, em.reference_draws(TEACHER, 8000, seed=2))  # of the same compilation
 
 
+@pytest.mark.parametrize("count", [1, 8, 9])
+def test_a_few_draws(count):
+    x = em.reference_draws(NORMAL, count)
+    assert x.shape == (count, 1)
+    assert len(np.unique(x)) == count
+
+
 class Line(em.Program):
     """x = loc + z."""
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import gc
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,13 @@ from pplemd.runs import record
 from pplemd.runs.declared import declare, environment
 from pplemd.runs.session import distil
 from pplemd.schooling import ready_teacher
-from pplemd.storage.folder import RunFolder, write, write_json
+from pplemd.storage.folder import RunFolder, read_json, write, write_json
 from pplemd.viewing.narration import AbstractNarrator
 from pplemd.viewing.progress import Terminal
 
 POINTS = 20  # of a curve: in-run figures are taken so often
 TITLES = {"frechet": "Frechet", "frechet_train": "Frechet (train)", "class_kl": "class KL", "kid": "KID"}
+AGAIN = "Delete it, and the comparison makes it again."
 PROTOCOL = (
     "every method starts from the same networks and keys of a seed, under one recipe but for its own changes; judged "
     "is the moving average after the last step, not the best one on the way; samples are counted in `count`, and drawn "
@@ -122,12 +122,13 @@ def _planned(asked: Asked, folder: Path, told: AbstractNarrator) -> dict[str, An
     }
     known: dict[str, Any] = {**fixed, "methods": {}}
     if path.exists():
-        known = json.loads(path.read_text())
-        other = [name for name, value in fixed.items() if known[name] != value]
+        known = read_json(path, AGAIN)
+        other = [name for name, value in fixed.items() if known.get(name) != value]
         if other:
             raise CheckpointError(
                 f"{folder} holds a comparison with another {' and '.join(other)}: "
-                f"{'; '.join(str(known[name]) for name in other)}. Give the same, or choose another folder by --out."
+                f"{'; '.join(str(known.get(name)) for name in other)}. Give the same, or choose another folder "
+                "by --out."
             )
     for one in asked.methods:
         if one.name not in known["methods"]:
@@ -156,7 +157,7 @@ def _judged(folder: Path, runs: list[dict[str, Any]], seed: int) -> Report | Non
     ended = next((run for run in runs if run["seed"] == seed and "student" in run), None)
     if ended is None:
         return None
-    return Report(**json.loads(RunFolder(folder / ended["folder"]).evaluation.read_text()))
+    return Report(**read_json(RunFolder(folder / ended["folder"]).evaluation, AGAIN))
 
 
 def _run(
@@ -188,7 +189,7 @@ def _run(
     if failure.exists() or judged:  # `distil` sees to one that goes on
         record.check_same(declare(asked.model, asked.name, overrides, asked.teacher), run, told.say)
     if failure.exists():
-        return {**result, "failure": json.loads(failure.read_text())["failure"]}
+        return {**result, "failure": read_json(failure, AGAIN)["failure"]}
     if not judged:
         told.say(f"-- {one.name}, seed {seed}: {steps:,} steps")
         try:
@@ -197,7 +198,7 @@ def _run(
             told.say(f"note: {one.name}, seed {seed} is counted as diverged: {error}")
             write_json(failure, {"failure": str(error)})
             return {**result, "failure": str(error)}
-    return {**json.loads(run.evaluation.read_text()), **result}  # the file's own seed is the judge's
+    return {**read_json(run.evaluation, AGAIN), **result}  # the file's own seed is the judge's
 
 
 def _distilled(
@@ -223,7 +224,7 @@ def _distilled(
 
 def _is_judged(run: RunFolder, seed: int, steps: int) -> bool:
     """Whether a run has ended, and is judged by its seed's draws: `pplemd evaluate` judges any run, by any draws."""
-    if not run.evaluation.exists() or json.loads(run.evaluation.read_text())["seed"] != seed:
+    if not run.evaluation.exists() or read_json(run.evaluation, AGAIN).get("seed") != seed:
         return False
     return any(path.name.isdigit() and int(path.name) >= steps for path in run.checkpoints.glob("*"))
 

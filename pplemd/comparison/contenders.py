@@ -25,7 +25,7 @@ class Contender:
     @property
     def folder(self) -> str:
         """The name as that of a folder."""
-        return re.sub(r"[^A-Za-z0-9.]+", "-", self.name).strip("-")
+        return re.sub(r"[^A-Za-z0-9.=+-]+", "-", self.name).strip("-")
 
 
 def contenders(text: str) -> tuple[Contender, ...]:

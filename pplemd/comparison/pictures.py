@@ -1,6 +1,5 @@
 """Pictures of a comparison: figures over network evaluations, and samples side by side."""
 
-import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from pplemd.evaluation import draw_teacher
 from pplemd.model import plan
 from pplemd.runs.declared import declare
 from pplemd.schooling import ready_teacher
-from pplemd.storage.folder import RunFolder
+from pplemd.storage.folder import RunFolder, complete_lines
 from pplemd.viewing.curves import Curve, curves
 from pplemd.viewing.montage import montage
 from pplemd.viewing.narration import AbstractNarrator
@@ -49,9 +48,7 @@ def _points(folders: list[Path]) -> dict[str, dict[int, list[float]]]:
     """In-run figures by name and step, a value for each run that has one."""
     found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for folder in folders:
-        metrics = RunFolder(folder).metrics
-        for text in metrics.read_text().splitlines() if metrics.is_file() else ():
-            line = json.loads(text)
+        for line in complete_lines(RunFolder(folder).metrics):
             for name, value in line.items():
                 if name.startswith(IN_RUN) and name != FINITE and value is not None:
                     found[name.removeprefix(IN_RUN)][line["step"]].append(value)

@@ -18,7 +18,7 @@ class AbstractMeasure(eqx.Module):
 
         Args:
             x: the samples.
-            seed: fixes random directions.
+            seed: fixes what is random in the figures: directions, blocks, parts of the samples.
             labels: the class that each was asked for, where there was one.
 
         Raises:
@@ -31,7 +31,9 @@ class AbstractMeasure(eqx.Module):
 
     @abstractmethod
     def floor(self, seed: int = 0, labelled: bool = False) -> dict[str, float]:
-        """The figures of real samples: the best that can be hoped for. The same names and order as `measure`.
+        """The figures of real samples: the best that can be hoped for.
+
+        The names and the order of `measure`, but for figures that need labels of data that has none.
 
         Args:
             seed: chooses the samples.

@@ -29,6 +29,26 @@ def flat(x: Num[np.ndarray, "n *shape"], name: str, least: int = 1) -> Float64[n
     return rows
 
 
+def in_deviations(
+    real: Float64[np.ndarray, "n d"], fake: Float64[np.ndarray, "m d"]
+) -> tuple[Float64[np.ndarray, "n c"], Float64[np.ndarray, "m c"]]:
+    """Both sets in standard deviations of the real one, from its mean.
+
+    What never varies among the real samples is in standard deviations of the other ones; what varies in neither and is
+    the same in both is left out.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    spread = real.std(axis=0)
+    spread = np.where(spread > 0, spread, fake.std(axis=0))
+    varying = (spread > 0) | (real[0] != fake[0])
+    if not varying.any():
+        raise DataError("found two sets of samples that are one point, expected draws of laws: check what made them")
+    centre, units = real.mean(axis=0)[None, varying], np.where(spread > 0, spread, 1.0)[None, varying]
+    return (real[:, varying] - centre) / units, (fake[:, varying] - centre) / units
+
+
 def same_width(a: Float64[np.ndarray, "n d_a"], b: Float64[np.ndarray, "m d_b"]) -> None:
     """Refuse two sets of samples of unlike dimension.
 

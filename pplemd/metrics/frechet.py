@@ -56,8 +56,10 @@ def frechet(features_a: Num[np.ndarray, "n *shape_a"], features_b: Num[np.ndarra
     """
     a, b = flat(features_a, "features", 2), flat(features_b, "features", 2)
     same_width(a, b)
-    covariances = [np.atleast_2d(np.cov(rows, rowvar=False)) for rows in (a, b)]
-    distance = frechet_gaussians(a.mean(axis=0), covariances[0], b.mean(axis=0), covariances[1])
-    if not np.isfinite(distance):
-        raise DataError("found features too large to square, expected moderate numbers: rescale the samples")
-    return distance
+    with np.errstate(over="ignore", invalid="ignore"):
+        covariances = [np.atleast_2d(np.cov(rows, rowvar=False)) for rows in (a, b)]
+    if np.isfinite(covariances).all():
+        distance = frechet_gaussians(a.mean(axis=0), covariances[0], b.mean(axis=0), covariances[1])
+        if np.isfinite(distance):
+            return distance
+    raise DataError("found features too large to square, expected moderate numbers: rescale the samples")

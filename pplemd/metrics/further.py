@@ -12,6 +12,7 @@ def further_figures(
     fake: Num[np.ndarray, "m *shape_fake"],
     label: Int[np.ndarray, " n"] | None,
     around: Balls,
+    seed: int,
 ) -> dict[str, float]:
     """density, coverage, kid, and class_recall, the recall of the class that is covered least, where labels are known.
 
@@ -20,7 +21,8 @@ def further_figures(
         fake: features of samples to judge, (m, d).
         label: classes of the real samples, or None.
         around: what the balls of the two sets contain of each other.
+        seed: of the blocks of kid.
     """
-    kid = kernel_distance(fake, real, blocks=10).mean  # one block where there are no more than 1,000 samples
+    kid = kernel_distance(fake, real, blocks=10, seed=seed).mean  # one block where there are no more than 1,000 samples
     figures = {"density": around.density, "coverage": around.coverage, "kid": kid}
     return figures if label is None else figures | {"class_recall": min(around.recall_of(label).values())}

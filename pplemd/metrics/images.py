@@ -78,8 +78,9 @@ class ImageMeasure(AbstractMeasure):
         """frechet, precision, recall, class_kl, class_accuracy, frechet_train, `further_figures` and nearness.
 
         The first four compare with the held-out split, frechet_train with the train split, whose larger count makes its
-        upward bias smaller. class_kl needs labels of the data, class_accuracy (the share of samples that are read as
-        the class that they were asked for) labels of the samples, and both a classifier.
+        upward bias smaller; `seed` fixes the blocks of kid. class_kl needs labels of the data, class_accuracy (the
+        share of samples that are read as the class that they were asked for) labels of the samples, and both a
+        classifier.
         """
         if x.shape[1:] != self.x_train.shape[1:]:
             raise DataError(
@@ -88,7 +89,7 @@ class ImageMeasure(AbstractMeasure):
         flat(x, "samples", self.k + 1)
         samples = Featured(self.extractor.features(x), labels)
         to_train = frechet(samples.features, self.train.features)
-        return self._figures(samples, self._accuracy(samples), to_train, self.copies.nearness(samples.features))
+        return self._figures(samples, self._accuracy(samples), to_train, self.copies.nearness(samples.features), seed)
 
     def real(self, count: int, seed: int = 0) -> Float[np.ndarray, "n *shape"]:
         """Train images, without replacement."""
@@ -97,17 +98,18 @@ class ImageMeasure(AbstractMeasure):
     def floor(self, seed: int = 0, labelled: bool = False) -> dict[str, float]:
         """The train split against the held-out split, of no more images than samples are judged.
 
-        frechet_train is that of two random halves of the train split, class_accuracy that of the held-out split, by its
-        own labels: the classifier has not seen it. nearness is 1 by definition: that of the held-out split.
+        frechet_train is that of so many of the train split (half of it at most) against its rest, class_accuracy that
+        of the held-out split, by its own labels: the classifier has not seen it; without them it is left out. nearness
+        is 1 by definition: that of the held-out split.
         """
         some = Featured(self.train.some(self.count, seed).features, None)
         mixed = self.train.some(len(self.train.features), seed).features
-        half = len(mixed) // 2
+        part = min(self.count, len(mixed) // 2)
         accuracy = self._accuracy(self.test) if labelled else None
-        return self._figures(some, accuracy, frechet(mixed[:half], mixed[half:]), 1.0)
+        return self._figures(some, accuracy, frechet(mixed[:part], mixed[part:]), 1.0, seed)
 
     def _figures(
-        self, samples: Featured, accuracy: float | None, frechet_train: float, nearness: float
+        self, samples: Featured, accuracy: float | None, frechet_train: float, nearness: float, seed: int
     ) -> dict[str, float]:
         features, label = samples.features, self.test.label
         around = balls_around(self.region, features, self.k)
@@ -122,7 +124,7 @@ class ImageMeasure(AbstractMeasure):
             figures["class_kl"] = class_kl(read, np.bincount(label, minlength=classes) / len(label), classes)
         figures |= {} if accuracy is None else {"class_accuracy": accuracy}
         told = None if label is None or len(np.unique(label)) < 2 else label  # recall by class is of two or more
-        further = further_figures(self.test.features, features, told, around)
+        further = further_figures(self.test.features, features, told, around, seed)
         return figures | {"frechet_train": frechet_train} | further | {"nearness": nearness}
 
     def _accuracy(self, samples: Featured) -> float | None:

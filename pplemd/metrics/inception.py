@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Num, UInt8
 
 from pplemd.errors import DataError
+from pplemd.metrics.checks import flat
 from pplemd.metrics.statistics import Statistics
 
 EXTRACTOR, POOLED = "inception-v3-compat", "2048"  # torch-fidelity's names of the network and of its features
@@ -112,11 +113,13 @@ def as_bytes(x: Num[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n 3 h w"]:
     Source: round(127.5 x + 127.5), as images are saved; grey ones are repeated.
 
     Raises:
-        DataError: another shape.
+        DataError: another shape, whole numbers, NaN.
     """
     if x.ndim != 4 or x.shape[3] not in (1, 3):
         raise DataError(f"found images of shape {x.shape}, expected (n, h, w, 1) or (n, h, w, 3): reshape them")
-    levels = np.round(np.clip(x.astype(np.float64), -1, 1) * 127.5 + 127.5).astype(np.uint8)
+    if not np.issubdtype(x.dtype, np.floating):
+        raise DataError(f"found images of {x.dtype}, expected fractions in [-1, 1]: rescale them")
+    levels = np.round(np.clip(flat(x, "images").reshape(x.shape), -1, 1) * 127.5 + 127.5).astype(np.uint8)
     return np.ascontiguousarray(np.moveaxis(np.broadcast_to(levels, (*x.shape[:3], 3)), 3, 1))
 
 

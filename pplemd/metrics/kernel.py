@@ -12,7 +12,7 @@ class KernelDistance(eqx.Module):
     """The squared discrepancy over blocks of samples."""
 
     mean: float  # over blocks; of either sign where the laws are one
-    std: float  # over blocks: of one block's figure, not of the mean
+    std: float | None  # over blocks, of one block's figure, not of the mean; None of one block
 
 
 def kernel_distance(
@@ -47,7 +47,7 @@ def kernel_distance(
     rng = np.random.default_rng(seed)
     whole = size >= max(len(a), len(b))  # every block would be the same
     found = [squared_mmd(_some(a, size, rng), _some(b, size, rng)) for _ in range(1 if whole else blocks)]
-    return KernelDistance(float(np.mean(found)), float(np.std(found)))
+    return KernelDistance(float(np.mean(found)), float(np.std(found)) if len(found) > 1 else None)
 
 
 def squared_mmd(a: Float64[np.ndarray, "n d"], b: Float64[np.ndarray, "m d"]) -> float:

@@ -48,7 +48,7 @@ class MixtureEvaluation(AbstractEvaluation):
 
     means: Float[np.ndarray, "modes d"]  # centre of each mode
     weights: Float[np.ndarray, " n_weights"]  # share of each mode, summing to 1
-    std: Float[np.ndarray, " n_std"] | float  # standard deviation of each mode, or of all
+    std: Float[np.ndarray, " n_std"] | float | np.floating  # standard deviation of each mode, or of all
     count: int = 20000  # samples wanted; also the exact draws in the reference
 
     def __check_init__(self) -> None:
@@ -56,7 +56,7 @@ class MixtureEvaluation(AbstractEvaluation):
         check_mixture(self.means, self.weights, self._deviations())
 
     def _deviations(self) -> Float[np.ndarray, " n_std"]:
-        return np.full(len(self.means), self.std) if isinstance(self.std, float | int) else self.std
+        return np.full(len(self.means), self.std) if np.ndim(self.std) == 0 else np.asarray(self.std)
 
     def prepare(self) -> MixtureMeasure:
         """Draw the reference."""

@@ -32,7 +32,8 @@ def nearest(x: Float64[np.ndarray, "n d"], others: Float64[np.ndarray, "m d"]) -
     """Distance from each row of `x` to the nearest of `others`; 0 for an exact copy."""
     from sklearn.metrics import pairwise_distances_argmin  # here: a start would wait for it
 
-    return np.linalg.norm(x - others[pairwise_distances_argmin(x, others)], axis=1)
+    centre = others.mean(axis=0)[None]  # squares of what lies far from 0 would lose what tells neighbours apart
+    return np.linalg.norm(x - others[pairwise_distances_argmin(x - centre, others - centre)], axis=1)
 
 
 def radii_of(x: Float64[np.ndarray, "n d"], k: int) -> Float64[np.ndarray, " n"]:

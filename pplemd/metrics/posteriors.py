@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Num
+from jaxtyping import Float, Float32, Float64, Int, Num
 from threadpoolctl import threadpool_limits
 
 from pplemd.errors import DataError
 from pplemd.metrics.base import AbstractEvaluation, AbstractMeasure
-from pplemd.metrics.checks import flat, same_width
+from pplemd.metrics.checks import flat, in_deviations, same_width
 
 _REFERENCE_SEED, _FIRST_REAL_SEED = 0, 1  # a draw function's seed 0 is kept for the reference
 TOLD_APART = 2000  # samples of each law that figures over pairs are of: their cost is quadratic
@@ -37,8 +37,7 @@ class PosteriorMeasure(AbstractMeasure):
         same_width(rows, reference)
         own, known = self._numbers(x), self._numbers(self.reference)
         scale = known.std(axis=0)
-        centre, spread = reference.mean(axis=0), reference.std(axis=0)
-        a, b = (((part - centre[None]) / spread[None])[_some(len(part), seed)] for part in (rows, reference))
+        b, a = (part[_some(len(part), seed)] for part in in_deviations(reference, rows))
         return {
             "mean_error": float(np.max(np.abs(own.mean(axis=0) - known.mean(axis=0)) / scale)),
             "sd_error": float(np.max(np.abs(own.std(axis=0) / scale - 1))),
@@ -49,12 +48,14 @@ class PosteriorMeasure(AbstractMeasure):
     def _numbers(self, x: np.ndarray) -> Float[np.ndarray, "n m"]:
         """All numbers of the model, side by side; those that never vary left out."""
         named = {"x": x} if self.values is None else self.values(x)
-        numbers = np.concatenate([flat(value.reshape(len(x), -1), name) for name, value in named.items()], axis=1)
-        return numbers[:, self._varying(named)]
+        return _side_by_side(named)[:, self._varying(list(named))]
 
-    def _varying(self, named: dict[str, np.ndarray]) -> np.ndarray:
+    def _varying(self, names: list[str]) -> np.ndarray:
         real = {"x": self.reference} if self.values is None else self.values(self.reference)
-        return np.concatenate([np.ptp(real[name].reshape(len(self.reference), -1), axis=0) > 0 for name in named])
+        varying = np.ptp(_side_by_side({name: real[name] for name in names}), axis=0) > 0
+        if not varying.any():
+            raise DataError("found a reference whose numbers never vary, expected draws of a law: check its chains")
+        return varying
 
     def real(self, count: int, seed: int = 0) -> Float[np.ndarray, "n *shape"]:
         """Draws of chains with other seeds than the reference's."""
@@ -77,6 +78,11 @@ class PosteriorEvaluation(AbstractEvaluation):
         return PosteriorMeasure(self.draws(self.count, _REFERENCE_SEED), self.draws, self.values)
 
 
+def _side_by_side(named: dict[str, np.ndarray]) -> Float64[np.ndarray, "n m"]:
+    rows = [flat(value.reshape(len(value), -1).astype(np.float64), name) for name, value in named.items()]
+    return np.concatenate(rows, axis=1)
+
+
 def _some(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(count)[:TOLD_APART]
 
@@ -94,6 +100,7 @@ def mmd(a: Float[np.ndarray, "n d_a"], b: Float[np.ndarray, "m d_b"]) -> float:
     """
     rows_a, rows_b = flat(a, "samples", 2), flat(b, "samples", 2)
     same_width(rows_a, rows_b)
+    rows_a, rows_b = (rows - rows_b.mean(axis=0)[None] for rows in (rows_a, rows_b))  # squares far from 0 lose digits
     squares = [_squares(rows_a, rows_a), _squares(rows_b, rows_b), _squares(rows_a, rows_b)]
     width = np.median(squares[2]) or 1.0
     kernels = [np.exp(-distances / width) for distances in squares]
@@ -110,10 +117,11 @@ def told_apart(a: Float[np.ndarray, "n d_a"], b: Float[np.ndarray, "m d_b"]) -> 
     """How often a classifier tells samples of two laws apart: 0.5 where it cannot, 1 where it always does.
 
     Logistic regression on all products of two and of three coordinates, by five-fold cross-validation: it sees
-    means, covariances and skewness. Equal counts are taken of both.
+    means, covariances and skewness. Equal counts are taken of both, each coordinate in standard deviations of `b`;
+    what lies more than 6 of them away counts as 6, since single samples far out would rule the products.
 
     Raises:
-        DataError: fewer than ten samples of either, or unlike widths.
+        DataError: fewer than ten samples of either, unlike widths, or NaN.
 
     Source: arXiv:1610.06545, section 3 (the classifier two-sample test).
     """
@@ -122,11 +130,11 @@ def told_apart(a: Float[np.ndarray, "n d_a"], b: Float[np.ndarray, "m d_b"]) -> 
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-    count = min(len(a), len(b))
-    if count < 10:
-        raise DataError(f"found {count} samples of one law, expected 10 or more of both: pass more samples")
-    same_width(a, b)
-    x = np.concatenate([a[:count], b[:count]]).clip(-6, 6)  # in s.d.: single samples far out would rule the products
+    rows_a, rows_b = flat(a, "samples of the first law", 10), flat(b, "samples of the second law", 10)
+    same_width(rows_a, rows_b)
+    count = min(len(rows_a), len(rows_b))
+    standard_b, standard_a = in_deviations(rows_b, rows_a)
+    x = np.concatenate([standard_a[:count], standard_b[:count]]).clip(-6, 6)
     label = np.repeat([0, 1], count)
     degree = 3 if x.shape[1] <= 12 else 2 if x.shape[1] <= 60 else 1  # some hundred features at most
     network = make_pipeline(PolynomialFeatures(degree), StandardScaler(), LogisticRegression(C=0.01, max_iter=200))

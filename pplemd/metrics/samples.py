@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Array, Float, Int, Num
 
 from pplemd.errors import DataError
 from pplemd.metrics.base import AbstractEvaluation, AbstractMeasure, take
@@ -20,6 +20,7 @@ class SampleMeasure(AbstractMeasure):
 
     reference: Float[np.ndarray, "n *shape"]
     source: Float[np.ndarray, "m *shape"] | DrawFunction  # other real samples: a pool, or the draw function
+    count: int  # samples that figures are of
 
     def measure(
         self, x: Num[np.ndarray, "n *shape"], seed: int = 0, labels: Int[np.ndarray, " n_labels"] | None = None
@@ -44,14 +45,14 @@ class SampleMeasure(AbstractMeasure):
         return self.source(count, _FIRST_REAL_SEED + seed)
 
     def floor(self, seed: int = 0, labelled: bool = False) -> dict[str, float]:
-        """The figures of as many real samples as the reference has, or as there are."""
-        return self.measure(self.real(len(self.reference), seed), seed)
+        """The figures of as many real samples as are judged, or as there are."""
+        return self.measure(self.real(self.count, seed), seed)
 
 
 class SampleEvaluation(AbstractEvaluation):
     """Judge samples by their distance from draws of a reference, for targets without a data set or known modes."""
 
-    reference: Float[np.ndarray, "n *shape"] | DrawFunction  # samples, or (count, seed) -> samples
+    reference: Float[np.ndarray | Array, "n *shape"] | DrawFunction  # samples, or (count, seed) -> samples
     count: int = 20000  # samples wanted; also the draws asked of a function
 
     def prepare(self) -> SampleMeasure:
@@ -60,10 +61,10 @@ class SampleEvaluation(AbstractEvaluation):
         Raises:
             DataError: an array of fewer than four samples.
         """
-        if not isinstance(self.reference, np.ndarray):
-            return SampleMeasure(self.reference(self.count, _REFERENCE_SEED), self.reference)
+        if callable(self.reference):
+            return SampleMeasure(self.reference(self.count, _REFERENCE_SEED), self.reference, self.count)
         if len(self.reference) < 4:
             raise DataError(f"found {len(self.reference)} reference samples, expected at least 4: give more")
-        mixed = take(self.reference.astype(np.float32), len(self.reference), _REFERENCE_SEED)
+        mixed = take(np.asarray(self.reference, np.float32), len(self.reference), _REFERENCE_SEED)
         half = len(mixed) // 2
-        return SampleMeasure(mixed[:half], mixed[half:])
+        return SampleMeasure(mixed[:half], mixed[half:], self.count)

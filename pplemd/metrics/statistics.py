@@ -79,4 +79,8 @@ def load_statistics(path: Path | str) -> Statistics:
         raise DataError(
             f"{path} holds mu of shape {mu.shape} and sigma of shape {sigma.shape}; expected (d,) and (d, d), finite."
         )
+    if not np.allclose(sigma, sigma.T, rtol=1e-5, atol=1e-8 * np.abs(sigma).max()) or (np.diag(sigma) < 0).any():
+        raise DataError(
+            f"{path} holds a sigma that is no covariance; expected a symmetric one, of no negative variance."
+        )
     return Statistics(mu, sigma)

@@ -54,9 +54,9 @@ class Otherwise:
         return dataclasses.replace(chosen, features=features(self.features))
 
     def file(self, folder: RunFolder) -> Path:
-        """Where figures are kept: evaluation.json, or beside it evaluation-NAME.json, NAME that of the file given."""
-        given = self.features or self.data
-        return folder.evaluation if given is None else folder.path / f"evaluation-{given.stem}.json"
+        """Where figures are kept: evaluation.json, or beside it evaluation-NAME.json, NAME those of the files given."""
+        given = [path.stem for path in (self.features, self.data) if path is not None]
+        return folder.path / f"{'-'.join([folder.evaluation.stem, *given])}.json"
 
     def refuse_fit(self) -> None:
         """See that nothing is given that a fit has no use for.

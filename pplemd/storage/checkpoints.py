@@ -18,7 +18,7 @@ from pplemd.devices import first, from_first, led
 from pplemd.errors import CheckpointError
 from pplemd.storage.digests import digest, digests, outline
 from pplemd.storage.files import sweep, write_atomic
-from pplemd.storage.folder import reason, unwritable
+from pplemd.storage.folder import parsed, reason, unwritable
 from pplemd.storage.locks import locked
 
 log = logging.getLogger("pplemd")
@@ -203,8 +203,8 @@ def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
 
 def _json_or_empty(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
+        found = parsed(path.read_text(errors="replace"))
+    except OSError:
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -38,13 +38,7 @@ class RunFolder:
                 f"{self.path} is not a run folder: it has no config.json. Give the folder that `pplemd distill` "
                 "printed, for example runs/digits."
             )
-        try:
-            return json.loads(self.config.read_text())
-        except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"{self.config} is damaged ({error}). Without it the run cannot be rebuilt; distil again, or restore "
-                "the file from a copy."
-            ) from error
+        return read_json(self.config, "Without it the run cannot be rebuilt; distil again, or restore it from a copy.")
 
 
 def write(path: Path, content: bytes) -> None:
@@ -76,6 +70,33 @@ def reason(error: Exception) -> str:
     return lines[0][:200].rstrip(".") if lines else type(error).__name__
 
 
+def read_json(path: Path, repair: str) -> dict[str, Any]:
+    """The JSON object in a file that a run wrote.
+
+    Args:
+        path: the file.
+        repair: what to do where it is damaged, a sentence.
+
+    Raises:
+        CheckpointError: where it cannot be read, or holds no object.
+    """
+    try:
+        found = parsed(path.read_text(errors="replace"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({reason(error)}). {repair}") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} is damaged: it holds no JSON object. {repair}")
+    return found
+
+
+def parsed(text: str) -> Any:
+    """JSON data, or None where the text is none, or is nested too deep to be read."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically; figures that are not finite become null."""
     write(path, (json.dumps(finite(value), indent=2) + "\n").encode())
@@ -105,7 +126,7 @@ class MetricsFile:
     def keep_until(self, step: int) -> list[dict[str, Any]]:
         """Drop what was written after a step, which a resumed run writes again; return what is left."""
         sweep(self._path)
-        kept = [line for line in _complete_lines(self._path) if line["step"] <= step]
+        kept = [line for line in complete_lines(self._path) if line["step"] <= step]
         write(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         return kept
 
@@ -124,15 +145,12 @@ class MetricsFile:
             raise CheckpointError(unwritable(self._path, error)) from error
 
 
-def _complete_lines(path: Path) -> Iterator[dict[str, Any]]:
+def complete_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The lines that were written whole; a kill can leave a torn one at the end."""
     if not path.is_file():
         return
     for text in path.read_text(errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            return
+        line = parsed(text)
         if not isinstance(line, dict) or not isinstance(line.get("step"), int):
             return
         yield line

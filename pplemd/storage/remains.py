@@ -1,14 +1,13 @@
 """A run folder read as it is found: what is missing or damaged becomes a note, and nothing of its content raises."""
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pplemd.storage.folder import RunFolder, reason
+from pplemd.storage.folder import RunFolder, parsed, reason
 
 Kind = TypeVar("Kind")
 
@@ -162,19 +161,11 @@ def _json(path: Path, notes: _Notes) -> dict[str, Any] | None:
     content = _read(path, JSON_BYTES, notes)
     if content is None:
         return None
-    found = _parsed(content.decode(errors="replace"))
+    found = parsed(content.decode(errors="replace"))
     if not isinstance(found, dict):
         notes(f"{path.name} is damaged: it holds no JSON object.")
         return None
     return found
-
-
-def _parsed(text: str) -> Any:
-    """JSON data, or None where the text is none, or is nested too deep to be read."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _lines(path: Path, notes: _Notes) -> tuple[Line, ...]:
@@ -203,7 +194,7 @@ def _whole_lines(text: str, known: set[str]) -> Iterator[Line | None]:
     for number, one in enumerate(texts):
         if not one.strip():
             continue
-        line = _line(_parsed(one), known)
+        line = _line(parsed(one), known)
         if line is not None or number < len(texts) - 1:
             yield line
 

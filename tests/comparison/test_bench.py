@@ -110,6 +110,18 @@ def test_finished_runs_are_kept_and_a_killed_one_goes_on(compared):
         assert {f: figures[f] for f in timeless} == {f: wanted[f] for f in timeless}
 
 
+@pytest.mark.parametrize("name", ["plan.json", "emd-seed0/evaluation.json"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000])
+def test_damaged_files(compared, tmp_path, name, text):
+    folder = tmp_path / "copy"
+    shutil.copytree(compared.folder, folder)
+    (folder / name).write_text(text)
+    with pytest.raises(CheckpointError, match=f"{name} is damaged.*Delete it"):
+        compare(asked(), folder, em.Silent())
+    (folder / name).unlink()
+    assert set(compare(asked(), folder, em.Silent()).found["methods"]) == {"emd", "diff-instruct"}
+
+
 def test_runs_of_another_model_or_judgement_are_not_mixed_in(compared, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(compared.folder, folder)

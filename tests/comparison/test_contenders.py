@@ -19,7 +19,12 @@ def test_names_become_recipes():
     assert (recipe(long).method, recipe(long).chain.length) == (EMD(), 16)
     assert recipe(instruct).method == DiffInstruct()
     assert (recipe(sid).method, recipe(sid).anchor) == (SiD(1.0), None)
-    assert [one.folder for one in (long, sid)] == ["emd-16", "sid-method.alpha-1-anchor-none"]
+    assert [one.folder for one in (long, sid)] == ["emd-16", "sid-method.alpha=1-anchor=none"]
+
+
+def test_changes_of_either_sign_have_folders_of_their_own():
+    less, more = contenders("sid:method.alpha=-1,sid:method.alpha=1")
+    assert less.folder != more.folder
 
 
 @pytest.mark.parametrize(

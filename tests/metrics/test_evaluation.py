@@ -2,12 +2,13 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from pplemd.data import Dataset, Split, held_out
 from pplemd.errors import DataError
-from pplemd.metrics import ImageEvaluation, MixtureEvaluation, SampleEvaluation
+from pplemd.metrics import ImageEvaluation, MixtureEvaluation, SampleEvaluation, frechet
 
 MEANS = np.array([[0.0, 0.0], [6.0, 0.0], [0.0, 6.0]])
 WEIGHTS = np.array([0.2, 0.3, 0.5])
@@ -103,6 +104,30 @@ def test_a_dropped_digit_lowers_recall_and_raises_class_kl(digit_images):
     assert dropped["frechet_train"] > 0.3
     assert measure.measure(x)["frechet_train"] == pytest.approx(0.0, abs=1e-6)
     assert floor["frechet_train"] > 0.1  # two halves, not the split against itself
+
+
+def test_the_floor_is_of_as_many_samples_as_are_judged(digit_images):
+    """The bias of a distance goes with the number of samples: few train images that are as good as any."""
+    few, all_ = (ImageEvaluation(digit_images, count=count).prepare() for count in (100, 5000))
+    shuffled = few.train.some(len(few.train.features), 3).features
+    cut = [np.split(np.roll(shuffled, -shift, axis=0), [100]) for shift in range(0, 1000, 100)]
+    ideal = np.mean([frechet(part, rest) for part, rest in cut])
+    assert np.mean([few.floor(seed)["frechet_train"] for seed in range(10)]) == pytest.approx(ideal, rel=0.3)
+    assert all_.floor()["frechet_train"] < ideal / 2
+    x = np.random.default_rng(0).standard_normal((40_000, 2)).astype(np.float32)
+    ideal = SampleEvaluation(x, count=200).prepare()
+    figures = [ideal.measure(np.random.default_rng(seed).standard_normal((200, 2)))["sliced_w2"] for seed in range(8)]
+    floors = [ideal.floor(seed)["sliced_w2"] for seed in range(8)]
+    assert np.mean(floors) == pytest.approx(np.mean(figures), rel=0.3)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
+def test_arrays_of_any_kind(kind):
+    x = _gamma(200, 0)
+    assert SampleEvaluation(kind(x)).prepare().floor() == SampleEvaluation(x).prepare().floor()
+    means, weights = np.zeros((1, 2)), np.ones(1)
+    one, other = (MixtureEvaluation(means, weights, std, 100).prepare() for std in (2.0, np.float32(2.0)))
+    assert one.floor() == other.floor()
 
 
 def test_the_classifier_never_sees_the_held_out_split(digit_images, monkeypatch):

@@ -28,6 +28,24 @@ def test_features_that_never_vary_do_not_matter():
     assert feature_figures(*wide)["c2st"] == feature_figures(REAL, OTHER)["c2st"]
 
 
+def test_what_varies_among_the_fake_ones_alone_tells_them_apart():
+    noise = 5 * RNG.standard_normal((len(SAME), 1))
+    real = np.concatenate([REAL, np.zeros((len(REAL), 1))], axis=1)
+    fake, pinned = (np.concatenate([SAME, other], axis=1) for other in (noise, np.full((len(SAME), 1), 3.0)))
+    plain = feature_figures(REAL, SAME)
+    assert feature_figures(real, fake)["c2st"] > plain["c2st"] + 0.1
+    assert feature_figures(real, fake)["mmd"] > plain["mmd"] + 0.1
+    assert feature_figures(real, pinned)["c2st"] > 0.95
+    with pytest.raises(DataError, match="one point"):
+        feature_figures(np.ones((20, 2)), np.ones((20, 2)))
+
+
+def test_a_spread_over_blocks_is_of_two_or_more():
+    assert "kid_sd" not in feature_figures(REAL, SAME)
+    many = RNG.standard_normal((1100, 3))
+    assert 0 < feature_figures(many, SAME)["kid_sd"] < 0.1
+
+
 def test_refuses():
     with pytest.raises(DataError, match="n >= 6"):
         feature_figures(REAL[:3], SAME)

@@ -69,6 +69,7 @@ def test_draws_approach_the_gaussians():
         (np.zeros((5, 3)), np.zeros((5, 2)), "one size"),
         (np.full((5, 2), np.nan), np.zeros((5, 2)), "5 of 5"),
         (np.zeros((5, 2)), np.array([[0.0, 1.0], [np.inf, 0.0]]), "1 of 2"),
+        (1e160 * np.random.default_rng(0).standard_normal((5, 2)), np.zeros((5, 2)), "too large to square"),
     ],
 )
 def test_refuses(a, b, message):

@@ -93,15 +93,6 @@ def test_features_and_statistics(weights, tmp_path):
     assert isinstance(kept, Statistics)
 
 
-def test_images_become_bytes_in_three_channels():
-    x = np.array([-1.0, -1 / 255, 1.0, 3.0]).reshape(1, 2, 2, 1)
-    found = as_bytes(x)
-    assert found.shape == (1, 3, 2, 2)
-    assert found[0, 1].ravel().tolist() == [0, 127, 255, 255]
-    with pytest.raises(DataError, match=r"\(n, h, w, 3\)"):
-        as_bytes(np.zeros((2, 8, 8, 4)))
-
-
 class Danger:
     """What an unsafe reader would execute."""
 

@@ -20,6 +20,7 @@ def test_copies_and_near_copies():
     near = TRAIN[:200] + 0.02 * RNG.standard_normal((200, 4))
     assert nearness(TRAIN, HELD_OUT, near) < 0.2
     assert nearness(TRAIN, HELD_OUT, 3 * NEW) > 1.5
+    assert nearness(TRAIN + 1e8, HELD_OUT + 1e8, TRAIN[:50] + 1e8) == 0  # squares of which hold no units
 
 
 def test_agrees_with_the_definition():

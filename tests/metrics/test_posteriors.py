@@ -73,3 +73,36 @@ def test_unlike_widths_and_few_samples_are_refused(function):
 def test_samples_that_are_not_finite_are_refused():
     with pytest.raises(DataError, match="NaN"):
         MEASURE.measure(np.full((50, 3), np.nan, np.float32))
+
+
+def test_a_classifier_tells_laws_apart_in_any_units():
+    """What is far from 0 is not cut off: units are those of the second law."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((500, 2)), rng.standard_normal((500, 2)) + np.array([1.0, 0.0])
+    found = told_apart(a, b)
+    assert 0.6 < found < 0.8
+    for shift, scale in ((100.0, 1.0), (-3.0, 1e-3), (5e4, 1e3)):
+        assert told_apart(shift + scale * a, shift + scale * b) == pytest.approx(found, abs=1e-6)
+    with pytest.raises(DataError, match="NaN"):
+        told_apart(np.where(a > 3, np.nan, a) * np.nan, b)
+
+
+def test_a_coordinate_that_never_varies_and_one_of_truth_values():
+    def pinned(count, seed):
+        return np.concatenate([draws(count, seed), np.full((count, 1), 2.0, np.float32)], axis=1)
+
+    def with_truth(x):
+        return {"large": x[:, 0] > 1, "first": x[:, 0]}
+
+    measure = PosteriorEvaluation(pinned, with_truth, count=2000).prepare()
+    same, free = measure.measure(pinned(2000, 9)), pinned(2000, 9)
+    assert abs(same["c2st"] - 0.5) < 0.04
+    free[:, 3] += np.random.default_rng(1).standard_normal(2000).astype(np.float32)
+    assert measure.measure(free)["c2st"] > 0.65
+    with pytest.raises(DataError, match="never vary"):
+        PosteriorEvaluation(lambda count, seed: np.ones((count, 2), np.float32)).prepare().measure(np.ones((20, 2)))
+
+
+def test_far_from_zero_the_discrepancy_keeps_its_digits():
+    a, b = draws(500, 0).astype(float), draws(500, 1, shift=0.3).astype(float)
+    assert mmd(a + 1e8, b + 1e8) == pytest.approx(mmd(a, b), rel=1e-4)

@@ -35,8 +35,10 @@ def test_of_two_known_gaussians_it_is_exact():
         ({"mu": np.zeros(3)}, "holds mu; expected the arrays mu and sigma"),
         ({"mu": np.zeros(3), "sigma": np.eye(2)}, r"sigma of shape \(2, 2\)"),
         ({"mu": np.zeros(3), "sigma": np.full((3, 3), np.nan)}, "finite"),
+        ({"mu": np.zeros(2), "sigma": np.array([[1.0, 0.9], [0.0, 1.0]])}, "no covariance"),
+        ({"mu": np.zeros(2), "sigma": -np.eye(2)}, "no covariance"),
     ],
-    ids=["no sigma", "shapes", "nan"],
+    ids=["no sigma", "shapes", "nan", "one triangle", "negative"],
 )
 def test_other_files_are_refused(tmp_path, arrays, phrase):
     np.savez(tmp_path / "bad.npz", **arrays)
