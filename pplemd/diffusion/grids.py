@@ -1,5 +1,7 @@
 """Grids of noise levels for the reverse samplers."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -39,21 +41,28 @@ def karras_grid(steps: int, low: float, high: float, rho: float = 7.0) -> Float[
 SPACINGS = ("leading", "trailing", "linspace")
 
 
+class StepGrid(NamedTuple):
+    """Noise levels of a sampler's time steps, in data units, the noisiest first."""
+
+    visited: Float[Array, " steps"]  # where the network is asked
+    reached: Float[Array, " steps"]  # where each step goes; the last one to 0, or to the schedule's lowest level
+
+
 def step_grid(
     schedule: VPSchedule, steps: int, spacing: str = "leading", offset: int = 0, to_zero: bool = True
-) -> Float[Array, "{steps}+1"]:
-    """Return the noise levels of evenly spaced time steps of a schedule, the noisiest first, then 0.
+) -> StepGrid:
+    """Return the noise levels of evenly spaced time steps of a schedule of T.
+
+    A step goes T // steps time steps down, as diffusers' DDIMScheduler has it. Where steps do not lie so far apart
+    ("linspace", or "trailing" of a number that does not divide T), that is not where the next one begins.
 
     Args:
         schedule: of the network that is sampled.
-        steps: number of sampler steps, at most as many as the schedule has.
+        steps: number of sampler steps, at most T.
         spacing: "leading" begins the steps' intervals at 0, "trailing" ends them at the last one, "linspace" goes from
             0 to the last one.
         offset: added to leading time steps.
-        to_zero: whether the last level is 0, or the schedule's lowest (diffusers' set_alpha_to_one).
-
-    Returns:
-        The steps + 1 levels in data units, decreasing.
+        to_zero: whether the last step goes to level 0, or to the schedule's lowest (diffusers' set_alpha_to_one).
 
     Raises:
         RecipeError: more steps than the schedule has, an unknown spacing, or an offset past its end.
@@ -69,10 +78,14 @@ def step_grid(
     if spacing == "leading":
         chosen = np.arange(steps)[::-1] * (count // steps) + offset
     elif spacing == "trailing":
-        chosen = np.round(count - np.arange(steps) * count / steps).astype(int) - 1
+        chosen = (
+            np.round(np.arange(count, 0, -count / steps)[:steps]).astype(int) - 1
+        )  # halves as diffusers rounds them
     else:
         chosen = np.round(np.linspace(0, count - 1, steps)).astype(int)[::-1]
     if not 0 <= chosen.min() <= chosen.max() < count:
         raise RecipeError(f"step_grid: an offset of {offset} leads past the {count} time steps. Use 0 or 1.")
+    after = chosen - count // steps
     lowest = 0.0 if to_zero else schedule.sigmas[0]
-    return jnp.asarray(np.append(schedule.sigmas[chosen], lowest), jnp.float32)
+    reached = np.where(after >= 0, schedule.sigmas[np.maximum(after, 0)], lowest)
+    return StepGrid(jnp.asarray(schedule.sigmas[chosen], jnp.float32), jnp.asarray(reached, jnp.float32))

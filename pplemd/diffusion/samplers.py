@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from pplemd.diffusion.grids import StepGrid
 from pplemd.errors import RecipeError
 
 Denoise = Callable[..., Array]  # denoise(x_sigma, sigma) -> the denoised sample, of x_sigma's shape
@@ -78,35 +79,34 @@ def heun(denoise: Denoise, x_start: Float[Array, "*shape"], grid: Float[Array, "
 
 
 def ddim(
-    denoise: Denoise, x_start: Float[Array, "*shape"], grid: Float[Array, " levels"], clip: float | None = None
+    denoise: Denoise, x_start: Float[Array, "*shape"], grid: StepGrid, clip: float | None = None
 ) -> Float[Array, "*shape"]:
     """Sample by DDIM without noise: Euler's steps, whose denoised sample may be clipped while its noise is not.
 
     `x' = clip(D) + sigma' (x - D) / sigma`; in the coordinates of a variance-preserving schedule
-    `x'_t = alpha' clip(D) + sqrt(1 - alpha'^2) eps`.
+    `x'_t = alpha' clip(D) + sqrt(1 - alpha'^2) eps`. Where sigma' is not the level that the network is asked at next,
+    x'_t is taken for one of that level, as by diffusers' DDIMScheduler.
 
     Args:
         denoise: `denoise(x_sigma, sigma)`, evaluated once a step, never at sigma 0.
-        x_start: the noised sample at `grid[0]`, data units.
-        grid: decreasing noise levels, data units; the last may be 0.
+        x_start: a standard normal, x_t of the first time step.
+        grid: noise levels of the time steps, data units.
         clip: largest absolute value of a denoised pixel, data units; None for no clipping.
 
     Returns:
-        The sample at `grid[-1]`.
-
-    Raises:
-        RecipeError: the grid has fewer than two levels.
+        x_t of the last level that is reached; the sample itself where that is 0.
 
     Source: arXiv:2010.02502, equation 12 with sigma_t = 0, and equation 13.
     """
 
-    def step(x: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
-        sigma, sigma_next = pair
+    def step(x_t: Array, levels: tuple[Array, Array]) -> tuple[Array, None]:
+        sigma, sigma_next = levels
+        x = x_t * jnp.sqrt(1 + sigma**2)  # x_t = alpha_t x_sigma
         denoised = denoise(x, sigma)
         kept = denoised if clip is None else jnp.clip(denoised, -clip, clip)
-        return kept + sigma_next * ((x - denoised) / sigma), None
+        return (kept + sigma_next * ((x - denoised) / sigma)) / jnp.sqrt(1 + sigma_next**2), None
 
-    return jax.lax.scan(step, x_start, _pairs(grid))[0]
+    return jax.lax.scan(step, x_start, (grid.visited, grid.reached))[0]
 
 
 def ancestral(

@@ -67,6 +67,10 @@ def denoiser(network: UNet2DModel, config: Mapping[str, Any]) -> AbstractDenoise
         return Preconditioned(network, StepFlow(given.whole("num_train_timesteps", 1000)))
     if kind in VE:
         return DenoiserFunction(Rescaled(VEScore(network), 2.0, -1.0), network.shape, network.classes)
+    if given.flag("use_flow_sigmas", False):
+        raise given.wrong("use_flow_sigmas", "false, noise levels of its betas")
+    if prediction(config) is Prediction.VELOCITY and given.given.get("timestep_type") == "continuous":
+        raise given.wrong("timestep_type", "discrete, a network that is told time steps")
     return Preconditioned(network, StepVP(schedule(config), prediction(config)))
 
 
@@ -146,9 +150,11 @@ def ddim_sampler(config: Mapping[str, Any], steps: int) -> DDIMSampler:
         steps: number of time steps.
 
     Raises:
-        ImporterError: an entry of the wrong kind.
+        ImporterError: an entry of the wrong kind, or thresholds that each sample sets.
     """
     given = Arguments(config, OWNER)
+    if given.flag("thresholding", False):
+        raise given.wrong("thresholding", "false: DDIM clips at clip_sample_range here. Or sample by Heun's method")
     clip = given.number("clip_sample_range", 1.0) if given.flag("clip_sample", True) else None
     spacing = given.one_of("timestep_spacing", "leading", SPACINGS)
     to_zero = given.flag("set_alpha_to_one", True)

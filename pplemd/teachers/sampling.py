@@ -67,7 +67,7 @@ class DDIMSampler(eqx.Module):
         steps: number of time steps, one network evaluation each.
         spacing: of the time steps: leading, trailing or linspace (`pplemd.diffusion.step_grid`).
         offset: added to leading time steps.
-        to_zero: whether the last level is 0, or the schedule's lowest.
+        to_zero: whether the last step goes to level 0, or to the schedule's lowest.
         clip: largest absolute value of a denoised pixel, data units; None for no clipping.
     """
 
@@ -97,8 +97,7 @@ class DDIMSampler(eqx.Module):
             TeacherError: where the teacher has no time steps.
         """
         grid = step_grid(own_schedule(teacher), self.steps, self.spacing, self.offset, self.to_zero)
-        start = noise * jnp.sqrt(1 + grid[0] ** 2)  # x_t = alpha_t x_sigma
-        return ddim(lambda x_sigma, sigma: denoise(teacher, x_sigma, sigma, label), start, grid, self.clip)
+        return ddim(lambda x_sigma, sigma: denoise(teacher, x_sigma, sigma, label), noise, grid, self.clip)
 
 
 def own_schedule(teacher: AbstractTeacher) -> VPSchedule:

@@ -51,21 +51,24 @@ def test_what_gives_no_schedule_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spacing", "steps", "offset", "chosen"),
+    ("spacing", "steps", "offset", "chosen", "after"),
     [
-        ("leading", 4, 0, [750, 500, 250, 0]),
-        ("leading", 4, 1, [751, 501, 251, 1]),
-        ("leading", 3, 0, [666, 333, 0]),
-        ("trailing", 4, 0, [999, 749, 499, 249]),
-        ("linspace", 4, 0, [999, 666, 333, 0]),
-        ("trailing", 1, 0, [999]),
+        ("leading", 4, 0, [750, 500, 250, 0], [500, 250, 0, None]),
+        ("leading", 4, 1, [751, 501, 251, 1], [501, 251, 1, None]),
+        ("leading", 3, 0, [666, 333, 0], [333, 0, None]),
+        ("trailing", 4, 0, [999, 749, 499, 249], [749, 499, 249, None]),
+        ("trailing", 3, 0, [999, 666, 332], [666, 333, None]),  # 333 down, which is not where the next one begins
+        ("trailing", 7, 0, [999, 856, 713, 570, 428, 285, 142], [857, 714, 571, 428, 286, 143, 0]),
+        ("linspace", 4, 0, [999, 666, 333, 0], [749, 416, 83, None]),
+        ("trailing", 1, 0, [999], [None]),
     ],
 )
-def test_grids_of_time_steps(spacing: str, steps: int, offset: int, chosen: list[int]) -> None:
+def test_grids_of_time_steps(spacing: str, steps: int, offset: int, chosen: list[int], after: list[int | None]) -> None:
     sigmas = linear_schedule().sigmas
-    grid = step_grid(linear_schedule(), steps, spacing, offset)
-    np.testing.assert_allclose(grid, [*sigmas[chosen], 0.0], rtol=1e-6)
-    assert step_grid(linear_schedule(), steps, spacing, offset, to_zero=False)[-1] == pytest.approx(sigmas[0])
+    for to_zero, lowest in ((True, 0.0), (False, sigmas[0])):
+        grid = step_grid(linear_schedule(), steps, spacing, offset, to_zero)
+        np.testing.assert_allclose(grid.visited, sigmas[chosen], rtol=1e-6)
+        np.testing.assert_allclose(grid.reached, [lowest if at is None else sigmas[at] for at in after], rtol=1e-6)
 
 
 @pytest.mark.parametrize("arguments", [(0,), (1001,), (4, "cubic"), (1000, "leading", 1)])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pplemd.diffusion import ancestral, ddim, euler, heun, karras_grid
+from pplemd.diffusion import StepGrid, ancestral, ddim, euler, heun, karras_grid
 from pplemd.errors import RecipeError
 
 MEAN, SPREAD = 1.3, 0.5
@@ -18,6 +18,11 @@ def _denoise(x_sigma: jax.Array, sigma: jax.Array) -> jax.Array:
     return MEAN + SPREAD**2 / (SPREAD**2 + sigma**2) * (x_sigma - MEAN)
 
 
+def _ddim(denoise: Callable[..., jax.Array], x: jax.Array, grid: jax.Array) -> jax.Array:
+    """DDIM from one x_sigma to another: it goes by x_t itself."""
+    return jnp.sqrt(1 + grid[-1] ** 2) * ddim(denoise, x / jnp.sqrt(1 + grid[0] ** 2), StepGrid(grid[:-1], grid[1:]))
+
+
 def _error(solve: Callable[..., jax.Array], steps: int) -> float:
     x_start = jnp.asarray([MEAN + 4.0, MEAN - 7.0])
     grid = karras_grid(steps + 1, LOW, HIGH)[:-1]
@@ -25,7 +30,7 @@ def _error(solve: Callable[..., jax.Array], steps: int) -> float:
     return float(np.abs(jax.jit(lambda x: solve(_denoise, x, grid))(x_start) - exact).max())
 
 
-@pytest.mark.parametrize(("solve", "order", "steps"), [(euler, 1, 64), (ddim, 1, 64), (heun, 2, 16)])
+@pytest.mark.parametrize(("solve", "order", "steps"), [(euler, 1, 64), (_ddim, 1, 64), (heun, 2, 16)])
 def test_order_of_convergence(solve: Callable[..., jax.Array], order: int, steps: int) -> None:
     errors = [_error(solve, steps * 2**i) for i in range(3)]
     orders = np.log2(np.asarray(errors[:-1]) / np.asarray(errors[1:]))
@@ -33,7 +38,7 @@ def test_order_of_convergence(solve: Callable[..., jax.Array], order: int, steps
     assert errors[-1] < 0.05
 
 
-@pytest.mark.parametrize(("solve", "evaluations"), [(euler, 6), (ddim, 6), (heun, 11)])
+@pytest.mark.parametrize(("solve", "evaluations"), [(euler, 6), (_ddim, 6), (heun, 11)])
 def test_evaluations_are_counted_and_never_at_zero(solve: Callable[..., jax.Array], evaluations: int) -> None:
     seen = []
 
@@ -93,9 +98,10 @@ def test_samplers_keep_shape_and_dtype(solve: Callable[..., jax.Array]) -> None:
 
 def test_ddim_is_euler_and_clips_the_denoised_sample_alone() -> None:
     x, grid = jnp.asarray([2.0, -9.0, 0.3]), karras_grid(5, LOW, HIGH)
-    np.testing.assert_allclose(ddim(_denoise, x, grid), euler(_denoise, x, grid), atol=1e-5)
-    last = jnp.asarray([HIGH, LOW])
+    np.testing.assert_allclose(_ddim(_denoise, x, grid), euler(_denoise, x, grid), atol=1e-5)
+    x_t = x / jnp.sqrt(1 + HIGH**2)
+    last = StepGrid(jnp.asarray([HIGH]), jnp.asarray([LOW]))
     denoised = _denoise(x, HIGH)
-    expected = jnp.clip(denoised, -1.25, 1.25) + LOW * (x - denoised) / HIGH
-    np.testing.assert_allclose(ddim(_denoise, x, last, 1.25), expected, atol=1e-5)
-    assert np.abs(ddim(_denoise, x, last) - expected).max() > 0.01
+    expected = (jnp.clip(denoised, -1.25, 1.25) + LOW * (x - denoised) / HIGH) / np.sqrt(1 + LOW**2)
+    np.testing.assert_allclose(ddim(_denoise, x_t, last, 1.25), expected, atol=1e-5)
+    assert np.abs(ddim(_denoise, x_t, last) - expected).max() > 0.01

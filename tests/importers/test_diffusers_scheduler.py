@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from diffusers_look_alikes import SMALL, configuration, random_weights
 
-from pplemd.diffusion import precondition
-from pplemd.errors import TeacherError
+from pplemd.diffusion import VPEps, precondition
+from pplemd.errors import ImporterError, TeacherError
 from pplemd.importers import diffusers_denoiser, unet_2d
 from pplemd.importers.diffusers_scheduler import convention, ddim_sampler, schedule
-from pplemd.teachers import DDIMSampler, HeunSampler, own_schedule
+from pplemd.teachers import DDIMSampler, DenoiserFunction, HeunSampler, own_schedule
 
 STEP = 400
 WEIGHTS = random_weights(SMALL)
@@ -102,6 +102,43 @@ def test_ddim_is_what_the_scheduler_says() -> None:
     assert ddim_sampler({}, 10) == DDIMSampler(10, clip=1.0)
     said = {"clip_sample": False, "timestep_spacing": "trailing", "steps_offset": 1, "set_alpha_to_one": False}
     assert ddim_sampler(said, 5) == DDIMSampler(5, "trailing", 1, False, None)
+    with pytest.raises(ImporterError, match="thresholding=True; expected false.*Heun"):
+        ddim_sampler({"thresholding": True}, 5)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("to_one", [True, False])
+@pytest.mark.parametrize("steps", [7, 30, 48, 50])
+def test_ddim_is_that_of_the_pipeline(spacing: str, to_one: bool, steps: int) -> None:
+    """x_t' = sqrt(a') clip(x) + sqrt(1 - a') eps, a' of T // steps time steps before; x_t' is what comes next."""
+    said = {"timestep_spacing": spacing, "set_alpha_to_one": to_one, "beta_start": 0.00085, "beta_end": 0.012}
+    noise_of = lambda x_t, t, label=None: 0.8 * jnp.tanh(x_t) + 0.1 * jnp.cos(t / 100)  # noqa: E731
+    teacher = DenoiserFunction(VPEps(noise_of, schedule(said)), (3,))
+    start = np.array([0.3, -1.2, 2.0])
+    alphas, x_t = np.cumprod(1 - np.linspace(0.00085, 0.012, 1000)), start
+    chosen = {
+        "leading": np.arange(steps)[::-1] * (1000 // steps),
+        "trailing": np.round(np.arange(1000, 0, -1000 / steps)) - 1,
+        "linspace": np.linspace(0, 999, steps).round()[::-1],
+    }
+    for time in chosen[spacing].astype(int):
+        before = time - 1000 // steps
+        a, a_next = alphas[time], alphas[before] if before >= 0 else 1.0 if to_one else alphas[0]
+        eps = 0.8 * np.tanh(x_t) + 0.1 * np.cos(time / 100)
+        x_t = np.sqrt(a_next) * np.clip((x_t - np.sqrt(1 - a) * eps) / np.sqrt(a), -1, 1) + np.sqrt(1 - a_next) * eps
+    np.testing.assert_allclose(ddim_sampler(said, steps).solve(jnp.asarray(start), teacher), x_t, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"use_flow_sigmas": True, "_class_name": "DPMSolverMultistepScheduler"},
+        {"timestep_type": "continuous", "prediction_type": "v_prediction", "_class_name": "EulerDiscreteScheduler"},
+    ],
+)
+def test_other_conventions_under_a_known_name_are_refused(said: dict) -> None:
+    with pytest.raises(ImporterError, match=f"says {next(iter(said))}="):
+        diffusers_denoiser(SMALL | {"scheduler": said}, None)
 
 
 def test_ddim_without_clipping_follows_heun() -> None:
