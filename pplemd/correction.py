@@ -1,6 +1,7 @@
 """Importance weights that correct a one-step sampler whose density is known, with Pareto's word on whether they can."""
 
 import dataclasses
+import math
 
 import equinox as eqx
 import jax
@@ -11,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
 
 from pplemd.diagnosis import pareto_smoothed
 from pplemd.distillation import Distilled
-from pplemd.errors import TeacherError
+from pplemd.errors import DataError, TeacherError
 from pplemd.teachers import AbstractDensity, AbstractExactTeacher, AbstractTeacher
 
 RELIABLE = 0.7  # arXiv:1507.02646: above it the error of smoothed weights falls so slowly that no count of draws helps
@@ -43,6 +44,8 @@ class Weighted:
     def word(self) -> str:
         """What k-hat means, in a sentence."""
         found = f"Pareto k = {self.k_hat:.2f}, effective draws {self.effective:,.0f} of {len(self.x):,}"
+        if math.isnan(self.k_hat):
+            return f"{found}: too few of the largest weights differ for k to be found. Draw more."
         if self.k_hat <= RELIABLE:
             return f"{found}: the correction can be relied on (k <= {RELIABLE})."
         return (
@@ -78,8 +81,11 @@ def importance(distilled: Distilled, teacher: AbstractTeacher, count: int = 20_0
         TeacherError: where the density of one of the two is not known: a program with labels, or of a latent with fewer
             or more numbers than x, or whose map turns space over at some places and not at others, so that it is not
             one to one; a teacher without a density.
+        DataError: too few draws at which the target has mass.
     """
     _check(distilled, teacher)
+    if count < 1:
+        raise DataError(f"found a count of {count}, expected 1 or more: draw thousands")
     size, key = min(count, CHUNK), jax.random.key(seed)
     parts = [_draws(jax.random.fold_in(key, start), distilled, teacher, size) for start in range(0, count, size)]
     x, log_ratios, positive = (np.concatenate(arrays)[:count] for arrays in zip(*map(_arrays, parts), strict=True))

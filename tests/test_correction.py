@@ -10,7 +10,7 @@ import pplemd as em
 from pplemd.correction import Weighted, importance, log_density
 from pplemd.distillation import Distilled
 from pplemd.dsl import trace
-from pplemd.errors import TeacherError
+from pplemd.errors import DataError, TeacherError
 
 MEAN, COVARIANCE = np.array([1.0, -0.5]), np.array([[1.0, 0.4], [0.4, 0.5]])
 
@@ -32,6 +32,15 @@ class Bent(em.Program):
     def __call__(self):
         z = em.latent("z", dist.Normal(jnp.array([0.5, 0.0]), 1.2))
         return em.generate("x", jnp.stack([self.scale * z[0], self.scale * z[1] + self.bend * z[0] ** 2]))
+
+
+class Affine(em.Program):
+    """x = scale z."""
+
+    scale: jax.Array
+
+    def __call__(self):
+        return em.generate("x", self.scale * em.latent("z", dist.Normal(jnp.zeros(2), 1.0)))
 
 
 class Folded(em.Program):
@@ -84,6 +93,23 @@ def test_weights_correct_the_moments():
     again = found.resample(20_000, seed=3)
     assert np.all(np.abs(again.mean(axis=0) - MEAN) < 5 * error)
     assert np.all(np.abs(np.cov(again.T) - COVARIANCE) < 0.06)
+
+
+def test_a_perfect_sampler_is_told_as_one():
+    """Ratios that differ by rounding alone have no tail to fit."""
+    exact = em.Density(lambda x: -0.5 * jnp.sum((x / 1.7) ** 2), (2,))
+    program = Affine(jnp.asarray(1.7))
+    found = importance(student(program), exact, 2000)
+    assert found.k_hat == 0
+    assert found.effective == pytest.approx(2000, rel=1e-3)
+    assert "can be relied on" in found.word
+    with pytest.raises(DataError, match="count of 0"):
+        importance(student(program), exact, 0)
+    nowhere = em.Density(lambda x: jnp.where(x[0] > 1e6, 0.0, -jnp.inf), (2,))
+    with pytest.raises(DataError, match="0 of them finite"):
+        importance(student(program), nowhere, 100)
+    unknown = Weighted(found.x, found.log_ratios, found.log_weights, float("nan"))
+    assert "Draw more" in unknown.word
 
 
 def test_the_count_is_kept_over_chunks(monkeypatch):

@@ -6,6 +6,7 @@ are drawn without ArviZ.
 
 import dataclasses
 import functools
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from pplemd.diagnosis.chains import Chains, ordered
 from pplemd.diagnosis.elements import Judged, judged
 from pplemd.errors import DataError
 
+FEWEST = 30  # log ratios, of which ArviZ fits a tail of six
+ALIKE = 1e-4  # differences of log ratios that are the rounding of densities in 32 bits
 NAMED = 3  # elements of a site that its row names, and pictures show
 
 
@@ -173,25 +176,40 @@ def pareto_smoothed(log_ratios: Float[np.ndarray, " n"]) -> tuple[Float[np.ndarr
         log_ratios: log of target over proposal at draws of the proposal, up to a constant.
 
     Returns:
-        Log weights, whose exponentials sum to 1, and k.
+        Log weights, whose exponentials sum to 1, and k: 0 where the tail's ratios are all alike, NaN where too few of
+        them differ for a tail to be fitted; both leave the weights as they are.
 
     Raises:
-        DataError: fewer than 25 draws, too few for a tail, or a ratio that is NaN or infinite (-inf apart).
+        DataError: fewer than 30 draws where the target has any mass, too few for a tail, or a ratio that is NaN or
+            infinite (-inf apart).
 
     Source: Vehtari et al., arXiv:1507.02646, section 2.
     """
     bad = int((np.isnan(log_ratios) | (log_ratios == np.inf)).sum())
-    if len(log_ratios) < 25 or bad:
+    known = int(np.isfinite(log_ratios).sum())
+    if known < FEWEST or bad:
         raise DataError(
-            f"found {len(log_ratios)} log ratios, {bad} of them NaN or infinite; expected 25 or more, all finite: draw "
-            "more, and see that the target's density is finite at the draws"
+            f"found {len(log_ratios)} log ratios, {known} of them finite, {bad} NaN or infinite; expected {FEWEST} or "
+            "more, all finite: draw more, and see that the target has a density at the draws, a finite one"
         )
+    log_weights, k_hat = _smoothed(log_ratios - log_ratios.max())
+    return log_weights - np.logaddexp.reduce(log_weights), k_hat
+
+
+def _smoothed(log_ratios: np.ndarray) -> tuple[np.ndarray, float]:
+    """Log ratios with a fitted tail, and its shape; as they are where the tail's are alike, or no tail fits."""
+    count = len(log_ratios)
+    tail = np.sort(log_ratios)[-math.ceil(min(count / 5, 3 * math.sqrt(count))) :]
+    if tail[-1] - tail[0] < ALIKE:
+        return log_ratios, 0.0
     psis, sign = _smoothing()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a large k, which is returned
-        smoothed, k_hat = psis(sign * (log_ratios - log_ratios.max()))
-    log_weights = np.asarray(smoothed, np.float64)
-    return log_weights - np.logaddexp.reduce(log_weights), float(k_hat)
+        try:
+            smoothed, k_hat = psis(sign * log_ratios)
+        except ValueError:  # of a tail in which too many are alike
+            return log_ratios, math.nan
+    return (np.asarray(smoothed, np.float64), float(k_hat)) if np.isfinite(k_hat) else (log_ratios, math.nan)
 
 
 @functools.cache

@@ -67,7 +67,8 @@ def _unknown(rows: Sequence[Row]) -> Iterable[Finding]:
             "r_hat", row.sigma, row.site,
             f"{_at(row)} has draws that are constant or not finite{_others(rows, lambda r: math.isnan(r.r_hat))}",
             "finite draws that vary",
-            "Look for NaN in the teacher's or the score network's score at this sigma (--debug stops at the first).",
+            "Look for NaN in the teacher's or the score network's score (--debug stops at the first). What is constant "
+            "by law, as above the diagonal of a Cholesky factor, is no fault.",
         )  # fmt: skip
 
 

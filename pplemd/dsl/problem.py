@@ -223,7 +223,10 @@ class Problem(eqx.Module):
         drawn: dict[str, Array] = {}
 
         def see(index: int, distribution: Distribution, data: Any) -> Any:
-            value = transport.sample(jax.random.fold_in(key, index), distribution).astype(data.dtype)
+            value = transport.sample(jax.random.fold_in(key, index), distribution)
+            value = (
+                value.astype(data.dtype) if distribution.is_discrete else value
+            )  # real ones may be given as integers
             drawn[self.observed[index].name] = value
             return value
 

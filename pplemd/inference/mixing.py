@@ -1,9 +1,9 @@
 """How well chains mix, as numbers that compiled code may use; `pplemd.diagnosis` has the full report."""
 
 import jax
-import jax.numpy as jnp
 from blackjax.diagnostics import effective_sample_size, potential_scale_reduction
 from jax.scipy.special import ndtri
+from jax.scipy.stats import rankdata
 from jaxtyping import Array, Float
 
 
@@ -34,5 +34,5 @@ def _split(draws: Array) -> Array:
 def _normal_scores(draws: Array) -> Array:
     chains, count, size = draws.shape
     total = chains * count
-    ranks = jnp.argsort(jnp.argsort(draws.reshape(total, size), axis=0), axis=0) + 1
+    ranks = rankdata(draws.reshape(total, size), axis=0)  # equal draws share the mean of their ranks
     return ndtri((ranks.astype(draws.dtype) - 0.375) / (total + 0.25)).reshape(draws.shape)

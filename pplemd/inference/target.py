@@ -74,7 +74,8 @@ class TiltedLaw(eqx.Module):
         if not isinstance(self.potential, Potential):
             raise PplemdError(
                 "this target knows only the gradient of its potential, so it has no density. Correct by line "
-                "integrals of the score, HMC(correction=LineIntegral()), or not at all, HMC(correction=Unadjusted())."
+                "integrals of the score, HMC(correction=LineIntegral()), or not at all, HMC(step_size, "
+                "correction=Unadjusted())."
             )
         return self.log_base(u) - self.potential.value(self.push(u))
 

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-from pplemd.diffusion import AbstractSigmas, AbstractWeighting, EDMWeight, InverseVarianceWeight
-from pplemd.teachers import AbstractDenoiser, Denoiser, Preconditioned
+from pplemd.diffusion import AbstractSigmas, AbstractWeighting, EDMWeight, InverseVarianceWeight, Prediction, StepVP
+from pplemd.teachers import AbstractDenoiser, Denoiser, Guided, LastIsNone, Preconditioned
 
 SIGMA_DATA = 0.5  # s.d. of images in [-1, 1], as EDM takes it: for denoisers that know none of their own
 
@@ -101,8 +101,12 @@ def default_weight(denoiser: AbstractDenoiser) -> AbstractWeighting:
     EDM's, 1 / sigma^2 + 1 / sigma_data^2, where preconditioning makes the error fall with sigma; else, as for a network
     that predicts x itself, 1 / (sigma^2 + sigma_data^2). sigma_data is the denoiser's own, or 0.5 where it has none.
     """
+    if isinstance(denoiser, LastIsNone | Guided):
+        return default_weight(denoiser.denoiser)
     if isinstance(denoiser, Denoiser):
         return EDMWeight(denoiser.sigma_data)
-    if isinstance(denoiser, Preconditioned):
-        return EDMWeight(SIGMA_DATA)
-    return InverseVarianceWeight(SIGMA_DATA)
+    if not isinstance(denoiser, Preconditioned):
+        return InverseVarianceWeight(SIGMA_DATA)
+    told = denoiser.coefficients
+    clean = isinstance(told, StepVP) and told.prediction is Prediction.CLEAN
+    return InverseVarianceWeight(SIGMA_DATA) if clean else EDMWeight(SIGMA_DATA)

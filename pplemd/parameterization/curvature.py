@@ -7,13 +7,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pplemd.dsl import Centering
+from pplemd.dsl import Centering, Problem
 from pplemd.parameterization.base import AbstractCriterion, Situation
 from pplemd.parameterization.closed_forms import best_for_gaussians
 from pplemd.parameterization.fisher import winsorised
 from pplemd.parameterization.placement import Change, Pilot, Placement, flat
 
 LARGEST = 1 - 1e-6  # share, so that 1 - share is a number of 32 bits
+
+
+def noncentered(problem: Problem) -> Centering:
+    """Lambda 0 for every eligible site, for those that declare another one too: s of the rule is in prior s.d."""
+    zeros = {site.name: jnp.zeros(site.base_shape, site.dtype) for site in problem.sites if site.eligible}
+    return Centering(zeros, zeros)
 
 
 @eqx.filter_jit
@@ -28,7 +34,7 @@ def shares(placement: Placement, pilot: Pilot, tail: float = 0.01) -> dict[str, 
         pilot: draws and scores.
         tail: share winsorised on either side.
     """
-    standard = placement.problem.centering(0.0)
+    standard = noncentered(placement.problem)
     v, score = pilot.along(placement, standard)
 
     def prior(u: dict[str, Array], label: Array | None, row: Array | None) -> Array:

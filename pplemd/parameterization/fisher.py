@@ -24,13 +24,13 @@ def divergence(v: Float[Array, "draw n"], score: Float[Array, "draw n"]) -> Floa
     Source: Seyboldt, Carlson & Carpenter 2026, arXiv:2603.18845 (diagonal scalings by Fisher divergence).
     """
     spread, covariance = _moments(v, score)
-    return 2.0 * jnp.sum(jnp.sqrt(spread[0] * spread[1]) + covariance)
+    return 2.0 * jnp.sum(_root(spread[0] * spread[1]) + covariance)
 
 
 def isotropic_divergence(v: Float[Array, "draw n"], score: Float[Array, "draw n"]) -> Float[Array, ""]:
     """D where one step size serves all coordinates: 2 [sqrt(sum Var v_i sum Var g_i) + sum Cov(v_i, g_i)]."""
     spread, covariance = _moments(v, score)
-    return 2.0 * (jnp.sqrt(jnp.sum(spread[0]) * jnp.sum(spread[1])) + jnp.sum(covariance))
+    return 2.0 * (_root(jnp.sum(spread[0]) * jnp.sum(spread[1])) + jnp.sum(covariance))
 
 
 def winsorised(x: Float[Array, "draw n"], tail: float) -> Float[Array, "draw n"]:
@@ -45,8 +45,13 @@ def _moments(v: Array, score: Array) -> tuple[Array, Array]:
     """Variances of v and score, and their covariances, by coordinate."""
     both = jnp.stack([v, score])
     centered = both - jnp.mean(both, axis=1, keepdims=True)
-    # a coordinate that never moved has variance 0, where the root has no slope
-    return jnp.mean(centered**2, axis=1) + 1e-12, jnp.mean(centered[0] * centered[1], axis=0)
+    return jnp.mean(centered**2, axis=1), jnp.mean(centered[0] * centered[1], axis=0)
+
+
+def _root(x: Array) -> Array:
+    """The root; with slope 0 at 0, where the variance of a coordinate that never moved is."""
+    moved = x > 0
+    return jnp.where(moved, jnp.sqrt(jnp.where(moved, x, 1.0)), 0.0)
 
 
 class Fisher(AbstractCriterion):

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pplemd.dsl import Centering
+from pplemd.errors import RecipeError
 from pplemd.inference import NUTS, AbstractKernel, TiltedLaw
 from pplemd.parameterization.base import AbstractCriterion, Situation
 from pplemd.parameterization.curvature import shares
@@ -83,7 +84,9 @@ class Policy(eqx.Module):
         kept = False
         if present is not None and (here := cost(present)) <= chosen + self.hysteresis * margin:
             kept, chosen, lam = True, here, present
-        lam, alternate = self._alternated(lam, ends, costs)
+        alternate = None
+        if isinstance(self.criterion, Interleaved) and max(costs) <= self.criterion.ratio * min(costs):
+            kept, chosen, lam, alternate = False, costs[1], ends[1], ends[0]
         kappa = shares(situation.placement, situation.pilot)
         return Choice(
             lam=lam,
@@ -113,13 +116,6 @@ class Policy(eqx.Module):
                 now, lam = costs[cheaper], trials[cheaper]
         return now, lam
 
-    def _alternated(
-        self, lam: Centering, ends: list[Centering], costs: list[float]
-    ) -> tuple[Centering, Centering | None]:
-        if isinstance(self.criterion, Interleaved) and max(costs) <= self.criterion.ratio * min(costs):
-            return ends[1], ends[0]
-        return lam, None
-
 
 def parameterize(
     key: PRNGKeyArray,
@@ -143,7 +139,12 @@ def parameterize(
 
     Returns:
         The choice, and the last pilot that it was made from.
+
+    Raises:
+        RecipeError: no round.
     """
+    if rounds < 1:
+        raise RecipeError(f"found {rounds} rounds; expected 1 or more, a pilot each.")
     policy, kernel = policy or Policy(), kernel or NUTS()
     choice: Choice | None = None
     for one in jax.random.split(key, rounds):

@@ -7,6 +7,7 @@ import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from pplemd.dsl import Centering
+from pplemd.errors import RecipeError
 from pplemd.inference import AbstractKernel, Run, TiltedLaw, bulk_ess, long_chains, r_hat
 from pplemd.parameterization.fisher import falling_adam
 from pplemd.parameterization.placement import Change, Placement, Values, flat
@@ -54,6 +55,13 @@ class Length(eqx.Module):
     warm_up: int = eqx.field(static=True, default=200)
     draws: int = eqx.field(static=True, default=100)
 
+    def __check_init__(self) -> None:
+        if self.chains < 1 or self.warm_up < 0 or self.draws < 4:
+            raise RecipeError(
+                f"found a pilot of {self.chains} chains, {self.warm_up} warm-up transitions and {self.draws} draws; "
+                "expected 1, 0 and 4 or more, as many as halves of chains need."
+            )
+
 
 @eqx.filter_jit
 def trial(
@@ -81,9 +89,12 @@ def trial(
     run = long_chains(key_run, placement.law(law, lam), kernel, starts, length.warm_up, length.draws)
     u = jax.vmap(jax.vmap(lambda v: change(v)[0]))(run.positions)
     values = jax.vmap(jax.vmap(lambda one: flat(problem.latents(program, one, label))))(u)
-    apart = jnp.max(r_hat(values))
+    moving = jnp.any(values != values[:1, :1], axis=(0, 1))  # others are one number by law, such as those of a triangle
+    moving = moving | ~jnp.any(moving)
+    apart = jnp.max(jnp.where(moving, r_hat(values), 1.0))
+    ess = jnp.min(jnp.where(moving, bulk_ess(values), jnp.inf))
     sound = (apart < 1.05) & ~jnp.any(run.diverging)
-    return Trial(u, run, jnp.min(bulk_ess(values)), apart, jnp.sum(run.gradients), sound)
+    return Trial(u, run, ess, apart, jnp.sum(run.gradients), sound)
 
 
 def climbed(law: TiltedLaw, u: Values) -> Values:

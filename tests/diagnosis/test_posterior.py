@@ -170,9 +170,38 @@ def test_a_pareto_tail_has_its_shape():
     np.testing.assert_allclose(log_weights[order][:1000], np.log(light[order][:1000] / light.sum()), atol=1e-2)
 
 
-@pytest.mark.parametrize("ratios", [np.zeros(10), np.array([np.nan] * 50), np.array([np.inf] * 50)])
+@pytest.mark.parametrize("rounding", [0.0, 3e-5])
+def test_ratios_that_are_alike_need_no_tail(rounding):
+    """Of a sampler that is its target but for the rounding of 32 bits."""
+    ratios = 5.0 + rounding * np.round(np.random.default_rng(0).uniform(-1, 1, 2000), 1)
+    log_weights, k_hat = posterior.pareto_smoothed(ratios)
+    assert k_hat == 0
+    np.testing.assert_allclose(log_weights, -np.log(2000), atol=1e-4)
+    cut = np.where(np.arange(2000) % 2, -np.inf, ratios)  # half of them outside of the target
+    log_weights, k_hat = posterior.pareto_smoothed(cut)
+    assert k_hat == 0
+    np.testing.assert_allclose(log_weights[::2], -np.log(1000), atol=1e-4)
+
+
+def test_a_tail_of_few_different_ratios_has_no_shape():
+    ratios = np.where(np.arange(2000) % 100, 0.0, 3.0)
+    log_weights, k_hat = posterior.pareto_smoothed(ratios)
+    assert np.isnan(k_hat)
+    np.testing.assert_allclose(log_weights, ratios - np.log(np.exp(ratios).sum()))
+
+
+@pytest.mark.parametrize(
+    "ratios",
+    [
+        np.zeros(10),
+        np.array([np.nan] * 50),
+        np.array([np.inf] * 50),
+        np.array([-np.inf] * 50),
+        np.array([-np.inf] * 50 + [0.0] * 10),
+    ],
+)
 def test_ratios_that_give_no_weights_are_refused(ratios):
-    with pytest.raises(DataError, match="expected 25 or more"):
+    with pytest.raises(DataError, match="expected 30 or more"):
         posterior.pareto_smoothed(ratios)
 
 

@@ -135,6 +135,23 @@ def test_simulated_data_follow_the_law():
     assert np.all(np.abs(drawn.mean(axis=0) - rate) < 4 * np.sqrt(rate / 4000))
 
 
+def test_simulated_data_of_a_real_law_are_real():
+    """Whole numbers that were observed are fractions of the law all the same."""
+
+    class Whole(Program):
+        mean: jax.Array
+
+        def __call__(self):
+            z = latent("z", dist.Normal(0.0, 1.0))
+            observe("y", dist.Normal(jnp.full(3, self.mean + z), 0.5), np.array([3, -1, 2]))
+
+    program = Whole(jnp.asarray(0.7))
+    problem = trace_observed(program)
+    drawn = jax.vmap(lambda k: problem.simulate(k, program, {"z": jnp.zeros(())})["y"])(jax.random.split(KEY, 2000))
+    assert drawn.mean() == pytest.approx(0.7, abs=4 * 0.5 / np.sqrt(6000))
+    assert drawn.std() == pytest.approx(0.5, rel=0.05)
+
+
 def test_rows_are_looked_at_alone():
     whole, single = trace_observed(COUNTED), trace_observed(COUNTED, rows=1)
     assert [(p.name, p.size, p.rows) for p in single.plates] == [("rows", 6, 1)]

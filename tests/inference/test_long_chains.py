@@ -111,3 +111,11 @@ def test_unadjusted_kernels_take_the_step_they_are_given():
     found = run(HMC(0.5, 2, Unadjusted()), UNEQUAL, 20, 10)
     np.testing.assert_array_equal(found.acceptance, 1.0)
     assert not found.diverging.any()
+
+
+def test_unadjusted_steps_are_not_found_by_what_they_accept():
+    """Everything is accepted: an adaptation could only lengthen them."""
+    with pytest.raises(RecipeError, match="HMC has no step size"):
+        long_chains(jax.random.key(0), UNEQUAL, HMC(correction=Unadjusted()), STARTS, 100, 5)
+    with pytest.raises(RecipeError, match="NUTS draws from its trajectory by the energies"):
+        NUTS(correction=Unadjusted())

@@ -13,12 +13,15 @@ from pplemd.diffusion import (
     LogUniform,
     PlainVE,
     PowerWeight,
+    Prediction,
+    StepVP,
     UniformWeight,
+    linear_schedule,
 )
 from pplemd.learning import denoising_loss
 from pplemd.learning.score_matching import default_weight, drawn_noise, matching_loss
 from pplemd.networks import ResidualMLP
-from pplemd.teachers import AbstractDenoiser, Denoiser, Preconditioned
+from pplemd.teachers import AbstractDenoiser, Denoiser, Guidance, Guided, LastIsNone, Preconditioned
 
 COUNT, STD, SIGMA, DIM = 20_000, 0.7, 0.5, 2
 
@@ -117,3 +120,13 @@ def test_without_sigma_data_the_weight_stays_bounded_where_the_error_may():
     assert float(losses[0]) == float(losses[1]) != float(losses[2])
     network = ResidualMLP((DIM,), width=8, blocks=1, key=jax.random.key(0))
     assert default_weight(Preconditioned(network, PlainVE())) == EDMWeight(0.5)
+    by_prediction = [default_weight(Preconditioned(network, StepVP(linear_schedule(), kind))) for kind in Prediction]
+    wanted = {Prediction.CLEAN: InverseVarianceWeight(0.5)}
+    assert by_prediction == [wanted.get(kind, EDMWeight(0.5)) for kind in Prediction]
+
+
+def test_the_default_weight_of_a_wrapped_denoiser_is_its_own():
+    network = ResidualMLP((2,), 8, 1, classes=3, key=jax.random.key(0))
+    denoiser = Denoiser(network, 0.7)
+    assert default_weight(LastIsNone(denoiser)) == EDMWeight(0.7)
+    assert default_weight(Guided(denoiser, Guidance(2.0))) == EDMWeight(0.7)

@@ -1,5 +1,6 @@
 """Criteria against closed forms, on exact draws."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -62,6 +63,30 @@ def test_curvature_finds_kappa_from_scores(known):
     np.testing.assert_array_equal(chosen[[0, 1, 3, 4]], [1.0, 1.0, 0.0, 0.0])
     partial = Curvature(partial=True).fit(KEY, Situation(known.placement, known.pilot))
     np.testing.assert_allclose(partial.loc["theta"], known.kappa, atol=0.05)
+
+
+@pytest.mark.parametrize("declared", [0.0, 0.5, 1.0])
+def test_curvature_of_a_site_that_declares_its_centering_is_the_same(declared, known):
+    """Kappa is in s.d. of the prior, whatever coordinates the site asks for."""
+    problem = known.placement.problem
+    sites = tuple(dataclasses.replace(s, centered=declared) if s.eligible else s for s in problem.sites)
+    placement = dataclasses.replace(known.placement, problem=dataclasses.replace(problem, sites=sites))
+    assert placement.free == ()
+    np.testing.assert_allclose(shares(placement, known.pilot)["theta"], known.kappa, atol=0.05)
+
+
+@pytest.mark.parametrize("units", [1e-7, 1.0, 1e7])
+def test_fisher_divergence_does_not_depend_on_units(units):
+    rng = np.random.default_rng(0)
+    v = rng.standard_normal((500, 3)).astype(np.float32)
+    score = -v * np.array([1.0, 4.0, 0.5], np.float32) - 0.3 * v[:, ::-1]
+    for of in (divergence, isotropic_divergence):
+        expected = of(jnp.asarray(v), jnp.asarray(score))
+        found = of(jnp.asarray(units * v), jnp.asarray(score / units))
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+    still = jnp.asarray(v).at[:, 1].set(2.0)  # a coordinate that never moved
+    assert np.isfinite(jax.grad(lambda s: divergence(still, s))(jnp.asarray(score))).all()
+    assert np.isfinite(jax.grad(lambda x: divergence(x, jnp.asarray(score)))(still)).all()
 
 
 def test_fisher_divergence_is_zero_for_independent_gaussians_alone():

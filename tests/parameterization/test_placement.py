@@ -7,9 +7,10 @@ import numpyro.distributions as dist
 import pytest
 from known_hierarchies import gaussian, hierarchy
 
-from pplemd.dsl import Program, generate, latent, trace
+from pplemd.dsl import Program, generate, latent, observe, trace, trace_observed
 from pplemd.errors import RecipeError
-from pplemd.parameterization import Change, Placement, recorded
+from pplemd.inference import NUTS, posterior_law
+from pplemd.parameterization import Change, Length, Placement, recorded, trial
 
 
 @pytest.mark.parametrize(
@@ -49,3 +50,25 @@ def test_a_program_without_such_sites_is_named():
     program = Plain(jnp.asarray(2.0))
     with pytest.raises(RecipeError, match="Plain has no site that can be centered"):
         Placement(trace(program, shape=(2,)), program)
+
+
+def test_a_trial_leaves_out_what_is_one_number_by_law():
+    """The upper triangle of a Cholesky factor never moves, and says nothing of how chains mix."""
+
+    class Correlated(Program):
+        scale: jax.Array
+
+        def __call__(self):
+            factor = latent("factor", dist.LKJCholesky(2, 2.0))
+            theta = latent("theta", dist.Normal(jnp.zeros(2), self.scale))
+            observe("y", dist.MultivariateNormal(theta, scale_tril=factor), jnp.array([0.3, -0.2]))
+
+    program = Correlated(jnp.asarray(1.0))
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # NumPyro's factors rely on both
+        problem = trace_observed(program)
+        placement = Placement(problem, program)
+        made = trial(
+            jax.random.key(0), placement, posterior_law(problem, program), NUTS(), problem.centering(0.0), Length()
+        )
+    assert float(made.r_hat) < 1.1
+    assert float(made.ess) > 40

@@ -18,11 +18,13 @@ from pplemd.parameterization import (
     Curvature,
     Fisher,
     Interleaved,
+    Length,
     Placement,
     Policy,
     Situation,
     asked,
     described,
+    parameterize,
 )
 
 KEY = jax.random.key(0)
@@ -130,8 +132,18 @@ def test_interleaving_is_for_ends_that_are_alike(situation):
     assert alike.alternate is not None
     assert (float(alike.lam.loc["theta"][0]), float(alike.alternate.loc["theta"][0])) == (1.0, 0.0)
     assert any("alternate" in line for line in described(alike))
+    assert float(alike.chosen) == float(alike.centered) == pytest.approx(3.5)  # of lam, which is centered
+    again = chosen(Policy(Interleaved(Valley(0.5, 1.0, 10.0)), hysteresis=9.0), situation, alike.alternate)[1]
+    assert not again.kept
     apart = chosen(Policy(Interleaved(Valley(0.9, 1.0, 10.0))), situation)[1]
     assert apart.alternate is None
+
+
+def test_impossible_pilots_are_named(situation):
+    with pytest.raises(RecipeError, match="0 rounds"):
+        parameterize(KEY, situation.placement, gaussian([1.0], draws=10).law, rounds=0)
+    with pytest.raises(RecipeError, match="3 draws; expected 1, 0 and 4"):
+        Length(draws=3)
 
 
 def test_words_tell_lambda_and_its_reasons(situation):

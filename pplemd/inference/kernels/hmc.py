@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from blackjax.mcmc import hmc, integrators, metrics
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from pplemd.inference.corrections import AbstractCorrection, Automatic, gauss_legendre
+from pplemd.inference.corrections import AbstractCorrection, Automatic, Unadjusted, gauss_legendre
 from pplemd.inference.kernels.base import AbstractKernel, Info, LogDensity, State
 from pplemd.inference.kernels.leapfrog import energised
 from pplemd.inference.kernels.step_sizes import inverse_mass
@@ -41,8 +41,8 @@ class HMC(AbstractKernel):
 
     @property
     def wanted_acceptance(self) -> float | None:
-        """The target acceptance."""
-        return self.target_acceptance
+        """The target acceptance; None where nothing is rejected."""
+        return None if isinstance(self.correction, Unadjusted) else self.target_acceptance
 
     def init(self, key: PRNGKeyArray, target: TiltedLaw, position: PyTree) -> State:
         """The score at the start."""

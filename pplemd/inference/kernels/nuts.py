@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from blackjax.mcmc import hmc, integrators, nuts
 from jaxtyping import PRNGKeyArray, PyTree
 
-from pplemd.inference.corrections import AbstractCorrection, Automatic
+from pplemd.errors import RecipeError
+from pplemd.inference.corrections import AbstractCorrection, Automatic, Unadjusted
 from pplemd.inference.kernels.base import AbstractKernel, Info, LogDensity, State
 from pplemd.inference.kernels.coupled import coupled
 from pplemd.inference.kernels.leapfrog import energised
@@ -32,6 +33,13 @@ class NUTS(AbstractKernel):
     doublings: int = eqx.field(static=True, default=6)
     correction: AbstractCorrection = Automatic()
     target_acceptance: float = eqx.field(static=True, default=0.8)
+
+    def __check_init__(self) -> None:
+        if isinstance(self.correction, Unadjusted):
+            raise RecipeError(
+                "NUTS draws from its trajectory by the energies of its points, which Unadjusted() leaves out. Take "
+                "HMC(step_size, correction=Unadjusted()), or leave the correction out."
+            )
 
     @property
     def wanted_acceptance(self) -> float | None:
