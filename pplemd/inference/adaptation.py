@@ -25,9 +25,10 @@ class StepSizes(eqx.Module):
 class Adaptation(eqx.Module):
     """Robbins-Monro steps on log h: log h <- log h + rate (acceptance - wanted), a bin at a time.
 
-    The gain does not decay: the law moves as the student does. Chains of one step share their bin's h, which is that of
-    the steps before: within a chain it is constant. Of latents it is scaled by the Jacobian at a draw of the prior that
-    is not the chain's own (`jacobian_scale`), so that it tells nothing of where the chain starts.
+    The gain does not decay: the law moves as the student does, and its chains start anew; those of fits go on from
+    where they adapted, and slow it down (`update`'s pace). Chains of one step share their bin's h, which is that of the
+    steps before: within a chain it is constant. Of latents it is scaled by the Jacobian at a draw of the prior that is
+    not the chain's own (`jacobian_scale`), so that it tells nothing of where the chain starts.
 
     Source: Andrieu and Thoms 2008, equation 20, per range of sigma.
 
@@ -73,17 +74,23 @@ class Adaptation(eqx.Module):
         return jnp.exp(sizes.log_size)[self.bin_of(sigma)]
 
     def update(
-        self, sizes: StepSizes, sigma: Float[Array, " batch"], acceptance: Float[Array, " batch"], wanted: float
+        self,
+        sizes: StepSizes,
+        sigma: Float[Array, " batch"],
+        acceptance: Float[Array, " batch"],
+        wanted: float,
+        pace: Float[Array, ""] | float = 1.0,
     ) -> StepSizes:
         """Step sizes after chains at these sigmas had these mean acceptances; NaN counts as 0.
 
         A bin's gain is that of its chains, at most `rate`: one that saw few moves little, one that saw none stays.
+        All gains are multiplied by `pace`, which has to decay where chains go on from where they adapted.
         """
         place = self.bin_of(sigma)
         count = jnp.zeros(self.bins).at[place].add(1.0)
         total = jnp.zeros(self.bins).at[place].add(jnp.nan_to_num(acceptance))
         mean = jnp.where(count > 0, total / jnp.maximum(count, 1.0), sizes.acceptance)
-        gain = self.rate * jnp.minimum(1.0, count / 4)  # the mean of 4 acceptances errs by less than .25
+        gain = pace * self.rate * jnp.minimum(1.0, count / 4)  # the mean of 4 acceptances errs by less than .25
         log_size = jnp.clip(sizes.log_size + gain * (mean - wanted), jnp.log(1e-4), jnp.log(10.0))
         return StepSizes(log_size, sizes.acceptance + gain * (mean - sizes.acceptance))
 

@@ -18,7 +18,8 @@ from pplemd.parameterization import Pilot, Placement, Situation
 
 ONE = 1.0  # stands for sigma where step sizes are adapted by sigma: a posterior has none
 FIT_PARTS = ("E-step", "M-step")  # of a step, named in its trace
-MEMORY = 0.95  # decay of the running variances
+MEMORY = 0.95  # decay of the running variances, at first
+FULL_PACE = 200  # steps in which step sizes and variances are found; then their gains fall as 1 / step
 
 
 class FitState(AbstractState):
@@ -103,7 +104,9 @@ class FitStep(eqx.Module):
         }
         positions = jax.tree.map(lambda all_, new: all_.at[rows].set(new), state.positions, after)
         averaged = average(state.average, fitted.module, warmed(self.recipe.ema, state.step))
-        sizes, variances = self._adapted(state.step_sizes, acceptance), _running(state.variances, after)
+        pace = FULL_PACE / jnp.maximum(state.step, FULL_PACE)  # chains that adapt to where they have been err by it
+        sizes = self._adapted(state.step_sizes, acceptance, pace)
+        variances = _running(state.variances, after, pace)
         return FitState(state.step + 1, fitted, averaged, positions, state.centering, sizes, variances), metrics
 
     def law(self, program: Program, number: Int[Array, ""], centering: Centering) -> TiltedLaw:
@@ -231,16 +234,20 @@ class FitStep(eqx.Module):
     def _optimiser(self) -> optax.GradientTransformation:
         return self.recipe.optimiser.transformation(self.recipe.steps)
 
-    def _adapted(self, sizes: StepSizes | None, acceptance: Float[Array, " chains"]) -> StepSizes | None:
+    def _adapted(
+        self, sizes: StepSizes | None, acceptance: Float[Array, " chains"], pace: Float[Array, ""]
+    ) -> StepSizes | None:
         wanted = self.recipe.chain.kernel.wanted_acceptance
         if sizes is None or wanted is None:
             return sizes
-        return self.recipe.adaptation.update(sizes, jnp.full_like(acceptance, ONE), acceptance, wanted)
+        return self.recipe.adaptation.update(sizes, jnp.full_like(acceptance, ONE), acceptance, wanted, pace)
 
 
-def _running(variances: dict[str, Array] | None, positions: dict[str, Array]) -> dict[str, Array] | None:
+def _running(
+    variances: dict[str, Array] | None, positions: dict[str, Array], pace: Float[Array, ""]
+) -> dict[str, Array] | None:
     """Running means of the variance over chains."""
     if variances is None:
         return None
     seen = jax.tree.map(lambda leaf: jnp.var(leaf, axis=0, ddof=1), positions)
-    return optax.incremental_update(seen, variances, 1 - MEMORY)
+    return optax.incremental_update(seen, variances, (1 - MEMORY) * pace)

@@ -208,3 +208,41 @@ def test_impossible_recipes_are_refused():
         FitRecipe(rows=0)
     with pytest.raises(RecipeError, match="the program's one plate; found none"):
         FitStep(trace_observed(Shared(jnp.zeros(()))), FitRecipe(rows=2)).init(Shared(jnp.zeros(())))
+
+
+class Skewed(Program):
+    """log of an exponential number, of which the data tell nothing: its variance is pi^2 / 6."""
+
+    rate: jax.Array
+
+    def __call__(self):
+        x = latent("x", dist.Gamma(1.0 + 0.0 * self.rate, 1.0))
+        observe("y", dist.Normal(0.0 * x, 1.0), jnp.asarray(0.0))
+
+
+def test_chains_that_adapt_to_themselves_keep_their_law():
+    """Step sizes and variances of the chains' own past err by 5 % of the variance unless they slow down.
+
+    Source: Andrieu and Thoms 2008, section 4 (diminishing adaptation).
+    """
+    program = Skewed(jnp.zeros(()))
+    recipe = FitRecipe(2000, chains=8, chain=Chain(HMC(), 2, NONE), centering=1.0, choosing=None, optimiser=Adam(1e-12))
+    step = FitStep(trace_observed(program), recipe)
+    base = step.init(program)
+
+    def of_one(key):
+        key_start, key_run = jax.random.split(key)
+        starts = jax.vmap(lambda k: step.problem.displace(program, step.problem.draw(k, program), base.centering))
+        state = eqx.tree_at(lambda s: s.positions, base, starts(jax.random.split(key_start, 8)))
+        arrays, rest = eqx.partition(state, eqx.is_array)
+
+        def one(arrays, key):
+            state, _ = step(eqx.combine(arrays, rest), key)
+            return eqx.filter(state, eqx.is_array), state.positions["x"]
+
+        return jax.lax.scan(one, arrays, jax.random.split(key_run, 2000))[1][1000:]
+
+    x = np.asarray(jax.jit(jax.vmap(of_one))(jax.random.split(jax.random.key(0), 128)), np.float64)
+    squares = np.mean((x + np.euler_gamma) ** 2, axis=(1, 2))
+    assert abs(squares.mean() - np.pi**2 / 6) < 4 * squares.std(ddof=1) / np.sqrt(128)
+    assert squares.std(ddof=1) / np.sqrt(128) < 0.01
