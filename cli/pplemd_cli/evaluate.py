@@ -32,7 +32,7 @@ def evaluate(
     Writes evaluation.json in the run folder. Another --seed draws other samples, to see the spread.
     --features takes LeNet-5's weights (MNIST) or those of a residual network of CIFAR-10; images are compared with the
     held-out ones of the data, and a class-conditional student with the classes that it was asked for; the figures are
-    kept apart, in evaluation-NAME.json of the file's name.
+    kept apart, in evaluation-NAME.json of the files' names.
 
     For example:
 

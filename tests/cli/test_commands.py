@@ -98,7 +98,7 @@ def test_evaluate_by_features_and_data_that_are_given(labelled):
     for who in ("floor", "teacher", "student"):
         assert set(figures[who]) >= {"frechet", "precision", "recall", "class_kl", "class_accuracy", "frechet_train"}
         assert 0 <= figures[who]["class_accuracy"] <= 1
-    assert json.loads((labelled[0] / "run" / "evaluation-lenet.json").read_text())["floor"] == figures["floor"]
+    assert json.loads((labelled[0] / "run" / "evaluation-lenet-data.json").read_text())["floor"] == figures["floor"]
     assert "Give some by --data FILE.npz" in labelled[1]["features alone"][2]
     assert "data.npz: found arrays that no classifier known here has" in labelled[1]["no features"][2]
 

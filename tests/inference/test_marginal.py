@@ -92,8 +92,8 @@ def test_annealing_gets_into_a_tight_posterior():
     """Noise of a fiftieth: steps of one length for all levels are refused in the cold ones."""
     program, exact, _ = factors(10, noise=0.02)
     problem = trace_observed(program)
-    found = eqx.filter_jit(annealed_marginal)(KEY, problem, program, 100, 400)
-    fixed = eqx.filter_jit(annealed_marginal)(KEY, problem, program, 100, 400, HMC(0.2, 5))
+    found = eqx.filter_jit(annealed_marginal)(KEY, problem, program, 100, 1000)
+    fixed = eqx.filter_jit(annealed_marginal)(KEY, problem, program, 100, 1000, HMC(0.2, 5))
     close(found, exact)
     assert float(found.effective) > 10 * float(fixed.effective)
 
