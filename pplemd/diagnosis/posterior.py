@@ -20,6 +20,7 @@ from pplemd.errors import DataError
 
 FEWEST = 30  # log ratios, of which ArviZ fits a tail of six
 ALIKE = 1e-4  # differences of log ratios that are the rounding of densities in 32 bits
+DISTINCT = 5  # ratios of a tail, of which a Pareto shape can be told
 NAMED = 3  # elements of a site that its row names, and pictures show
 
 
@@ -202,6 +203,8 @@ def _smoothed(log_ratios: np.ndarray) -> tuple[np.ndarray, float]:
     tail = np.sort(log_ratios)[-math.ceil(min(count / 5, 3 * math.sqrt(count))) :]
     if tail[-1] - tail[0] < ALIKE:
         return log_ratios, 0.0
+    if len(np.unique(tail)) < DISTINCT:
+        return log_ratios, math.nan
     psis, sign = _smoothing()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a large k, which is returned
