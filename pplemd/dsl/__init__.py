@@ -12,6 +12,7 @@ from pplemd.dsl.load import select as select
 from pplemd.dsl.posterior import posterior as posterior
 from pplemd.dsl.problem import Problem as Problem
 from pplemd.dsl.program import Program as Program
+from pplemd.dsl.siblings import siblings as siblings
 from pplemd.dsl.sites import Observed as Observed
 from pplemd.dsl.sites import Output as Output
 from pplemd.dsl.sites import Plate as Plate

@@ -11,7 +11,7 @@ from typing import Any
 import equinox as eqx
 import jax
 
-from pplemd.dsl import load_file, select
+from pplemd.dsl import load_file, select, siblings
 from pplemd.errors import ProgramError, RecipeError
 from pplemd.fits import Fit, data_digest, plan_fit
 from pplemd.importers import Imported
@@ -79,6 +79,15 @@ class Declared:
     def digest(self) -> str | None:
         """SHA-256 of the file."""
         return None if self.path is None else hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    @property
+    def modules(self) -> dict[str, str]:
+        """SHA-256 of each file of the same folder that the file imports, by its place there."""
+        if self.path is None:
+            return {}
+        folder = self.path.resolve().parent
+        found = siblings(self.path)
+        return {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in found}
 
     @property
     def folder_name(self) -> str:
@@ -159,8 +168,9 @@ def changed(model: Model | Fit, overrides: tuple[str, ...]) -> Model | Fit:
 def configuration(declared: Declared) -> dict[str, Any]:
     """What a run is started from, as JSON data."""
     path = None if declared.path is None else str(declared.path)
+    modules = {"modules": declared.modules} if declared.modules else {}
     return {
-        "model": {"path": path, "sha256": declared.digest, "name": declared.name},
+        "model": {"path": path, "sha256": declared.digest, "name": declared.name, **modules},
         "overrides": list(declared.overrides),
         "recipe": as_data(declared.model.recipe),
         **_learned_from(declared.model),

@@ -70,6 +70,7 @@ def _told(declared: Declared, folder: RunFolder) -> dict[str, Any]:
         "overrides": list(declared.overrides),
         "teacher": teacher,
         "digest": declared.digest,
+        "modules": declared.modules,
     }
 
 
@@ -82,10 +83,10 @@ def _followed(model: Model | Fit | Path | str, chosen: Chosen, told: dict[str, A
     teacher = None if told["teacher"] is None else Path(told["teacher"])
     name = chosen.name if isinstance(model, Model | Fit) else told["name"]
     declared = _declared(model, Chosen(name, tuple(told["overrides"]), teacher))
-    if declared.digest != told["digest"]:
+    if (declared.digest, declared.modules) != (told["digest"], told["modules"]):
         raise DeviceError(
-            f"{declared.path} is another file here than in the first process. All processes of a run read the same "
-            "model file: put it where all of them see it."
+            f"{declared.path}, or a file that it imports from its folder, is another here than in the first process. "
+            "All processes of a run read the same model file: put it where all of them see it."
         )
     return declared, RunFolder(told["folder"])
 

@@ -101,6 +101,7 @@ class Origin:
     Attributes:
         path: the model file, or None for a model in Python.
         sha256: the file's digest.
+        modules: the digests of what it imports from its folder.
         name: the model's name.
         overrides: the changes to its recipe.
         teacher: the checkpoint of its teacher, or None where the model has a teacher of its own.
@@ -109,6 +110,7 @@ class Origin:
 
     path: Path | None
     sha256: str | None
+    modules: dict[str, str]
     name: str
     overrides: tuple[str, ...]
     teacher: Path | None
@@ -127,7 +129,8 @@ def started_from(folder: RunFolder) -> Origin:
         path = None if known["path"] is None else Path(known["path"])
         brought = config.get("teacher", {})
         teacher = Path(brought["path"]) if "imported" in brought else None
-        return Origin(path, known["sha256"], str(known["name"]), overrides, teacher, brought.get("sha256"))
+        modules = {str(name): str(found) for name, found in known.get("modules", {}).items()}
+        return Origin(path, known["sha256"], modules, str(known["name"]), overrides, teacher, brought.get("sha256"))
     except (AttributeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder.config} lacks {error}; it was not written by pplemd distill.") from error
 
@@ -155,9 +158,18 @@ def declared_again(folder: RunFolder, model_file: Path | None, say: Say) -> Decl
         )
     declared = declare(path, known.name, known.overrides, known.teacher)
     check_teacher(declared, folder, known.teacher_sha256)
-    if known.sha256 not in (None, declared.digest):
-        say(f"note: {path} has changed since the run {folder.path} was started.")
+    for file in _changed(declared, known.sha256, known.modules):
+        say(f"note: {file} has changed since the run {folder.path} was started.")
     return declared
+
+
+def _changed(declared: Declared, sha256: str | None, modules: dict[str, str]) -> list[Path]:
+    """The model file, and files that it imports from its folder, where they are no longer what a run began with."""
+    if declared.path is None or sha256 is None:
+        return []
+    own = [declared.path] if sha256 != declared.digest else []
+    found = declared.modules
+    return own + [declared.path.parent / name for name in sorted(modules) if found.get(name) != modules[name]]
 
 
 def check_teacher(declared: Declared, folder: RunFolder, sha256: str | None) -> None:
@@ -205,9 +217,10 @@ def check_same(declared: Declared, folder: RunFolder, say: Say) -> None:
         CheckpointError: where its file, its recipe or its teacher's data has changed.
     """
     then, now = folder.read_config(), json.loads(json.dumps(finite(configuration(declared))))
-    if then.get("model", {}).get("sha256") not in (None, now["model"]["sha256"]):
+    known = started_from(folder)
+    for file in _changed(declared, known.sha256, known.modules):
         raise CheckpointError(
-            f"{declared.path} has changed since the run {folder.path} was started, so going on would not be the same "
+            f"{file} has changed since the run {folder.path} was started, so going on would not be the same "
             "run. Restore the file, or start a new run with another --out."
         )
     for part in ("recipe", "teacher", "data"):

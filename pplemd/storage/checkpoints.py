@@ -2,17 +2,18 @@
 
 import contextlib
 import errno
+import functools
 import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import IO, Any
 
 import equinox as eqx
 import jax
-import orbax.checkpoint as ocp
 
 from pplemd.devices import first, from_first, led
 from pplemd.errors import CheckpointError
@@ -51,7 +52,7 @@ class Checkpoints:
             led(self._take)
         try:
             with _quiet():
-                self._manager = ocp.CheckpointManager(self._folder, options=_options(keep, read_only))
+                self._manager = _orbax().CheckpointManager(self._folder, options=_options(keep, read_only))
         except (OSError, ValueError) as error:
             raise CheckpointError(unwritable(folder, error)) from error
 
@@ -72,6 +73,7 @@ class Checkpoints:
         self.wait()
         arrays = eqx.filter(tree, eqx.is_array)
         led(lambda: self._check_room(step, arrays))
+        ocp = _orbax()
         try:
             for later in self._manager.all_steps():
                 if later >= step:  # a damaged one that `latest` passed over: Orbax would not save one before it
@@ -172,6 +174,7 @@ class Checkpoints:
         damage = from_first(self._damage(step) if first() else None)
         if damage is not None:
             raise CheckpointError(damage)
+        ocp = _orbax()
         seal = self._manager.restore(step, args=ocp.args.Composite(digest=ocp.args.JsonRestore()))["digest"]
         if seal["arrays"] != outline(abstract):
             raise CheckpointError("its arrays are not those of the program")
@@ -209,8 +212,15 @@ def _json_or_empty(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _options(keep: int, read_only: bool) -> ocp.CheckpointManagerOptions:
-    return ocp.CheckpointManagerOptions(
+@functools.cache
+def _orbax() -> ModuleType:
+    import orbax.checkpoint  # here: a command that keeps no checkpoint would wait a third of a second for it
+
+    return orbax.checkpoint
+
+
+def _options(keep: int, read_only: bool) -> Any:
+    return _orbax().CheckpointManagerOptions(
         max_to_keep=None if read_only else keep,
         read_only=read_only,
         cleanup_tmp_directories=not read_only,  # what a kill left half written

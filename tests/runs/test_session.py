@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -16,12 +17,13 @@ import pplemd as em
 from pplemd.devices import ONE
 from pplemd.errors import CheckpointError, DataError, DivergenceError, RecipeError
 from pplemd.runs import record
-from pplemd.runs.declared import declare_value
+from pplemd.runs.declared import declare, declare_value
 from pplemd.runs.drawing import draw_samples, save_samples
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder
 from pplemd.viewing.narration import AbstractNarrator, SilentTask
 
+ROOT = Path(__file__).parents[2]
 MEANS = np.array([[1.0, 0.0], [-1.0, 0.5], [0.0, 2.0]])
 SIGMAS = em.LogUniform(0.1, 3.0)
 
@@ -202,6 +204,24 @@ def test_a_run_is_not_written_over(outcome):
 def test_another_model_is_not_resumed(outcome, changed, phrase):
     with pytest.raises(CheckpointError, match=phrase):
         em.distil(changed, outcome.folder, resume=True, narrator=em.Silent())
+
+
+def test_a_file_that_the_model_file_imports_is_a_part_of_the_run(tmp_path):
+    parts, path, folder = tmp_path / "parts.py", tmp_path / "ring.py", RunFolder(tmp_path / "run")
+    parts.write_text((ROOT / "models" / "ring.py").read_text())
+    path.write_text("from parts import ring\n")
+    record.begin(declare(path), folder)
+    assert json.loads(folder.config.read_text())["model"]["modules"].keys() == {"parts.py"}
+    (tmp_path / "other.py").write_text("")
+    heard = Heard()
+    record.check_same(declare(path), folder, heard.say)
+    record.declared_again(folder, None, heard.say)
+    assert heard.sentences == []
+    parts.write_text(parts.read_text() + "# another\n")
+    with pytest.raises(CheckpointError, match=r"parts\.py has changed since the run"):
+        record.check_same(declare(path), folder, heard.say)
+    record.declared_again(folder, None, heard.say)
+    assert [sentence for sentence in heard.sentences if "parts.py has changed since" in sentence]
 
 
 def test_a_resumed_run_keeps_its_recipe(outcome):
