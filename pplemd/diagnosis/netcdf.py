@@ -14,6 +14,8 @@ import numpy as np
 from pplemd.diagnosis.chains import Chains, ordered
 from pplemd.errors import DataError
 
+SITE = "site"  # attribute of a variable: the site's name, from which the variable's may differ
+
 
 def save_draws(path: Path, values: Mapping[str, np.ndarray], attributes: Mapping[str, Any] | None = None) -> None:
     """Write independent draws as the posterior of one chain, in a netCDF file that `arviz.from_netcdf` opens.
@@ -54,12 +56,12 @@ def _dataset(values: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) ->
         raise DataError(f"found sets of {found} draws, expected one count above 0: draw them together")
     chains, draws = counts.pop()
     coords: dict[str, Any] = {"chain": np.arange(chains), "draw": np.arange(draws)}
+    names = _file_names({given: x.ndim - 2 for given, x in values.items()}, tuple(coords))
     variables = {}
     for given, x in values.items():
-        name = _file_name(given, ("chain", "draw"))
-        own = _own_dimensions(name, x.shape[2:])
+        own = _own_dimensions(names[given], x.ndim - 2)
         coords |= {dim: np.arange(size) for dim, size in zip(own, x.shape[2:], strict=True)}
-        variables[name] = (("chain", "draw", *own), x)
+        variables[names[given]] = (("chain", "draw", *own), x, {SITE: given})
     return xarray.Dataset(variables, coords, {"inference_library": "pplemd", **attributes})
 
 
@@ -117,7 +119,7 @@ def _one(posterior: Any, stats: Any, sigma: float | None, gradients: int) -> Cha
         chosen = data[name] if sigma is None else data[name].sel(sigma=sigma)
         return np.asarray(chosen.transpose("chain", "draw", ...).values)
 
-    draws = {str(name): values(posterior, name) for name in posterior.data_vars}
+    draws = {str(posterior[name].attrs.get(SITE, name)): values(posterior, str(name)) for name in posterior.data_vars}
     diverging = values(stats, "diverging").astype(bool)
     return Chains(sigma, draws, values(stats, "acceptance_rate"), diverging, values(stats, "energy"), gradients)
 
@@ -141,12 +143,20 @@ def _write(path: Path, groups: dict[str, Any]) -> None:
         raise DataError(f"found {path} not writable ({error}), expected a writable folder: choose another") from error
 
 
-def _file_name(site: str, dims: tuple[str, ...]) -> str:
-    return site.replace("/", ".") + "_" * (site in dims)  # netCDF keeps the slash for groups
+def _file_names(ranks: Mapping[str, int], dims: tuple[str, ...]) -> dict[str, str]:
+    """A variable's name for each site of so many axes: its own, with what nothing else in the file is called."""
+    taken, names = set(dims), {}
+    for site, rank in ranks.items():
+        name = site.replace("/", ".")  # netCDF keeps the slash for groups
+        while taken & {name, *_own_dimensions(name, rank)}:
+            name += "_"
+        names[site] = name
+        taken |= {name, *_own_dimensions(name, rank)}
+    return names
 
 
-def _own_dimensions(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
-    return tuple(f"{name}_dim_{i}" for i in range(len(shape)))  # ArviZ's names
+def _own_dimensions(name: str, rank: int) -> tuple[str, ...]:
+    return tuple(f"{name}_dim_{i}" for i in range(rank))  # ArviZ's names
 
 
 def _groups(runs: tuple[Chains, ...]) -> dict[str, Any]:
@@ -161,12 +171,12 @@ def _groups(runs: tuple[Chains, ...]) -> dict[str, Any]:
     def along(arrays: list[np.ndarray]) -> np.ndarray:
         return np.stack(arrays, axis=2) if noised else arrays[0]
 
+    names = _file_names({site: x.ndim - 2 for site, x in runs[0].draws.items()}, dims)
     posterior = {}
     for site, x in runs[0].draws.items():
-        name = _file_name(site, dims)
-        own = _own_dimensions(name, x.shape[2:])
+        own = _own_dimensions(names[site], x.ndim - 2)
         coords |= {dim: np.arange(size) for dim, size in zip(own, x.shape[2:], strict=True)}
-        posterior[name] = ((*dims, *own), along([run.draws[site] for run in runs]))
+        posterior[names[site]] = ((*dims, *own), along([run.draws[site] for run in runs]), {SITE: site})
     fields = {"acceptance_rate": "acceptance", "diverging": "diverging", "energy": "energy"}
     stats = {name: (dims, along([getattr(run, field) for run in runs])) for name, field in fields.items()}
     attributes = {"inference_library": "pplemd", "gradients_per_chain": [run.gradients for run in runs]}

@@ -12,7 +12,7 @@ from pplemd.teachers.base import AbstractExactTeacher
 class GaussianMixture(AbstractExactTeacher):
     """The law sum_k w_k N(m_k, s_k^2 I); noised to sigma it is the same mixture with variances s_k^2 + sigma^2.
 
-    With `labels=True` the components are the classes, and a label picks one.
+    With `labels=True` the components are the classes, and a label picks one; -1, the label of no class, picks none.
 
     Args:
         means: component means, (components, *shape).
@@ -58,10 +58,7 @@ class GaussianMixture(AbstractExactTeacher):
         label: Int[Array, ""] | None = None,
     ) -> Float[Array, ""]:
         """Log of the noised mixture's density, normalised."""
-        densities = self._log_densities(x_sigma, sigma)
-        if label is not None:
-            return densities[self._component(label)]
-        return jax.nn.logsumexp(densities + self.log_weights)
+        return jax.nn.logsumexp(self._log_densities(x_sigma, sigma) + self._log_weights(label))
 
     def score(
         self,
@@ -72,16 +69,13 @@ class GaussianMixture(AbstractExactTeacher):
         """Sum over components of their posterior weight times (m_k - x_sigma) / (s_k^2 + sigma^2)."""
         variances = self.variances + sigma**2
         offsets = self.means - x_sigma.reshape(1, -1)
-        if label is not None:
-            component = self._component(label)
-            return (offsets[component] / variances[component]).reshape(self.shape)
-        posterior = jax.nn.softmax(self._log_densities(x_sigma, sigma) + self.log_weights)
+        posterior = jax.nn.softmax(self._log_densities(x_sigma, sigma) + self._log_weights(label))
         return ((posterior / variances) @ offsets).reshape(self.shape)
 
     def draw(self, key: PRNGKeyArray, label: Int[Array, ""] | None = None) -> Float[Array, "..."]:
         """A component, then a point of it."""
         key_component, key_point = jax.random.split(key)
-        component = jax.random.categorical(key_component, self.log_weights) if label is None else self._component(label)
+        component = jax.random.categorical(key_component, self._log_weights(label))
         point = jax.random.normal(key_point, self.means.shape[1:])
         return (self.means[component] + jnp.sqrt(self.variances[component]) * point).reshape(self.shape)
 
@@ -91,10 +85,15 @@ class GaussianMixture(AbstractExactTeacher):
         squares = jnp.sum((x_sigma.reshape(1, -1) - self.means) ** 2, axis=-1)
         return -0.5 * (squares / variances + self.means.shape[1] * jnp.log(2 * jnp.pi * variances))
 
-    def _component(self, label: Int[Array, ""]) -> Int[Array, ""]:
+    def _log_weights(self, label: Int[Array, ""] | None) -> Float[Array, " components"]:
+        """Log weight of each component given a label; of a label that is no component's, NaN."""
+        if label is None:
+            return self.log_weights
         if self.classes is None:
             raise TeacherError(
                 "a mixture without classes was given a label; expected none. Build it with "
                 "GaussianMixture(..., labels=True) to let a label pick a component."
             )
-        return label
+        picked = jnp.where(jnp.arange(self.classes) == label, 0.0, -jnp.inf)
+        known = jnp.where((label >= 0) & (label < self.classes), picked, jnp.nan)
+        return jnp.where(label == -1, self.log_weights, known)

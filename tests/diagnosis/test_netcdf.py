@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
+import xarray
 
-from pplemd.diagnosis import Chains, load_chains, save
+from pplemd.diagnosis import Chains, load_chains, save, save_groups
 from pplemd.errors import DataError
 
 
@@ -30,6 +31,24 @@ def test_chains_come_back(tmp_path, runs):
                     assert value[site].dtype == expected[site].dtype
             else:
                 np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.parametrize("sigma", [0.5, None])
+def test_sites_of_any_names_come_back_under_their_own(tmp_path, sigma):
+    """Names that netCDF keeps for itself, and names that would be the same in the file."""
+    ranks = {"a/b": 0, "a.b": 1, "a.b_": 0, "chain": 0, "sigma": 1, "x": 2, "x_dim_0": 0, "x_dim_1": 1, "site": 0}
+    rng = np.random.default_rng(0)
+    draws = {name: rng.normal(size=(2, 30, *range(2, 2 + rank))) for name, rank in ranks.items()}
+    save(tmp_path / "chains.nc", [dataclasses.replace(chains(sigma), draws=draws)])
+    (found,) = load_chains(tmp_path / "chains.nc", 10_000)
+    assert found.draws.keys() == draws.keys()
+    for site, x in draws.items():
+        np.testing.assert_array_equal(found.draws[site], x)
+    save_groups(tmp_path / "draws.nc", {"posterior": draws})
+    with xarray.open_dataset(tmp_path / "draws.nc", group="posterior", engine="h5netcdf") as kept:
+        assert {kept[name].attrs["site"] for name in kept.data_vars} == draws.keys()
+        for variable in kept.data_vars.values():
+            np.testing.assert_array_equal(variable.values, draws[variable.attrs["site"]])
 
 
 def test_a_file_of_many_numbers_is_not_read(tmp_path):

@@ -113,3 +113,13 @@ def test_a_label_for_a_mixture_without_classes_is_refused():
     ):
         with pytest.raises(TeacherError, match="labels=True"):
             ask()
+
+
+def test_the_label_of_no_class_is_the_mixture_and_one_of_no_component_is_nothing():
+    x, sigma = jnp.array([0.3, -0.2]), jnp.asarray(0.7)
+    none, strange = jnp.asarray(-1, jnp.int32), jnp.asarray(3, jnp.int32)
+    np.testing.assert_array_equal(PLANE.score(x, sigma, none), PLANE.score(x, sigma))
+    np.testing.assert_array_equal(PLANE.log_density(x, sigma, none), PLANE.log_density(x, sigma))
+    np.testing.assert_array_equal(PLANE.draw(jax.random.key(0), none), PLANE.draw(jax.random.key(0)))
+    assert jnp.isnan(PLANE.log_density(x, sigma, strange))
+    assert jnp.all(jnp.isnan(PLANE.score(x, sigma, strange)))
