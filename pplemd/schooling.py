@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from pplemd.viewing.narration import AbstractNarrator
 
 VERSION = 1  # of the teacher's training; raised when a change of code would train another teacher from the same recipe
 CHECKPOINTS = 20  # of one training: a kill costs a twentieth of it at most
+POLL = 0.5  # seconds between looks at a training of another process
 PATIENCE = 20  # skipped updates in a row after which it stops
 
 
@@ -41,7 +43,7 @@ def ready_teacher(
     """A teacher that can be asked: as it is, from its checkpoint, from the cache, or taught now and cached.
 
     A training that is stopped or killed goes on from its last checkpoint, bit for bit; its checkpoints lie in the cache
-    until it ends.
+    until it ends. One that another process is at is waited for.
 
     Args:
         teacher: a teacher, or one that is declared by `em.teach` or `em.imported`.
@@ -61,6 +63,8 @@ def ready_teacher(
     arrays, static = eqx.partition(eqx.filter_eval_shape(teacher.build), _is_shape)
     leaves, structure = jax.tree.flatten(arrays)
     partial = cache_dir() / f"teacher-{digest[:40]}.partial"
+    if jax.process_count() == 1:
+        _wait_for_another(partial, _key(digest), teacher.recipe.steps, narrator)
     stored = cached_arrays(_key(digest), lambda: _teach(teacher, narrator, partial, devices), shared=True)
     if first() and is_cached(_key(digest)) and not is_written_to(partial):  # else another process is teaching it
         shutil.rmtree(partial, ignore_errors=True)
@@ -92,6 +96,21 @@ def _key(digest: str) -> str:
 
 def _is_shape(leaf: Any) -> bool:
     return isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def _wait_for_another(partial: Path, key: str, steps: int, narrator: AbstractNarrator) -> None:
+    """Wait while another process teaches this teacher: until it has, or has stopped."""
+    if is_cached(key) or not is_written_to(partial):
+        return
+    narrator.say(
+        "note: another process is teaching this teacher, which is waited for; where it is stopped, its training goes "
+        "on here."
+    )
+    with narrator.task("teacher, in another process", steps) as task:
+        while not is_cached(key) and is_written_to(partial):
+            saved = [int(path.name) for path in partial.glob("[0-9]*") if path.name.isdigit()]
+            task.to(max(saved, default=0))
+            time.sleep(POLL)
 
 
 def _teach(taught: Taught, narrator: AbstractNarrator, partial: Path, devices: Devices) -> dict[str, np.ndarray]:

@@ -1,12 +1,18 @@
 """Getting a declared teacher ready: guidance is put on what was taught, and is no part of the teaching."""
 
+import contextlib
+
 import equinox as eqx
 import jax
 import numpy as np
+import pytest
 
 import pplemd as em
+from pplemd import schooling
 from pplemd.schooling import is_ready, ready_teacher, taught_digest
 from pplemd.storage.cache import cached_arrays
+from pplemd.storage.locks import locked
+from pplemd.viewing.narration import SilentTask
 
 DRAW = np.random.default_rng(0)
 SPLIT = em.data.Split(DRAW.uniform(-1, 1, (8, 2)).astype(np.float32), np.arange(8, dtype=np.int32) % 2)
@@ -41,6 +47,43 @@ def test_a_teacher_that_would_be_taught_is_not_ready(tmp_path, monkeypatch):
     assert not is_ready(em.imported("a checkpoint").at(tmp_path / "gone"))
     assert is_ready(em.imported("a checkpoint").at(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["taught", "stopped"])
+def test_a_teacher_that_another_process_teaches_is_waited_for(tmp_path, monkeypatch, ends):
+    monkeypatch.setenv("PPLEMD_CACHE", str(tmp_path))
+    monkeypatch.setattr(schooling, "POLL", 0.01)
+    digest = taught_digest(taught())
+    known = {str(i): np.full(leaf.shape, 3.0, leaf.dtype) for i, leaf in enumerate(jax.tree.leaves(taught().build()))}
+    lock = locked(tmp_path / f"teacher-{digest[:40]}.partial")
+    said, steps = [], []
+
+    class Told(em.Silent):
+        def say(self, sentence):
+            said.append(sentence)
+
+        @contextlib.contextmanager
+        def task(self, title, total, shown=()):
+            yield Seen(title)
+
+    class Seen(SilentTask):
+        def __init__(self, title):
+            self.title = title
+
+        def to(self, done):
+            steps.append((self.title, done))
+            if self.title == "teacher, in another process" and len(steps) == 3:  # the other process ends
+                if ends:
+                    cached_arrays(f"teacher-{digest}", lambda: known)
+                lock.close()
+
+    found = ready_teacher(taught(), Told())
+    assert len(said) == 1
+    assert "another process is teaching" in said[0]
+    assert steps[:3] == [("teacher, in another process", 0)] * 3
+    assert steps[3:] == ([] if ends else [("teacher", 1), ("teacher", 2)])
+    same = all(bool((leaf == 3.0).all()) for leaf in jax.tree.leaves(eqx.filter(found, eqx.is_inexact_array)))
+    assert same == ends
 
 
 def test_the_rate_of_dropped_labels_makes_another_teacher():
