@@ -13,6 +13,7 @@ from pplemd.devices import ONE, Devices, StopVote
 from pplemd.errors import DivergenceError
 from pplemd.learning.stops import Interrupted, listening
 from pplemd.storage.checkpoints import Checkpoints
+from pplemd.storage.compiled import read_fast
 
 
 class AbstractState(eqx.Module):
@@ -184,7 +185,7 @@ def _emptied(window: Window, devices: Devices) -> Window:
 def _compiled(devices: Devices) -> Callable[[Step, Window, PRNGKeyArray], Window]:
     """A step with its metrics summed, compiled; only the window's buffers are donated."""
 
-    @eqx.filter_jit(donate="all-except-first")
+    @eqx.filter_jit(donate="all-except-first", compiler_options=read_fast())  # type: ignore[call-overload]  # as above
     def advance(held: Step, window: Window, key: PRNGKeyArray) -> Window:
         state, metrics = _stepped(held, window.state, key)
         return devices.kept(Window(state, jax.tree.map(jnp.add, window.sums, metrics), window.count + 1))

@@ -1,5 +1,6 @@
 """Compiled programs kept between runs, by JAX's persistent compilation cache."""
 
+import functools
 import hashlib
 import logging
 import os
@@ -14,6 +15,7 @@ from pplemd.storage.cache import cache_dir
 logger = logging.getLogger("pplemd")
 
 MOST = 4 * 2**30  # bytes kept; some hundred programs
+PLAIN = {"xla_cpu_experimental_ynn_fusion_type": ""}  # reading such fusions back takes the square of their number
 SHORTEST = 0.0  # seconds of compilation: some thirty small programs of a start are read in a tenth of the time
 
 
@@ -39,6 +41,23 @@ def keep_compiled() -> Path | None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST)
     return folder
+
+
+@functools.cache
+def read_fast() -> dict[str, str]:
+    """Options of the compiler under which a program of many operations is read from the cache in less time.
+
+    XLA's CPU backend looks for each fusion of its YNNPACK among all instructions when it reads a program: two thirds
+    of the time for a U-Net's step. Steps with and without them take the same time (docs/benchmarks.md).
+
+    Returns:
+        The options, which go into `compiler_options` of `jax.jit`; none where this jaxlib does not know them.
+    """
+    try:
+        jax.jit(lambda: jax.numpy.zeros(()), compiler_options=dict(PLAIN)).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return dict(PLAIN)
 
 
 def machine() -> str:

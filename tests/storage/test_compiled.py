@@ -3,9 +3,11 @@
 import os
 
 import jax
+import jax.numpy as jnp
 import pytest
 
-from pplemd.storage.compiled import keep_compiled, machine, trim
+from pplemd.storage import compiled
+from pplemd.storage.compiled import keep_compiled, machine, read_fast, trim
 
 FLAGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 
@@ -62,3 +64,15 @@ def test_the_oldest_go_first(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]
     trim(tmp_path, 25)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_program_is_compiled_without_what_reads_back_slowly():
+    product = jax.jit(lambda x: jnp.sin(x) @ x, compiler_options=read_fast())
+    assert "ynn" not in product.lower(jnp.ones((64, 64))).compile().as_text()
+
+
+def test_an_option_that_the_compiler_does_not_know_is_left_out(monkeypatch):
+    monkeypatch.setattr(compiled, "PLAIN", {"xla_cpu_no_such_option": ""})
+    read_fast.cache_clear()
+    assert read_fast() == {}
+    read_fast.cache_clear()
