@@ -72,7 +72,8 @@ class Arguments(eqx.Module):
         """The complaint that an argument is not what was expected."""
         shown = repr(self.given.get(name))[:80]
         return ImporterError(
-            f"the configuration says {name}={shown}; expected {expected}. Check that it is of {self.owner}."
+            f"the configuration says {name}={shown}; expected {expected}. Check that it is of {self.owner}, as it was "
+            "saved; wrap a network that has no such form in em.teachers.DenoiserFunction."
         )
 
 
