@@ -11,7 +11,8 @@ def siblings(path: Path) -> list[Path]:
     """The files of a model file's folder that it imports, or that they import, sorted.
 
     Read off the import statements, without executing anything: one inside of a function counts, a name that is put
-    together by the program does not. Of a package all files count. What Python itself brings is no sibling.
+    together by the program does not. Of a package all files count. What Python itself brings is no sibling,
+    nor is pplemd, of a file that lies beside its source.
 
     Args:
         path: the model file.
@@ -40,7 +41,7 @@ def _imported(file: Path) -> Iterator[str]:
 
 
 def _files(folder: Path, name: str) -> list[Path]:
-    if name in sys.stdlib_module_names:
+    if name in sys.stdlib_module_names or name == __name__.partition(".")[0]:
         return []
     package = folder / name
     if (package / "__init__.py").is_file():  # comes before a module of the same name

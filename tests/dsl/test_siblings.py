@@ -24,6 +24,7 @@ def folder(tmp_path):
     write("of_a_package.py")
     write("spread/part.py")
     write("json.py")
+    write("pplemd/__init__.py")
     write("numpy/hidden.py")  # an installed package comes before a folder without __init__.py
     write("stranger.py")
     write("broken.py", "def (")
@@ -33,7 +34,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("import json, numpy", []),
+        ("import json, numpy, pplemd.data", []),
         ("import near", ["farther.py", "near.py"]),
         ("from near import f as g", ["farther.py", "near.py"]),
         ("if False:\n    from nets.blocks import x", [*NETS, "of_a_package.py"]),
