@@ -20,6 +20,7 @@ from pplemd.learning import Schedule, Taught, Watcher, fit, teach_step
 from pplemd.override import as_data
 from pplemd.storage.cache import cache_dir, cached_arrays, is_cached
 from pplemd.storage.checkpoints import Checkpoints
+from pplemd.storage.folder import snapshots
 from pplemd.storage.locks import is_written_to
 from pplemd.teachers import AbstractTeacher
 from pplemd.viewing.narration import AbstractNarrator
@@ -108,8 +109,7 @@ def _wait_for_another(partial: Path, key: str, steps: int, narrator: AbstractNar
     )
     with narrator.task("teacher, in another process", steps) as task:
         while not is_cached(key) and is_written_to(partial):
-            saved = [int(path.name) for path in partial.glob("[0-9]*") if path.name.isdigit()]
-            task.to(max(saved, default=0))
+            task.to(max((int(path.name) for path in snapshots(partial)), default=0))
             time.sleep(POLL)
 
 

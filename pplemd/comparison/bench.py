@@ -19,7 +19,7 @@ from pplemd.runs import record
 from pplemd.runs.declared import declare, environment
 from pplemd.runs.session import distil
 from pplemd.schooling import ready_teacher
-from pplemd.storage.folder import RunFolder, read_json, write, write_json
+from pplemd.storage.folder import RunFolder, read_json, snapshots, write, write_json
 from pplemd.viewing.narration import AbstractNarrator
 from pplemd.viewing.progress import Terminal
 
@@ -226,7 +226,7 @@ def _is_judged(run: RunFolder, seed: int, steps: int) -> bool:
     """Whether a run has ended, and is judged by its seed's draws: `pplemd evaluate` judges any run, by any draws."""
     if not run.evaluation.exists() or read_json(run.evaluation, AGAIN).get("seed") != seed:
         return False
-    return any(path.name.isdigit() and int(path.name) >= steps for path in run.checkpoints.glob("*"))
+    return any(int(path.name) >= steps for path in snapshots(run.checkpoints))
 
 
 def _found(asked: Asked, planned: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -56,13 +56,8 @@ def _dataset(values: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) ->
         raise DataError(f"found sets of {found} draws, expected one count above 0: draw them together")
     chains, draws = counts.pop()
     coords: dict[str, Any] = {"chain": np.arange(chains), "draw": np.arange(draws)}
-    names = _file_names({given: x.ndim - 2 for given, x in values.items()}, tuple(coords))
-    variables = {}
-    for given, x in values.items():
-        own = _own_dimensions(names[given], x.ndim - 2)
-        coords |= {dim: np.arange(size) for dim, size in zip(own, x.shape[2:], strict=True)}
-        variables[names[given]] = (("chain", "draw", *own), x, {SITE: given})
-    return xarray.Dataset(variables, coords, {"inference_library": "pplemd", **attributes})
+    variables, own = _variables(values, tuple(coords))
+    return xarray.Dataset(variables, coords | own, {"inference_library": "pplemd", **attributes})
 
 
 def save(path: Path, runs: Sequence[Chains]) -> None:
@@ -143,16 +138,22 @@ def _write(path: Path, groups: dict[str, Any]) -> None:
         raise DataError(f"found {path} not writable ({error}), expected a writable folder: choose another") from error
 
 
-def _file_names(ranks: Mapping[str, int], dims: tuple[str, ...]) -> dict[str, str]:
-    """A variable's name for each site of so many axes: its own, with what nothing else in the file is called."""
-    taken, names = set(dims), {}
-    for site, rank in ranks.items():
+def _variables(values: Mapping[str, np.ndarray], dims: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Variables for xarray, one for each site, and the coordinates of their own dimensions, which come after `dims`.
+
+    A variable is called what its site is, with underscores where something in the file already is.
+    """
+    variables: dict[str, Any] = {}
+    coords: dict[str, np.ndarray] = {}
+    for site, x in values.items():
+        shape = x.shape[len(dims) :]
         name = site.replace("/", ".")  # netCDF keeps the slash for groups
-        while taken & {name, *_own_dimensions(name, rank)}:
+        while {*dims, *variables, *coords} & {name, *_own_dimensions(name, len(shape))}:
             name += "_"
-        names[site] = name
-        taken |= {name, *_own_dimensions(name, rank)}
-    return names
+        own = _own_dimensions(name, len(shape))
+        coords |= {dim: np.arange(size) for dim, size in zip(own, shape, strict=True)}
+        variables[name] = ((*dims, *own), x, {SITE: site})
+    return variables, coords
 
 
 def _own_dimensions(name: str, rank: int) -> tuple[str, ...]:
@@ -171,16 +172,11 @@ def _groups(runs: tuple[Chains, ...]) -> dict[str, Any]:
     def along(arrays: list[np.ndarray]) -> np.ndarray:
         return np.stack(arrays, axis=2) if noised else arrays[0]
 
-    names = _file_names({site: x.ndim - 2 for site, x in runs[0].draws.items()}, dims)
-    posterior = {}
-    for site, x in runs[0].draws.items():
-        own = _own_dimensions(names[site], x.ndim - 2)
-        coords |= {dim: np.arange(size) for dim, size in zip(own, x.shape[2:], strict=True)}
-        posterior[names[site]] = ((*dims, *own), along([run.draws[site] for run in runs]), {SITE: site})
+    posterior, own = _variables({site: along([run.draws[site] for run in runs]) for site in runs[0].draws}, dims)
     fields = {"acceptance_rate": "acceptance", "diverging": "diverging", "energy": "energy"}
     stats = {name: (dims, along([getattr(run, field) for run in runs])) for name, field in fields.items()}
     attributes = {"inference_library": "pplemd", "gradients_per_chain": [run.gradients for run in runs]}
     return {
-        "posterior": xarray.Dataset(posterior, coords, attributes),
-        "sample_stats": xarray.Dataset(stats, {name: coords[name] for name in dims}, attributes),
+        "posterior": xarray.Dataset(posterior, coords | own, attributes),
+        "sample_stats": xarray.Dataset(stats, coords, attributes),
     }

@@ -43,13 +43,11 @@ def _imported(file: Path) -> Iterator[str]:
 def _files(folder: Path, name: str) -> list[Path]:
     if name in sys.stdlib_module_names or name == __name__.partition(".")[0]:
         return []
-    package = folder / name
-    if (package / "__init__.py").is_file():  # comes before a module of the same name
+    package, module = folder / name, folder / f"{name}.py"
+    single = module.is_file()
+    if (package / "__init__.py").is_file() or (not single and _spread(package)):
         return [file for file in package.rglob("*.py") if file.is_file()]
-    module = folder / f"{name}.py"
-    if module.is_file():
-        return [module]
-    return [file for file in package.rglob("*.py") if file.is_file()] if _spread(package) else []
+    return [module] if single else []
 
 
 def _spread(package: Path) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from pplemd.storage.digests import digest_of_file
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Checkpoint:
@@ -35,10 +37,5 @@ class Checkpoint:
 
     def sha256(self) -> str:
         """SHA-256 of the file; of the digests of all files, in order, where there are several."""
-        digests = [_sha256(path) for path in self.files]
+        digests = [digest_of_file(path) for path in self.files]
         return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

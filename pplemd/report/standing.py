@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from pplemd.storage.folder import RunFolder
+from pplemd.storage.folder import RunFolder, snapshots
 from pplemd.storage.locks import is_written_to
 from pplemd.storage.remains import Remains, read_remains
 
@@ -108,7 +108,7 @@ def _state(remains: Remains) -> State:
 def _saved(remains: Remains) -> tuple[Mark, ...]:
     """The times of its checkpoints."""
     try:
-        found = [path for path in RunFolder(remains.path).checkpoints.iterdir() if path.name.isdecimal()]
+        found = snapshots(RunFolder(remains.path).checkpoints)
     except OSError:
         return ()
     marks = sorted((Mark(int(path.name), _written(path)) for path in found), key=lambda mark: mark.step)

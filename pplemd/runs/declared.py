@@ -1,7 +1,6 @@
 """A model with its name, its file and the changes that were asked for: what a run is started from."""
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import platform
 import re
@@ -18,7 +17,7 @@ from pplemd.importers import Imported
 from pplemd.learning import Taught
 from pplemd.model import Model
 from pplemd.override import as_data, override
-from pplemd.storage.digests import digest
+from pplemd.storage.digests import digest, digest_of_file
 from pplemd.teachers import AbstractTeacher, Guided
 
 TEACHER = "teacher."  # what a change of the teacher's recipe begins with
@@ -78,7 +77,7 @@ class Declared:
     @property
     def digest(self) -> str | None:
         """SHA-256 of the file."""
-        return None if self.path is None else hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return None if self.path is None else digest_of_file(self.path)
 
     @property
     def modules(self) -> dict[str, str]:
@@ -86,8 +85,7 @@ class Declared:
         if self.path is None:
             return {}
         folder = self.path.resolve().parent
-        found = siblings(self.path)
-        return {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in found}
+        return {file.relative_to(folder).as_posix(): digest_of_file(file) for file in siblings(self.path)}
 
     @property
     def folder_name(self) -> str:
@@ -168,9 +166,10 @@ def changed(model: Model | Fit, overrides: tuple[str, ...]) -> Model | Fit:
 def configuration(declared: Declared) -> dict[str, Any]:
     """What a run is started from, as JSON data."""
     path = None if declared.path is None else str(declared.path)
-    modules = {"modules": declared.modules} if declared.modules else {}
+    modules = declared.modules
+    model = {"path": path, "sha256": declared.digest, "name": declared.name}
     return {
-        "model": {"path": path, "sha256": declared.digest, "name": declared.name, **modules},
+        "model": model | ({"modules": modules} if modules else {}),
         "overrides": list(declared.overrides),
         "recipe": as_data(declared.model.recipe),
         **_learned_from(declared.model),

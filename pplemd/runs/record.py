@@ -218,9 +218,9 @@ def check_same(declared: Declared, folder: RunFolder, say: Say) -> None:
     """
     then, now = folder.read_config(), json.loads(json.dumps(finite(configuration(declared))))
     known = started_from(folder)
-    for file in _changed(declared, known.sha256, known.modules):
+    if changed := _changed(declared, known.sha256, known.modules):
         raise CheckpointError(
-            f"{file} has changed since the run {folder.path} was started, so going on would not be the same "
+            f"{changed[0]} has changed since the run {folder.path} was started, so going on would not be the same "
             "run. Restore the file, or start a new run with another --out."
         )
     for part in ("recipe", "teacher", "data"):

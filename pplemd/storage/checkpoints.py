@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import functools
 import json
 import logging
 import shutil
@@ -212,7 +211,6 @@ def _json_or_empty(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-@functools.cache
 def _orbax() -> ModuleType:
     import orbax.checkpoint  # here: a command that keeps no checkpoint would wait a third of a second for it
 

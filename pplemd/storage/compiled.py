@@ -51,8 +51,11 @@ def read_fast() -> dict[str, str]:
     of the time for a U-Net's step. Steps with and without them take the same time (docs/benchmarks.md).
 
     Returns:
-        The options, which go into `compiler_options` of `jax.jit`; none where this jaxlib does not know them.
+        The options, which go into `compiler_options` of `jax.jit`; none on other devices, or where this jaxlib does
+        not know them.
     """
+    if jax.default_backend() != "cpu":
+        return {}
     try:
         jax.jit(lambda: jax.numpy.zeros(()), compiler_options=dict(PLAIN)).lower().compile()
     except jax.errors.JaxRuntimeError:

@@ -31,9 +31,10 @@ def digest(tree: Any) -> str:
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each file in a folder, by its path inside it."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): _digest_of_file(path) for path in files}
+    return {path.relative_to(folder).as_posix(): digest_of_file(path) for path in files}
 
 
-def _digest_of_file(path: Path) -> str:
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

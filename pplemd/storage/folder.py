@@ -145,6 +145,11 @@ class MetricsFile:
             raise CheckpointError(unwritable(self._path, error)) from error
 
 
+def snapshots(checkpoints: Path) -> list[Path]:
+    """The numbered snapshots in a folder of checkpoints, which may be missing."""
+    return [path for path in checkpoints.glob("*") if path.name.isdecimal()]
+
+
 def complete_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The lines that were written whole; a kill can leave a torn one at the end."""
     if not path.is_file():
