@@ -22,6 +22,7 @@ from pplemd.learning import (
     fit,
 )
 from pplemd.model import Plan, build_program, build_score_network
+from pplemd.storage.ahead import Ahead
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.teachers import AbstractTeacher
 
@@ -152,7 +153,11 @@ def first_shapes(plan: Plan) -> Window:
 
 
 def run(
-    work: Distillation, watcher: Watcher, checkpoints: Checkpoints | None = None, devices: Devices = ONE
+    work: Distillation,
+    watcher: Watcher,
+    checkpoints: Checkpoints | None = None,
+    devices: Devices = ONE,
+    ahead: Ahead | None = None,
 ) -> EMState:
     """Distil to the end of the recipe, from the newest checkpoint where there is one; on several devices, or one."""
     recipe = work.step.recipe
@@ -161,4 +166,4 @@ def run(
     schedule = Schedule(
         recipe.steps, recipe.log_every, recipe.sample_every, recipe.checkpoint_every, recipe.patience, adjustment
     )
-    return fit(work.step, work.initial(), work.key, schedule, watcher, checkpoints, devices)
+    return fit(work.step, work.initial(), work.key, schedule, watcher, checkpoints, devices, ahead)

@@ -25,6 +25,7 @@ from pplemd.learning import (
     first_window,
     fit,
 )
+from pplemd.storage.ahead import Ahead
 from pplemd.storage.checkpoints import Checkpoints
 
 
@@ -125,7 +126,13 @@ def first_fit_shapes(plan: FitPlan) -> Window:
     return eqx.filter_eval_shape(first)
 
 
-def run_fit(work: Fitting, watcher: Watcher, checkpoints: Checkpoints | None = None, devices: Devices = ONE) -> Any:
+def run_fit(
+    work: Fitting,
+    watcher: Watcher,
+    checkpoints: Checkpoints | None = None,
+    devices: Devices = ONE,
+    ahead: Ahead | None = None,
+) -> Any:
     """Fit to the end of the recipe, from the newest checkpoint where there is one; on several devices, or one."""
     recipe: FitRecipe = work.step.recipe
     choosing = recipe.choosing
@@ -133,4 +140,4 @@ def run_fit(work: Fitting, watcher: Watcher, checkpoints: Checkpoints | None = N
     schedule = Schedule(
         recipe.steps, recipe.log_every, recipe.sample_every, recipe.checkpoint_every, recipe.patience, adjustment
     )
-    return fit(work.step, work.initial(), work.key, schedule, watcher, checkpoints, devices)
+    return fit(work.step, work.initial(), work.key, schedule, watcher, checkpoints, devices, ahead)

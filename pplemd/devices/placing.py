@@ -74,7 +74,7 @@ class Devices:
             new: what became of the local one; leaves that are the same object are left as they are in `old`.
         """
         if self.mesh is None:
-            return new
+            return self.split(new)
 
         def absent(leaf):  # None is a leaf here: a field may be empty on one side
             return leaf is None
@@ -98,7 +98,7 @@ class Devices:
     def _put(self, tree: PyTree, spec: Callable[[Any], PartitionSpec]) -> PyTree:
         mesh = self.mesh
         if mesh is None:
-            return tree
+            return jax.tree.map(_stay, tree)
 
         def put(leaf):
             sharding = NamedSharding(mesh, spec(leaf))
@@ -113,6 +113,11 @@ class Devices:
 
 
 ONE = Devices()
+
+
+def _stay(leaf: Any) -> Any:
+    """An array bound to where it is, as those of a checkpoint are: a program is compiled once for both."""
+    return jax.device_put(leaf, leaf.sharding) if eqx.is_array(leaf) else leaf
 
 
 def whole(tree: PyTree) -> PyTree:

@@ -56,13 +56,16 @@ def descend(current: Learner, gradient: PyTree, optimiser: optax.GradientTransfo
         optimiser: the Optax transformation that the learner was made with.
     """
     parameters = eqx.filter(current.module, eqx.is_inexact_array)
-    finite = jnp.isfinite(norm(gradient))
+    size = norm(gradient)
+    finite = jnp.isfinite(size)
 
     def unless_skipped(tree: PyTree) -> PyTree:
         return jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), tree)
 
     with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer count
-        updates, memory = optimiser.update(unless_skipped(gradient), current.memory, parameters)
+        told = {"size": unless_skipped(size)}  # one who clips by it need not take it again
+        update = optax.with_extra_args_support(optimiser).update
+        updates, memory = update(unless_skipped(gradient), current.memory, parameters, **told)
     module = eqx.apply_updates(current.module, unless_skipped(updates))
     skipped = jnp.where(finite, 0, 1)
     return Learner(module, memory, current.skipped + skipped, skipped * (current.skipped_in_a_row + 1))

@@ -11,7 +11,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from pplemd.devices import ONE, Devices, StopVote
 from pplemd.errors import DivergenceError
+from pplemd.learning.arrays import Arrays
 from pplemd.learning.stops import Interrupted, listening
+from pplemd.storage.ahead import Ahead
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.compiled import read_fast
 
@@ -114,6 +116,7 @@ def fit(
     watcher: Watcher,
     checkpoints: Checkpoints | None = None,
     devices: Devices = ONE,
+    ahead: Ahead | None = None,
 ) -> Any:
     """Run a step until the schedule ends.
 
@@ -128,6 +131,7 @@ def fit(
         watcher: told what happens.
         checkpoints: where to save, and to go on from.
         devices: what to run on.
+        ahead: the step's program, being read; it is of use on one device.
 
     Returns:
         The last state, whole on one device.
@@ -136,10 +140,12 @@ def fit(
         Interrupted: after SIGINT or SIGTERM in any process, once the state is saved.
         DivergenceError: at the first report after `patience` skipped updates in a row.
     """
-    advance, held = _compiled(devices), devices.everywhere(step)
+    held = devices.everywhere(step)
     window = devices.split(first_window(step, state, key))
     found = None if checkpoints is None else checkpoints.latest(window, watcher.note)
     done, window = found or (0, window)
+    kept = ahead if ahead is not None and ahead.works and devices is ONE else None
+    advance = _compiled(devices) if kept is None else _read(kept, held, window, key)
     watcher.begin(done)
     stop = StopVote()
     with listening() as received:
@@ -187,8 +193,35 @@ def _compiled(devices: Devices) -> Callable[[Step, Window, PRNGKeyArray], Window
 
     @eqx.filter_jit(donate="all-except-first", compiler_options=read_fast())  # type: ignore[call-overload]  # as above
     def advance(held: Step, window: Window, key: PRNGKeyArray) -> Window:
-        state, metrics = _stepped(held, window.state, key)
-        return devices.kept(Window(state, jax.tree.map(jnp.add, window.sums, metrics), window.count + 1))
+        return devices.kept(_after(held, window, key))
+
+    return advance
+
+
+def _after(step: Step, window: Window, key: PRNGKeyArray) -> Window:
+    """The window a step later."""
+    state, metrics = _stepped(step, window.state, key)
+    return Window(state, jax.tree.map(jnp.add, window.sums, metrics), window.count + 1)
+
+
+def _read(ahead: Ahead, step: Step, first: Window, key: PRNGKeyArray) -> Callable[[Step, Window, PRNGKeyArray], Window]:
+    """The same on one device, where it was compiled by an earlier run; in terms of arrays, which is what is kept."""
+    held, moving = Arrays(step), Arrays(first)
+    fixed, count, kind = held.of(step), len(held.of(step)), jax.random.key_impl(key)
+
+    def program(*arrays: Array) -> tuple[Array, ...]:
+        window = moving.whole(arrays[count:-1])
+        run_key = jax.random.wrap_key_data(arrays[-1], impl=kind)
+        return tuple(moving.of(_after(held.whole(arrays[:count]), window, run_key)))
+
+    arrays = (*fixed, *moving.of(first), jax.random.key_data(key))
+    options = read_fast()
+    moved = tuple(range(count, len(arrays) - 1))
+    lowered = jax.jit(program, donate_argnums=moved, compiler_options=options).lower(*arrays)
+    compiled = ahead.compiled(lowered, options)
+
+    def advance(_: Step, window: Window, key: PRNGKeyArray) -> Window:
+        return moving.whole(compiled(*fixed, *moving.of(window), jax.random.key_data(key)))
 
     return advance
 

@@ -1,6 +1,7 @@
 """Optimisers as values of the recipe; each becomes an Optax transformation."""
 
 from abc import abstractmethod
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -92,11 +93,13 @@ def norm(gradient: PyTree) -> Float[Array, ""]:
     return jnp.sqrt(sum(jax.lax.optimization_barrier(squares), jnp.zeros(())))
 
 
-def _clipped(most: float) -> optax.GradientTransformation:
-    """optax.clip_by_global_norm by `norm`."""
+def _clipped(most: float) -> optax.GradientTransformationExtraArgs:
+    """optax.clip_by_global_norm by `norm`, which whoever knows it already tells by the name `size`."""
 
-    def clip(updates: PyTree, params: PyTree | None = None) -> PyTree:
-        size = norm(updates)
-        return jax.tree.map(lambda leaf: jnp.where(size < most, leaf, leaf / size * most), updates)
+    def clip(
+        updates: PyTree, state: optax.OptState, params: PyTree | None = None, *, size: Array | None = None, **_: Any
+    ) -> tuple[PyTree, optax.OptState]:
+        known = norm(updates) if size is None else size
+        return jax.tree.map(lambda leaf: jnp.where(known < most, leaf, leaf / known * most), updates), state
 
-    return optax.stateless(clip)
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), clip)

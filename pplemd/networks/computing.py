@@ -47,7 +47,8 @@ class Computing(eqx.Module):
         key: Key[Array, ""] | None,
     ) -> Float[Array, "*shape"]:
         """A network's prediction for one sample, in the sample's own type."""
-        apply = network if _nodes(network) else self.block(network)  # one with blocks sees to them itself
+        keeping = _nodes(network)  # one with blocks sees to them itself
+        apply = eqx.filter_jit(network) if keeping else self.block(network)
         return apply(self.entered(x), time, label, key).astype(x.dtype)
 
 

@@ -88,6 +88,11 @@ class Declared:
         return {file.relative_to(folder).as_posix(): digest_of_file(file) for file in siblings(self.path)}
 
     @property
+    def alike(self) -> str:
+        """What runs that compile the same have in common, as far as it is known before anything is traced."""
+        return repr((None if self.path is None else str(self.path.resolve()), self.name, self.overrides))
+
+    @property
     def folder_name(self) -> str:
         """A name for its run folders: the file's, with the model's where that differs."""
         if self.path is None or self.name == self.path.stem:

@@ -15,6 +15,7 @@ from pplemd.runs.boards import with_board
 from pplemd.runs.journal import Journal
 from pplemd.runs.opening import Chosen, opened
 from pplemd.runs.portrait import fit_portrait
+from pplemd.storage.ahead import Ahead
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder, write_json
 from pplemd.viewing.board import board_of
@@ -73,6 +74,7 @@ def fit(
     began = time.monotonic()
     told = narrator or Terminal()
     declared, folder = opened(model, out, Chosen(name, tuple(overrides)), resume, told)
+    ahead = Ahead(declared.alike)
     goes_on = folder.config.exists()
     planned = plan_fit(declared.fit)
     first_fit_shapes(planned)  # traces the step: a mistake in it shows before there is a folder
@@ -86,7 +88,7 @@ def fit(
             told.task("fit", work.step.recipe.steps, SHOWN) as task,
             with_board(watcher(work, folder, told.say, task), board, folder.samples) as followed,
         ):
-            state = run_fit(work, followed, checkpoints)
+            state = run_fit(work, followed, checkpoints, ahead=ahead)
     finally:
         checkpoints.close()
     fitted = work.fitted(state)

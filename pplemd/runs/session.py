@@ -20,6 +20,7 @@ from pplemd.runs.judging import judged
 from pplemd.runs.opening import Chosen, opened
 from pplemd.runs.watch import Watch, shown
 from pplemd.schooling import at_rest, ready_teacher
+from pplemd.storage.ahead import Ahead
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder
 from pplemd.teachers import AbstractTeacher
@@ -105,6 +106,7 @@ def _distil(
 ) -> Outcome:
     began = time.monotonic()
     declared, folder = opened(model, out, asked, resume, told)
+    ahead = Ahead(declared.alike)
     goes_on = folder.config.exists()
     if declared.imported is not None:
         declared.imported.checkpoint()  # says where to get one before anything is traced
@@ -123,7 +125,7 @@ def _distil(
         again, work = _prepared(planned, ready, told)
         asked_for = planned.model.evaluation
         evaluation = None if asked_for is None else prepared(asked_for)  # once, for the way and the end
-        state = _train(work, evaluation, folder, checkpoints, told, devices, board)
+        state = _train(work, evaluation, folder, checkpoints, told, devices, board, ahead)
     finally:
         checkpoints.close()
     distilled = work.distilled(state)
@@ -153,11 +155,12 @@ def _train(
     narrator: AbstractNarrator,
     devices: Devices,
     board: AbstractBoard,
+    ahead: Ahead,
 ) -> EMState:
     with narrator.task("distil", work.step.recipe.steps, shown(work.step.recipe)) as task:
         watcher = Watch(work, evaluation, folder, narrator.say, task).watcher() if first() else Watcher()
         with with_board(watcher, board, folder.samples) as watched:
-            return run(work, watched, checkpoints, devices)
+            return run(work, watched, checkpoints, devices, ahead)
 
 
 def load(run_folder: Path | str, model_file: Path | str | None = None) -> Distilled | Fitted:

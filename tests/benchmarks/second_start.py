@@ -35,16 +35,19 @@ def first_step(name: str, began: float) -> dict:
     from pplemd.learning import Schedule, Watcher, fit
     from pplemd.model import plan
     from pplemd.runs.declared import declare
+    from pplemd.storage.ahead import Ahead
 
     small = ("batch=1", "chain.length=1", "compute.accumulate=1", "compute.bf16=false")
     small += ("anchor=none",) if name == "digits" else ()
-    planned = plan(declare(ROOT / "models" / f"{name}.py", PROGRAMS[name], small).distilled_model)
+    declared = declare(ROOT / "models" / f"{name}.py", PROGRAMS[name], small)
+    ahead = Ahead(declared.alike)
+    planned = plan(declared.distilled_model)
     work = distillation(planned, random_teacher(planned.teacher))
     state = work.initial()
     ready = time.time() - began
     ends: list[tuple[float, float]] = []
     watcher = Watcher(report=lambda step, figures: ends.append((time.time() - began, time.process_time())))
-    jax.block_until_ready(fit(work.step, state, work.key, Schedule(2, 1, 1, 1, 1), watcher))
+    jax.block_until_ready(fit(work.step, state, work.key, Schedule(2, 1, 1, 1, 1), watcher, ahead=ahead))
     (first, processor), (second, _) = ends
     reached = {"before_the_step_s": ready, "begins_the_step_s": first - (second - first)}
     return reached | {"first_step_s": first, "processor_s": processor}

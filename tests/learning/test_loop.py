@@ -12,6 +12,7 @@ import pytest
 from pplemd.errors import DivergenceError
 from pplemd.learning import Adjustment, Interrupted, Schedule, Watcher, first_window, fit
 from pplemd.learning.loop import AbstractState
+from pplemd.storage.ahead import Ahead
 from pplemd.storage.checkpoints import Checkpoints
 
 KEY = jax.random.key(0)
@@ -162,6 +163,41 @@ def test_the_step_is_compiled_once():
     eqx.filter_eval_shape(first_window, counting, start(), KEY)  # as a plan does, before its teacher is ready
     fit(counting, start(), KEY, schedule(), Watcher())
     assert len(traces) == 1  # for its shapes and to compile
+
+
+def test_a_run_whose_program_was_kept_compiles_nothing_and_is_the_same_run(tmp_path, monkeypatch):
+    """With reports, a decision between steps, and a checkpoint in it that the third run goes on from."""
+    compiled, compile_ = [], jax.stages.Lowered.compile
+    monkeypatch.setattr(jax.stages.Lowered, "compile", lambda lowered: compiled.append(lowered) or compile_(lowered))
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    asked = schedule(steps=12, log=3, adjustment=Adjustment(4, doubled))
+    diaries = [Diary(), Diary(), Diary(interrupt_at=9), Diary(), Diary()]
+    plain = fit(STEP, start(), KEY, asked, diaries[0].watcher())
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    try:
+        for diary, places in zip(diaries[1:], [None, checkpoints, checkpoints, None], strict=True):
+            step = STEP if diary is not diaries[-1] else Step(jnp.asarray(0.6))  # the last: other numbers, one program
+            given = start()
+            try:
+                last = fit(step, given, KEY, asked, diary.watcher(), places, ahead=Ahead("walk"))
+            except Interrupted:
+                continue
+            assert given.x.is_deleted() or places
+            assert not step.scale.is_deleted()
+            if step is STEP:
+                np.testing.assert_allclose(last.x, plain.x, rtol=1e-6)
+            else:
+                assert np.max(np.abs(last.x - plain.x)) > 0.1
+    finally:
+        checkpoints.close()
+        jax.config.update("jax_compilation_cache_dir", before)
+    assert len(compiled) == 1
+    assert diaries[3].begins == [9]
+    assert diaries[1].steps == diaries[0].steps
+    for (step, found), (also, wanted) in zip(diaries[1].reports, diaries[0].reports, strict=True):
+        assert step == also
+        assert found == pytest.approx(wanted, rel=1e-5)
 
 
 def test_the_state_that_was_given_is_donated():
