@@ -144,11 +144,11 @@ def fit(
     window = devices.split(first_window(step, state, key))
     found = None if checkpoints is None else checkpoints.latest(window, watcher.note)
     done, window = found or (0, window)
-    kept = ahead if ahead is not None and ahead.works and devices is ONE else None
-    advance = _compiled(devices) if kept is None else _read(kept, held, window, key)
+    kept = ahead if ahead is not None and ahead.works and devices.mesh is None else None
     watcher.begin(done)
     stop = StopVote()
     with listening() as received:
+        advance = _compiled(devices) if kept is None else _read(kept, held, window, key)
         while done < schedule.steps:
             with devices.entered():
                 window = advance(held, window, jax.random.fold_in(key, done))

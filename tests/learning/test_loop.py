@@ -200,6 +200,23 @@ def test_a_run_whose_program_was_kept_compiles_nothing_and_is_the_same_run(tmp_p
         assert found == pytest.approx(wanted, rel=1e-5)
 
 
+def test_a_signal_that_comes_while_the_step_is_compiled_stops_after_it(tmp_path, monkeypatch):
+    compile_ = jax.stages.Lowered.compile
+
+    def told_to_stop(lowered):
+        signal.raise_signal(signal.SIGTERM)
+        return compile_(lowered)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", told_to_stop)
+    monkeypatch.setattr(Ahead, "works", True)
+    checkpoints, diary = Checkpoints(tmp_path), Diary()
+    with pytest.raises(Interrupted) as caught:
+        fit(STEP, start(), KEY, schedule(), diary.watcher(), checkpoints, ahead=Ahead("walk"))
+    checkpoints.close()
+    assert caught.value.saved
+    assert diary.steps == [1]
+
+
 def test_the_state_that_was_given_is_donated():
     given = start()
     fit(STEP, given, KEY, schedule(steps=2), Watcher())
