@@ -9,6 +9,7 @@ import pytest
 
 from pplemd.learning import Adam, Optax
 from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
+from pplemd.learning.optimisers import norm
 
 
 class Thing(eqx.Module):
@@ -117,3 +118,16 @@ def test_a_copy_is_of_no_weak_type():
     assert not own.weight.weak_type
     assert not own.bias.weak_type
     assert own.weight.unsafe_buffer_pointer() != weak.weight.unsafe_buffer_pointer()
+
+
+def test_a_gradient_s_norm_is_that_of_all_its_numbers():
+    tree = {
+        "scalar": jnp.asarray(3.0),
+        "one": jnp.full(1, -4.0),
+        "vector": jnp.arange(40.0),
+        "matrix": jnp.ones((5, 7)),
+    }
+    for some in (tree, {"matrix": tree["matrix"]}, {"vector": tree["vector"]}, {"scalar": tree["scalar"]}):
+        np.testing.assert_allclose(norm(some), optax.tree.norm(some), rtol=1e-6)
+    assert norm({}) == 0
+    assert not jnp.isfinite(norm({**tree, "one": jnp.full(1, jnp.nan)}))
