@@ -17,14 +17,13 @@ class Arrays:
 
     def __init__(self, tree: PyTree) -> None:
         leaves, structure = jax.tree.flatten(tree)
-        self._structure: Any = structure  # a type that JAX does not give away
+        self.structure: Any = structure  # a type that JAX does not give away
         self._places = [place for place, leaf in enumerate(leaves) if eqx.is_array(leaf)]
         self._others: list[Any] = [None if eqx.is_array(leaf) else leaf for leaf in leaves]
 
     def of(self, tree: PyTree) -> list[Array]:
         """Its arrays, in order."""
-        leaves, structure = jax.tree.flatten(tree)
-        assert structure == self._structure
+        leaves = jax.tree.leaves(tree)
         return [leaves[place] for place in self._places]
 
     def whole(self, arrays: Sequence[Array]) -> PyTree:
@@ -32,4 +31,4 @@ class Arrays:
         leaves = list(self._others)
         for place, array in zip(self._places, arrays, strict=True):
             leaves[place] = array
-        return jax.tree.unflatten(self._structure, leaves)
+        return jax.tree.unflatten(self.structure, leaves)

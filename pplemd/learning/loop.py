@@ -207,12 +207,15 @@ def _after(step: Step, window: Window, key: PRNGKeyArray) -> Window:
 def _read(ahead: Ahead, step: Step, first: Window, key: PRNGKeyArray) -> Callable[[Step, Window, PRNGKeyArray], Window]:
     """The same on one device, where it was compiled by an earlier run; in terms of arrays, which is what is kept."""
     held, moving = Arrays(step), Arrays(first)
-    fixed, count, kind = held.of(step), len(held.of(step)), jax.random.key_impl(key)
+    fixed, kind = held.of(step), jax.random.key_impl(key)
+    count = len(fixed)
 
     def program(*arrays: Array) -> tuple[Array, ...]:
         window = moving.whole(arrays[count:-1])
         run_key = jax.random.wrap_key_data(arrays[-1], impl=kind)
-        return tuple(moving.of(_after(held.whole(arrays[:count]), window, run_key)))
+        after = _after(held.whole(arrays[:count]), window, run_key)
+        assert jax.tree.structure(after) == moving.structure  # here, once: comparing them takes its time
+        return tuple(moving.of(after))
 
     arrays = (*fixed, *moving.of(first), jax.random.key_data(key))
     options = read_fast()

@@ -42,9 +42,9 @@ class Ahead:
     def __init__(self, run: str) -> None:
         folder = _folder()
         self._path = None if folder is None else folder / f"step-{_sha256(run)[:32]}"
-        self._thread = ThreadPoolExecutor(1, "pplemd-ahead")
-        self._reading = None if self._path is None else self._thread.submit(_read, self._path)
-        self._thread.shutdown(wait=False)  # it ends when that is read
+        thread = ThreadPoolExecutor(1, "pplemd-ahead")
+        self._reading = None if self._path is None else thread.submit(_read, self._path)
+        thread.shutdown(wait=False)  # it ends when that is read
 
     @property
     def works(self) -> bool:
