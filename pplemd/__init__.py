@@ -5,6 +5,7 @@ from pplemd import diffusion as diffusion
 from pplemd import metrics as metrics
 from pplemd import networks as networks
 from pplemd import teachers as teachers
+from pplemd.compiler import FLAGS as FLAGS
 from pplemd.correction import Weighted as Weighted
 from pplemd.correction import importance as importance
 from pplemd.diffusion import CoarseToFine as CoarseToFine

@@ -14,7 +14,7 @@ ALLOWED = {  # what a part may import of the package, besides itself and the err
     "diffusion": set(),
     "networks": set(),
     "data": set(),
-    "storage": {"devices"},
+    "storage": {"compiler", "devices"},
     "importers": {"networks", "teachers", "diffusion", "storage"},
     "metrics": {"storage"},
     "viewing": {"storage"},

@@ -124,6 +124,8 @@ def prepare(device: DeviceName | None, debug: bool, cluster: Cluster | None = No
     import jax
 
     try:
+        import pplemd as pplemd  # tells XLA what to leave out, before JAX starts it
+
         jax.devices()
     except (RuntimeError, AssertionError) as error:
         wanted, reason = f" {device.value}" if device else "", (str(error) or "it is not set up").splitlines()[0]

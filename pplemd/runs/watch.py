@@ -11,6 +11,7 @@ from pplemd.learning import EMState, HealthCheck, Recipe, Watcher, alarms
 from pplemd.metrics import AbstractEvaluation
 from pplemd.runs.journal import Journal
 from pplemd.runs.portrait import portrait
+from pplemd.storage.compiled import read_fast
 from pplemd.storage.folder import RunFolder
 from pplemd.viewing.narration import AbstractTask
 from pplemd.viewing.pictures import save_png
@@ -50,7 +51,8 @@ class Watch:
     ):
         self._work, self._folder, self._say, self._task = work, folder, say, task
         self._journal = Journal(folder, say, task, lambda lines: alarms(lines, work.step.recipe))
-        self._check = HealthCheck(work.step)
+        quickly = {**QUICKLY, **read_fast()}
+        self._check = eqx.filter_jit(HealthCheck(work.step), compiler_options=quickly)  # type: ignore[call-overload]
         self._measure = None if evaluation is None else evaluation.prepare()
         self._count = GLANCE if evaluation is None else min(GLANCE, evaluation.count)
 
@@ -62,7 +64,7 @@ class Watch:
     def inspect(self, step: int, state: EMState) -> dict[str, float]:
         """Figures of health, and of samples where there is an evaluation."""
         key_health, key_samples = jax.random.split(jax.random.fold_in(jax.random.fold_in(self._work.key, HEALTH), step))
-        figures = {name: float(value) for name, value in _checked(self._check, state, key_health).items()}
+        figures = {name: float(value) for name, value in self._check(state, key_health).items()}
         if self._measure is None:
             return figures
         return figures | glance(self._work.distilled(state), self._measure, key_samples, self._count)
@@ -70,8 +72,3 @@ class Watch:
     def picture(self, step: int, state: EMState) -> None:
         """Draw the averaged generator's samples."""
         save_png(self._folder.samples, portrait(self._work.distilled(state)))
-
-
-@eqx.filter_jit(compiler_options=QUICKLY)  # type: ignore[call-overload]  # only its own options are typed
-def _checked(check: HealthCheck, state: EMState, key):
-    return check(state, key)

@@ -13,6 +13,7 @@ import jax
 import jaxlib
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
+from pplemd.compiler import FLAGS
 from pplemd.storage.compiled import machine
 from pplemd.storage.files import write_atomic
 
@@ -80,7 +81,7 @@ def _folder() -> Path | None:
 def _surroundings(options: dict[str, str]) -> str:
     """All that a compiled program depends on beside its text."""
     config: Any = jax.config
-    flags = os.environ.get("XLA_FLAGS"), sorted(config.values.items())
+    flags = FLAGS, os.environ.get("XLA_FLAGS"), sorted(config.values.items())
     return repr((options, jax.__version__, jaxlib.__version__, machine(), flags))
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import jax
 
+from pplemd.compiler import OPTION
 from pplemd.storage.cache import cache_dir
 
 logger = logging.getLogger("pplemd")
 
 MOST = 4 * 2**30  # bytes kept; some hundred programs
-PLAIN = {"xla_cpu_experimental_ynn_fusion_type": ""}  # reading such fusions back takes the square of their number
+PLAIN = {OPTION: ""}  # reading such fusions back takes the square of their number
 SHORTEST = 0.0  # seconds of compilation: some thirty small programs of a start are read in a tenth of the time
 
 
@@ -48,7 +49,8 @@ def read_fast() -> dict[str, str]:
     """Options of the compiler under which a program of many operations is read from the cache in less time.
 
     XLA's CPU backend looks for each fusion of its YNNPACK among all instructions when it reads a program: two thirds
-    of the time for a U-Net's step. Steps with and without them take the same time (docs/benchmarks.md).
+    of the time for a U-Net's step. Steps with and without them take the same time (docs/benchmarks.md). Where XLA read
+    `pplemd.compiler.FLAGS` before it started, all programs are compiled so; these serve where JAX was at work before.
 
     Returns:
         The options, which go into `compiler_options` of `jax.jit`; none on other devices, or where this jaxlib does
