@@ -1,5 +1,7 @@
 """A short chain and its twin: the E-step for any target."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -164,7 +166,7 @@ class Chain(eqx.Module):
             twin = coupled(self.kernel, key, pair.twin, 1.0, free)
         else:
             twin = self.kernel.shadow(key, pair.twin, info, float(self.cancel.injected), free)
-        told = Info(info.acceptance, info.accepted, info.diverging, info.energy, jnp.asarray(info.evaluations), None)
+        told = dataclasses.replace(info, evaluations=jnp.asarray(info.evaluations), noise=None)
         return Pair(chain, twin), told
 
     def _cycles(self, keys: Key[Array, "cycle step"], laws: Laws, start: PyTree, twin: PyTree) -> tuple[Pair, Info]:
@@ -178,7 +180,7 @@ class Chain(eqx.Module):
             return (pair.chain.position, pair.twin.position), infos
 
         (position, twin), infos = jax.lax.scan(cycle, (start, twin), keys)
-        return Pair(State(position, jnp.zeros(())), State(twin, jnp.zeros(()))), infos
+        return Pair(State(position), State(twin)), infos
 
     def _fast(
         self, keys: Key[Array, " step"], laws: Laws, position: PyTree, twin: PyTree

@@ -34,7 +34,7 @@ class Exact(AbstractCorrection):
 
     def gain(self, target: TiltedLaw, start: Point, end: Point) -> Float[Array, ""]:
         """Difference of log densities."""
-        return target.log_density(end.position) - target.log_density(start.position)
+        return target.gain(start, end)
 
     def decide(self, key, energy_gain, current, proposed):
         """Accept with probability min(1, exp(energy_gain))."""

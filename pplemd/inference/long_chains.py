@@ -13,10 +13,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray, PyTree
 
 from pplemd.errors import RecipeError
+from pplemd.inference.climbing import FIRST, climbed
 from pplemd.inference.kernels import AbstractKernel, Info, State, sized
 from pplemd.inference.target import TiltedLaw
-
-FIRST = 0.1  # step size that warm-up starts from: u is standard normal a priori, and too short is safe
 
 
 class Run(eqx.Module):
@@ -26,7 +25,7 @@ class Run(eqx.Module):
         positions: coordinates u.
         acceptance: acceptance probability of each transition.
         diverging: whether it diverged.
-        energy: its Hamiltonian, up to a constant of the chain.
+        energy: its Hamiltonian, log rho counted from where the chain ended: small numbers are exact in the bulk.
         gradients: gradients of the potential, of all kept draws together, by chain.
         step_size: step sizes that warm-up found, by chain, of the structure of a position.
     """
@@ -62,14 +61,15 @@ def long_chains(
 
     Warm-up is Stan's: fast, slow and fast windows, with dual averaging of the step size and a diagonal mass from the
     draws of each slow window; by BlackJAX's parts, so that kernels without a density have it too. A kernel that has a
-    step size, or that says nothing of acceptance, keeps what it has.
+    step size, or that says nothing of acceptance, keeps what it has. Before it, starts that lie far out climb (`climbed`):
+    a journey would teach step sizes and masses of its own.
 
     Args:
         key: a key.
         target: the law.
         kernel: the transition.
         starts: positions to start from, each leaf with a leading dimension chain.
-        warm_up: transitions that adapt and are thrown away.
+        warm_up: transitions that adapt and are thrown away; with none, chains start exactly where they are told.
         draws: transitions that are kept.
 
     Raises:
@@ -84,13 +84,16 @@ def long_chains(
     chains = jax.tree.leaves(starts)[0].shape[0]
     keys = jax.vmap(lambda k: _keys(k, warm_up, draws), out_axes=(0, 1))(jax.random.split(key, chains))
     tuner = _Tuner(kernel, target)
+    if warm_up:
+        starts = jax.vmap(lambda start: climbed(target, start))(starts)
     begun = jax.vmap(lambda k, start: tuner.begin(kernel.init(k, target, start)))(keys[0], starts)
     (warm, positions), told = jax.lax.scan(
         lambda carry, given: _moved(tuner, carry, *given),
         (begun, jax.tree.map(lambda leaf: jnp.zeros((chains, draws, *leaf.shape[1:]), leaf.dtype), starts)),
         (jnp.maximum(jnp.arange(-warm_up, draws), 0), keys[1], _schedule(warm_up, draws)),
     )
-    acceptance, diverging, energy, evaluations = (jnp.swapaxes(one[warm_up:], 0, 1) for one in told)
+    acceptance, diverging, energy, gain, evaluations = (jnp.swapaxes(one[warm_up:], 0, 1) for one in told)
+    energy = energy + jax.lax.cumsum(gain, axis=1, reverse=True)  # log rho counted from where each chain ends
     return Run(positions, acceptance, diverging, energy, jnp.sum(evaluations, axis=1), jax.vmap(tuner.sizes)(warm))
 
 
@@ -174,8 +177,8 @@ class _Tuner(eqx.Module):
         return dual_averaging_adaptation(self.kernel.wanted_acceptance)
 
 
-def _told(info: Info) -> tuple[Array, Array, Array, Array]:
-    return info.acceptance, info.diverging, info.energy, jnp.asarray(info.evaluations, jnp.float32)
+def _told(info: Info) -> tuple[Array, ...]:
+    return info.acceptance, info.diverging, info.energy, info.gain, jnp.asarray(info.evaluations, jnp.float32)
 
 
 def _where(condition: Bool[Array, ""], yes: Any, no: Any) -> Any:

@@ -71,13 +71,25 @@ class TiltedLaw(eqx.Module):
         Raises:
             PplemdError: where only the gradient of U is known.
         """
+        return self.log_base(u) - self._energy(self.push(u))
+
+    def gain(self, start: Point, end: Point) -> Float[Array, ""]:
+        """Log rho(end) - log rho(start), base and potential each by itself: a constant of one does not round the other.
+
+        Raises:
+            PplemdError: where only the gradient of U is known.
+        """
+        fall = self._energy(start.x) - self._energy(end.x)
+        return self.log_base(end.position) - self.log_base(start.position) + fall
+
+    def _energy(self, x: Array) -> Float[Array, ""]:
         if not isinstance(self.potential, Potential):
             raise PplemdError(
                 "this target knows only the gradient of its potential, so it has no density. Correct by line "
                 "integrals of the score, HMC(correction=LineIntegral()), or not at all, HMC(step_size, "
                 "correction=Unadjusted())."
             )
-        return self.log_base(u) - self.potential.value(self.push(u))
+        return self.potential.value(x)
 
 
 class Held(eqx.Module):

@@ -1,5 +1,6 @@
 """Interleaving: a transition in one set of coordinates, then one in another."""
 
+import dataclasses
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -39,7 +40,7 @@ class Interleave(AbstractKernel):
 
     def init(self, key: PRNGKeyArray, target: TiltedLaw, position: PyTree) -> State:
         """The start, nothing else: each transition asks for its score in its own coordinates."""
-        return State(position, jnp.zeros(()))
+        return State(position)
 
     def step(self, key: PRNGKeyArray, state: State, target: TiltedLaw) -> tuple[State, Info]:
         """Both transitions."""
@@ -50,7 +51,8 @@ class Interleave(AbstractKernel):
             0.5 * (first.acceptance + second.acceptance),
             first.accepted | second.accepted,
             first.diverging | second.diverging,
-            second.energy,
+            second.energy - first.gain,
+            first.gain + second.gain,
             first.evaluations + second.evaluations + 2,
             None,
         )
@@ -61,13 +63,11 @@ class Interleave(AbstractKernel):
         key_start, key_step = jax.random.split(key)
         v = change.inverse(state.position)
         law = placed(target, change)
-        begun = kernel.init(key_start, law, v)
-        before = change(v)[1]
-        begun = State(begun.position, state.log_density + before, begun.memory)
-        new, info = kernel.step(key_step, begun, law)
-        u, after = change(new.position)
+        new, info = kernel.step(key_step, kernel.init(key_start, law, v), law)
+        (u, after), before = change(new.position), change(v)[1]
         kept: Any = jax.tree.map(lambda there, here: jnp.where(info.accepted, there, here), u, state.position)
-        return State(kept, jnp.where(info.accepted, new.log_density - after, state.log_density)), info
+        gain = jnp.where(info.accepted, info.gain + before - after, 0.0)
+        return State(kept), dataclasses.replace(info, energy=info.energy - before, gain=gain)
 
     def shadow(
         self, key: PRNGKeyArray, twin: State, info: Info, injected: float, free: LogDensity = log_normal

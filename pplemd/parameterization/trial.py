@@ -3,16 +3,12 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from pplemd.dsl import Centering
 from pplemd.errors import RecipeError
 from pplemd.inference import AbstractKernel, Run, TiltedLaw, bulk_ess, long_chains, r_hat
-from pplemd.parameterization.fisher import falling_adam
 from pplemd.parameterization.placement import Change, Placement, Values, flat
-
-CLIMB, RATE = 200, 0.1  # base coordinates are of order 1: Adam goes up to about 10 of them
 
 
 class Trial(eqx.Module):
@@ -69,9 +65,6 @@ def trial(
 ) -> Trial:
     """Run chains in the coordinates of lambda; compiled once for all lambdas of a law.
 
-    They start where draws of the prior climb to: a vague prior's own draws lie so far away that a short warm-up may end
-    on the way, with scales of a journey.
-
     Args:
         key: a key.
         placement: the program.
@@ -83,7 +76,7 @@ def trial(
     change = Change(placement, lam)
     problem, program, label = placement.problem, placement.program, placement.label
     key_start, key_run = jax.random.split(key)
-    starts = jax.vmap(lambda k: change.inverse(climbed(law, problem.draw(k, program, label))))(
+    starts = jax.vmap(lambda k: change.inverse(problem.draw(k, program, label)))(
         jax.random.split(key_start, length.chains)
     )
     run = long_chains(key_run, placement.law(law, lam), kernel, starts, length.warm_up, length.draws)
@@ -95,19 +88,6 @@ def trial(
     ess = jnp.min(jnp.where(moving, bulk_ess(values), jnp.inf))
     sound = (apart < 1.05) & ~jnp.any(run.diverging)
     return Trial(u, run, ess, apart, jnp.sum(run.gradients), sound)
-
-
-def climbed(law: TiltedLaw, u: Values) -> Values:
-    """Where Adam arrives that follows the score from u for a while, in base coordinates."""
-    optimiser = falling_adam(RATE, CLIMB)
-
-    def step(carry, _):
-        here, state = carry
-        updates, state = optimiser.update(jax.tree.map(jnp.negative, law.score(here)), state)
-        return (optax.apply_updates(here, updates), state), None
-
-    (end, _), _ = jax.lax.scan(step, (u, optimiser.init(u)), length=CLIMB)
-    return end
 
 
 def pooled(u: Values) -> Values:

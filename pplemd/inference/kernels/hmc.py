@@ -46,22 +46,23 @@ class HMC(AbstractKernel):
 
     def init(self, key: PRNGKeyArray, target: TiltedLaw, position: PyTree) -> State:
         """The score at the start."""
-        return State(position, jnp.zeros(()), target.visit(position))
+        return State(position, target.visit(position))
 
     def step(self, key: PRNGKeyArray, state: State, target: TiltedLaw) -> tuple[State, Info]:
         """One transition."""
         proposal = partial(hmc.hmc_proposal, sample_proposal=self.correction.decide)
         integrator = energised(integrators.velocity_verlet, target, self.correction)
         kernel = hmc.build_kernel(integrator, build_proposal=proposal)
-        start = hmc.HMCState(state.position, state.log_density, state.memory)
+        start = hmc.HMCState(state.position, jnp.zeros(()), state.memory)
         mass = inverse_mass(self.step_size, state.position)
         new, info = kernel(key, start, None, self._stretch(key), mass, self.leapfrogs)
         asked = self.leapfrogs * self.correction.evaluations(target)
-        return State(new.position, new.logdensity, new.logdensity_grad), Info(
+        return State(new.position, new.logdensity_grad), Info(
             jnp.asarray(info.acceptance_rate),
             jnp.asarray(info.is_accepted),
             jnp.asarray(info.is_divergent),
             jnp.asarray(info.energy),
+            jnp.asarray(new.logdensity),
             asked,
             info.momentum,
         )
@@ -77,7 +78,7 @@ class HMC(AbstractKernel):
         stretch = self._stretch(key)
         end = jax.lax.fori_loop(0, self.leapfrogs, lambda _, state: leapfrog(state, stretch), start)
         position = jax.tree.map(lambda new, old: jnp.where(info.accepted, new, old), end.position, twin.position)
-        return State(position, twin.log_density, twin.memory)
+        return State(position, twin.memory)
 
     def _stretch(self, key: PRNGKeyArray) -> Float[Array, ""]:
         """By what this transition's steps are longer; of the key that the chain and its twin share."""

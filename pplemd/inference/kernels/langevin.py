@@ -45,21 +45,21 @@ class Langevin(AbstractKernel):
 
     def init(self, key: PRNGKeyArray, target: TiltedLaw, position: PyTree) -> State:
         """A Langevin chain remembers its position alone."""
-        return State(position, jnp.zeros(()))
+        return State(position)
 
     def step(self, key: PRNGKeyArray, state: State, target: TiltedLaw) -> tuple[State, Info]:
         """One step, always accepted."""
         kick = self._kick(key, state.position)
         position = self._move(state.position, target.score(state.position), kick)
-        certain, never = jnp.ones((), bool), jnp.zeros((), bool)
-        return State(position, state.log_density), Info(jnp.ones(()), certain, never, -state.log_density, 1, kick)
+        certain, never, unknown = jnp.ones((), bool), jnp.zeros((), bool), jnp.zeros(())
+        return State(position), Info(jnp.ones(()), certain, never, unknown, unknown, 1, kick)
 
     def shadow(
         self, key: PRNGKeyArray, twin: State, info: Info, injected: float, free: LogDensity = log_normal
     ) -> State:
         """Nu <- (1 - gamma) nu + sqrt(2 gamma) n in base coordinates, the paper's book-kept noise."""
         kick = jax.tree.map(lambda noise: injected * noise, info.noise)
-        return State(self._move(twin.position, jax.grad(free)(twin.position), kick), twin.log_density)
+        return State(self._move(twin.position, jax.grad(free)(twin.position), kick))
 
     def _kick(self, key: PRNGKeyArray, position: PyTree) -> PyTree:
         """BlackJAX's Euler step of unit length, from zero without a drift: sqrt(2) n."""

@@ -50,20 +50,26 @@ class MCLMC(AbstractKernel):
         """
         if pytree_size(position) < 2:
             raise RecipeError("MCLMC needs a target of two dimensions or more; found 1. Use HMC or NUTS.")
-        return State(position, jnp.zeros(()), (generate_unit_vector(key, position), target.visit(position)))
+        return State(position, (generate_unit_vector(key, position), target.visit(position)))
 
     def step(self, key: PRNGKeyArray, state: State, target: TiltedLaw) -> tuple[State, Info]:
         """One step, accepted unless it is not finite."""
         momentum, point = state.memory
         root = jnp.sqrt(pytree_size(state.position))
         kernel = mclmc.build_kernel(energised(isokinetic_velocity_verlet, target, self.correction))
-        start = IntegratorState(state.position, momentum, state.log_density, point)
+        start = IntegratorState(state.position, momentum, jnp.zeros(()), point)
         mass = inverse_mass(self.step_size, state.position)
         new, info = kernel(key, start, None, mass, self.refresh * root, root)
         fine = jnp.asarray(info.nonans)
         error = jnp.where(fine, info.energy_change, jnp.inf)
-        return State(new.position, new.logdensity, (new.momentum, new.logdensity_grad)), Info(
-            jnp.minimum(1.0, jnp.exp(-error)), fine, ~fine, error, self.correction.evaluations(target), None
+        return State(new.position, (new.momentum, new.logdensity_grad)), Info(
+            jnp.minimum(1.0, jnp.exp(-error)),
+            fine,
+            ~fine,
+            error,
+            jnp.asarray(new.logdensity),
+            self.correction.evaluations(target),
+            None,
         )
 
     def shadow(

@@ -48,20 +48,21 @@ class NUTS(AbstractKernel):
 
     def init(self, key: PRNGKeyArray, target: TiltedLaw, position: PyTree) -> State:
         """The score at the start."""
-        return State(position, jnp.zeros(()), target.visit(position))
+        return State(position, target.visit(position))
 
     def step(self, key: PRNGKeyArray, state: State, target: TiltedLaw) -> tuple[State, Info]:
         """One transition."""
         kernel = nuts.build_kernel(energised(integrators.velocity_verlet, target, self.correction))
-        start = hmc.HMCState(state.position, state.log_density, state.memory)
+        start = hmc.HMCState(state.position, jnp.zeros(()), state.memory)
         mass = inverse_mass(self.step_size, state.position)
         new, info = kernel(key, start, None, 1.0, mass, self.doublings)
         asked = info.num_integration_steps * self.correction.evaluations(target)
-        return State(new.position, new.logdensity, new.logdensity_grad), Info(
+        return State(new.position, new.logdensity_grad), Info(
             jnp.clip(info.acceptance_rate, 0.0, 1.0),
             _differs(new.position, state.position),
             jnp.asarray(info.is_divergent),
             jnp.asarray(info.energy),
+            jnp.asarray(new.logdensity),
             asked,
             None,
         )

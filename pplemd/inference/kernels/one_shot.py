@@ -44,7 +44,7 @@ class OneShot(AbstractKernel):
 
     def init(self, key: PRNGKeyArray, target: TiltedLaw, position: PyTree) -> State:
         """The score at the start."""
-        return State(position, jnp.zeros(()), target.visit(position))
+        return State(position, target.visit(position))
 
     def step(self, key: PRNGKeyArray, state: State, target: TiltedLaw) -> tuple[State, Info]:
         """One transition."""
@@ -52,13 +52,13 @@ class OneShot(AbstractKernel):
         start = self.algorithm_init(state.position, log_density)
         with jax.numpy_dtype_promotion("standard"):  # BlackJAX multiplies booleans with floats
             new, info = self.algorithm_step(key, start, log_density, inverse_mass(self.step_size, state.position))
-        level = state.log_density + new.logdensity
         asked = 2 * self.correction.evaluations(target) + 1  # at the start, at the proposal, and where the chain is now
-        return State(new.position, level, target.visit(new.position)), Info(
+        return State(new.position, target.visit(new.position)), Info(
             jnp.clip(info.acceptance_rate, 0.0, 1.0),
             jnp.asarray(info.is_accepted),
             ~jnp.isfinite(info.acceptance_rate),
-            -level,
+            -new.logdensity,
+            jnp.asarray(new.logdensity),
             asked,
             None,
         )
