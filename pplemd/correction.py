@@ -10,12 +10,11 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
 
-from pplemd.diagnosis import pareto_smoothed
+from pplemd.diagnosis import RELIABLE, pareto_smoothed
 from pplemd.distillation import Distilled
 from pplemd.errors import DataError, TeacherError
 from pplemd.teachers import AbstractDensity, AbstractExactTeacher, AbstractTeacher
 
-RELIABLE = 0.7  # arXiv:1507.02646: above it the error of smoothed weights falls so slowly that no count of draws helps
 CHUNK = 20_000  # draws of one compiled call
 
 

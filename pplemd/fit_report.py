@@ -1,18 +1,20 @@
 """How good a fit is: its parameters, an estimate of log p(y), and long chains of its latents' posterior, judged."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
-from pplemd.diagnosis import Row, table
+from pplemd.diagnosis import FEWEST, RELIABLE, Row, pareto_smoothed, table
 from pplemd.fitting import Fitted
-from pplemd.inference import Marginal
+from pplemd.inference import FEWEST_EFFECTIVE, Marginal
 from pplemd.learning import Judging
-from pplemd.posteriors import Drawn, Posteriors, posteriors
+from pplemd.posteriors import Drawn, posteriors
 
 TOLD = 20  # numbers of an array that are told one by one; of a larger one its size, mean and s.d.
 
@@ -24,7 +26,8 @@ class FitReport:
     Attributes:
         parameters: what was trained, by its path in the program: values, or of large arrays their moments.
         log_marginal: the estimate of log p(y), its standard error and the effective number of its draws; where rows
-            are looked at, their mean, with the standard error of a mean over rows.
+            are looked at, their mean, with the standard error of a mean over rows. Where the draws cannot tell the
+            error it is None, and `doubt` says why.
         posterior: ArviZ's figures of the latents' chains, a row a site, with mean and s.d.
         centering: by site, the mean lambda that the chains moved in.
         seed: seed of the chains and of the estimate.
@@ -58,7 +61,7 @@ def judge_fit(
     advance(0.9)
     report = FitReport(
         parameters={path: told(value) for path, value in fitted.parameters().items()},
-        log_marginal=_marginal(of, found),
+        log_marginal=told_marginal(found),
         posterior=[_site(row, drawn) for row in table([drawn.record()])],
         centering={name: float(jnp.mean(lam)) for name, lam in fitted.centering.loc.items()},
         seed=seed,
@@ -74,14 +77,34 @@ def told(value: np.ndarray | np.floating) -> Any:
     return {"shape": list(value.shape), "mean": float(value.mean()), "sd": float(value.std())}
 
 
-def _marginal(of: Posteriors, found: Marginal) -> dict[str, Any]:
-    if of.rows is None:
-        return {"value": float(found.value), "error": float(found.error), "effective": float(found.effective)}
-    value = np.asarray(found.value)
-    effective = jax.vmap(lambda one: one.effective)(found)
-    error = float(value.std(ddof=1) / np.sqrt(value.size)) if value.size > 1 else float("nan")
-    rows = {"rows": int(value.size), "effective": float(jnp.median(effective))}
-    return {"value": float(value.mean()), "error": error, **rows}
+def told_marginal(found: Marginal) -> dict[str, Any]:
+    """An estimate of log p(y) as JSON data, with an error where its draws can tell one, else with a doubt.
+
+    Args:
+        found: the estimate; with a leading dimension of rows, the mean over them is told, and its error.
+    """
+    value, log_weights = np.asarray(found.value, np.float64), np.asarray(found.log_weights, np.float64)
+    if value.ndim == 0:
+        effective, error, rows = np.asarray(found.effective)[None], float(found.error), {}
+    else:
+        effective, rows = np.asarray(jax.vmap(lambda one: one.effective)(found)), {"rows": value.size}
+        error = float(value.std(ddof=1) / value.size**0.5) if value.size > 1 else math.nan
+    doubt = _doubt(effective, np.atleast_2d(log_weights))
+    known = error if not doubt and math.isfinite(error) else None
+    return {"value": float(value.mean()), "error": known, **rows, "effective": float(np.median(effective)), **doubt}
+
+
+def _doubt(effective: Float[np.ndarray, " rows"], log_weights: Float[np.ndarray, "rows draws"]) -> dict[str, str]:
+    """Why an estimate has no error that can be told, in words, as `doubt`; nothing where it has one."""
+    few, (rows, draws) = ~(effective >= FEWEST_EFFECTIVE), log_weights.shape  # NaN too
+    if few.any():
+        least = f"{np.nan_to_num(effective.min()):,.1f} of {draws:,} draws count, fewer than {FEWEST_EFFECTIVE:.0f}"
+        where = f" in {few.sum()} of {rows} rows" if rows > 1 else ""
+        return {"doubt": f"{least}{where}: too low by an unknown amount, as a rule"}
+    k_hat = 0.0 if rows > 1 or np.isfinite(log_weights).sum() < FEWEST else pareto_smoothed(log_weights[0])[1]
+    if k_hat > RELIABLE:
+        return {"doubt": f"Pareto k = {k_hat:.2f} > {RELIABLE}: its weights are too unequal for an error to be told"}
+    return {}
 
 
 def _site(row: Row, drawn: Drawn) -> dict[str, Any]:

@@ -81,9 +81,10 @@ def fit_report(figures: dict[str, Any]) -> None:
     console.print(made)
     found = figures["log_marginal"]
     what = f"log p(y), mean of {found['rows']} rows" if "rows" in found else "log p(y)"
-    console.print(
-        f"[bold]{what}[/bold]  {found['value']:.2f} +- {found['error']:.2g} ({found['effective']:,.0f} draws' worth)\n"
-    )
+    beside = f"(no error: {found.get('doubt', 'not known')})"
+    if found["error"] is not None:
+        beside = f"+- {found['error']:.2g} ({found['effective']:,.0f} draws' worth)"
+    console.print(f"[bold]{what}[/bold]  {found['value']:.2f} {beside}\n")
     made = table(f"latents given the data, seed {figures['seed']}", *POSTERIOR)
     for column in made.columns[1:]:
         column.justify = "right"

@@ -6,6 +6,8 @@ from pplemd.diagnosis.netcdf import load_chains as load_chains
 from pplemd.diagnosis.netcdf import save as save
 from pplemd.diagnosis.netcdf import save_draws as save_draws
 from pplemd.diagnosis.netcdf import save_groups as save_groups
+from pplemd.diagnosis.posterior import FEWEST as FEWEST
+from pplemd.diagnosis.posterior import RELIABLE as RELIABLE
 from pplemd.diagnosis.posterior import Row as Row
 from pplemd.diagnosis.posterior import pareto_smoothed as pareto_smoothed
 from pplemd.diagnosis.posterior import table as table

@@ -19,6 +19,7 @@ from pplemd.diagnosis.elements import Judged, judged
 from pplemd.errors import DataError
 
 FEWEST = 30  # log ratios, of which ArviZ fits a tail of six
+RELIABLE = 0.7  # arXiv:1507.02646: above it the error of smoothed weights falls so slowly that no count of draws helps
 ALIKE = 1e-4  # differences of log ratios that are the rounding of densities in 32 bits
 DISTINCT = 5  # ratios of a tail, of which a Pareto shape can be told
 NAMED = 3  # elements of a site that its row names, and pictures show

@@ -43,6 +43,7 @@ from pplemd.inference.kernels import mala as mala
 from pplemd.inference.kernels import sized as sized
 from pplemd.inference.long_chains import Run as Run
 from pplemd.inference.long_chains import long_chains as long_chains
+from pplemd.inference.marginal import FEWEST_EFFECTIVE as FEWEST_EFFECTIVE
 from pplemd.inference.marginal import Marginal as Marginal
 from pplemd.inference.marginal import Proposal as Proposal
 from pplemd.inference.marginal import annealed_marginal as annealed_marginal

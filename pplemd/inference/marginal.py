@@ -21,6 +21,8 @@ from pplemd.inference.potential import Potential
 from pplemd.inference.target import TiltedLaw
 
 FEWEST = 32  # draws that find step sizes
+FEWEST_EFFECTIVE = 10.0  # of fewer weights the s.d. is a guess: n equal ones and the rest 0 level off at an error of 1
+NARROWEST = 1e-6  # of a coordinate's own s.d.: float32 resolves no narrower ridge
 FIRST, RATE, LEAST = (
     0.3,
     0.5,
@@ -41,9 +43,13 @@ class Marginal(eqx.Module):
 
     @property
     def error(self) -> Float[Array, ""]:
-        """Standard error of the value, by the delta method: s.d. of the weights over their mean and sqrt(draws)."""
+        """Standard error of the value, by the delta method: s.d. of the weights over their mean and sqrt(draws).
+
+        NaN below ten effective draws: what one draw is the whole of has no s.d., and this figure levels off at 1.
+        """
         weights = jnp.exp(self.log_weights - jnp.max(self.log_weights))
-        return jnp.std(weights, ddof=1) / (jnp.mean(weights) * jnp.sqrt(weights.size))
+        error = jnp.std(weights, ddof=1) / (jnp.mean(weights) * jnp.sqrt(weights.size))
+        return jnp.where(self.effective >= FEWEST_EFFECTIVE, error, jnp.nan)
 
     @property
     def effective(self) -> Float[Array, ""]:
@@ -92,11 +98,15 @@ class Proposal(eqx.Module):
         """One draw and its log density."""
         noise = jax.random.normal(key, self.mean.shape)
         log_det = jnp.sum(jnp.log(jnp.diag(self.scale)))
-        return self.unravel(self.mean + self.scale @ noise), jnp.sum(norm.logpdf(noise)) - log_det
+        moved = jnp.matmul(self.scale, noise, precision=jax.lax.Precision.HIGHEST)  # the density is that of this point
+        return self.unravel(self.mean + moved), jnp.sum(norm.logpdf(noise)) - log_det
 
 
 def normal_proposal(positions: PyTree, inflation: float = 1.2) -> Proposal:
     """The normal law of draws of the posterior, its scale inflated so that its tails cover theirs.
+
+    The scale is R^T of A = QR, A the draws in units of each coordinate's own s.d.: a posterior far narrower than the
+    prior, or a ridge, keeps its width, which the square of A, the covariance, would lose in 32 bits.
 
     Args:
         positions: base coordinates, each leaf with one leading dimension: draws.
@@ -112,8 +122,15 @@ def normal_proposal(positions: PyTree, inflation: float = 1.2) -> Proposal:
             f"{2 * flat.shape[1]}. Draw longer chains."
         )
     unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], positions))[1]
-    covariance = jnp.atleast_2d(jnp.cov(flat, rowvar=False)) + 1e-6 * jnp.eye(flat.shape[1])
-    return Proposal(jnp.mean(flat, axis=0), inflation * jnp.linalg.cholesky(covariance), unravel)
+    mean = jnp.mean(flat, axis=0)
+    centred = flat - mean[None]
+    spacing = jnp.finfo(flat.dtype).eps * jnp.maximum(jnp.abs(mean), 1.0)  # of a coordinate that never moved
+    own = jnp.maximum(jnp.std(centred, axis=0, ddof=1), spacing)
+    factor = jnp.linalg.qr(centred / own[None], mode="r") / jnp.sqrt(flat.shape[0] - 1.0)
+    diagonal = jnp.diag(factor)
+    factor = jnp.where(diagonal < 0, -1.0, 1.0)[:, None] * factor
+    factor = factor + jnp.diag(jnp.maximum(NARROWEST - jnp.abs(diagonal), 0.0))
+    return Proposal(mean, inflation * own[:, None] * factor.T, unravel)
 
 
 def importance_marginal(

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Num
 
 from pplemd.diagnosis import Chains, load_chains
+from pplemd.report.numbers import number
 from pplemd.storage.remains import Remains, dig, read_remains
 
 
@@ -116,6 +117,13 @@ class Subject:
     def score(self, who: str, name: str) -> float | None:
         """A figure of evaluation.json, of floor, teacher or student."""
         return dig(self.remains.evaluation, float, who, name)
+
+    @property
+    def marginal_error(self) -> str:
+        """The error of a fit's log p(y), or why it has none."""
+        error = dig(self.remains.evaluation, float, "log_marginal", "error")
+        doubt = dig(self.remains.evaluation, str, "log_marginal", "doubt")
+        return f"(no error: {doubt or 'not known'})" if error is None else f"+- {number(error)}"
 
     @property
     def scored(self) -> list[str]:

@@ -92,9 +92,9 @@ def _parameter(found: Any) -> str:
 
 
 def _marginal(subject: Subject) -> str:
-    found = {name: dig(subject.remains.evaluation, float, "log_marginal", name) for name in ("value", "error", "rows")}
+    found = {name: dig(subject.remains.evaluation, float, "log_marginal", name) for name in ("value", "rows")}
     rows = "" if found["rows"] is None else f", mean of {number(found['rows'])} rows"
-    return f"{number(found['value'])} +- {number(found['error'])}{rows}"
+    return f"{number(found['value'])} {subject.marginal_error}{rows}"
 
 
 def _posterior(subject: Subject) -> Element:

@@ -76,9 +76,8 @@ def _figure(subject: Subject, name: str) -> Element:
 
 def _fitted(subject: Subject) -> Element:
     found = subject.remains.evaluation
-    error = dig(found, float, "log_marginal", "error")
-    beside = "" if error is None else f"+- {number(error)}"
-    return _tile("log p(y)", number(dig(found, float, "log_marginal", "value")), beside)
+    estimate = dig(found, float, "log_marginal", "value")
+    return _tile("log p(y)", number(estimate), "" if estimate is None else subject.marginal_error)
 
 
 def _tile(title: str, figure: str, below: str) -> Element:
