@@ -17,7 +17,7 @@ from pplemd.learning import FIT_PARTS, PARTS, EMState, EMStep, FitState, FitStep
 from pplemd.liveness import peak_bytes
 from pplemd.model import Plan
 from pplemd.override import as_data
-from pplemd.teachers import AbstractTeacher, Guided
+from pplemd.teachers import AbstractTeacher, Guided, Posterior
 
 # of LLVM alone, and of no effect on buffers: the step is compiled to be looked at
 COMPILER_OPTIONS: Any = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -119,7 +119,13 @@ def describe_fit(plan: FitPlan, compiled: bool = True) -> dict[str, Any]:
 
 def _teacher(plan: Plan) -> dict[str, Any]:
     declared = plan.model.teacher
-    kind = {"type": type(plan.teacher).__name__, "shape": list(plan.teacher.shape), "classes": plan.teacher.classes}
+    kind: dict[str, Any] = {
+        "type": type(plan.teacher).__name__,
+        "shape": list(plan.teacher.shape),
+        "classes": plan.teacher.classes,
+    }
+    if isinstance(plan.teacher, Posterior):
+        kind["notes"] = list(plan.teacher.notes)
     if isinstance(plan.teacher, Guided):
         kind["guidance"] = as_data(plan.teacher.guidance)
     if isinstance(declared, Imported):

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 import numpyro.distributions as dist
 import pytest
 
@@ -13,6 +14,7 @@ import pplemd as em
 from pplemd.cost import operations
 from pplemd.inspection import describe, parameters
 from pplemd.model import plan
+from pplemd_cli.plans import tell
 
 SPLIT = em.data.Split(np.zeros((9, 3), np.float32) + np.eye(9, 3, dtype=np.float32), None)
 
@@ -91,3 +93,29 @@ def test_operations_of_products_loops_and_branches():
     dimensions = ("NHWC", "HWIO", "NHWC")
     convolve = lambda x, k: jax.lax.conv_general_dilated(x, k, (1, 1), "SAME", dimension_numbers=dimensions)  # noqa: E731
     assert operations(convolve, image, kernel) == 2 * 8 * 8 * 5 * 9 * 2
+
+
+def heights(y=None):
+    numpyro.sample("y", dist.Normal(numpyro.sample("mean", dist.Normal(0.0, 1.0)), 1.0), obs=y)
+
+
+def test_what_was_assumed_of_a_posterior_is_said(capsys):
+    with pytest.warns(UserWarning, match="y=None was left out"):
+        posterior = em.posterior(heights)
+    model = em.Model(
+        lambda teacher, key: Pushed(jnp.ones(2)),
+        posterior,
+        em.Recipe(batch=4),
+        score_network=lambda key: em.Denoiser(em.networks.TimedMLP((2,), width=4, blocks=1, key=key), sigma_data=1.0),
+    )
+    said = {"model": "heights", **describe(plan(model), compiled=False)}
+    assert said["teacher"]["notes"] == list(posterior.notes)
+    tell(said, json=False)
+    assert "note: of the posterior, argument y=None was left out" in " ".join(capsys.readouterr().out.split())
+
+
+class Pushed(em.Program):
+    scale: jax.Array
+
+    def __call__(self):
+        return em.generate("x", self.scale * em.latent("z", dist.Normal(jnp.zeros(2), 1.0)))

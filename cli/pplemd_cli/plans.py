@@ -60,7 +60,10 @@ def tell(plan: dict[str, Any], json: bool) -> None:
         return
     console = Console(highlight=False)
     beside = f"teacher {_teacher(plan['teacher'])}" if "teacher" in plan else f"fitted to {_observed(plan)}"
-    console.print(f"[bold]{plan['model']}[/bold]: program {plan['program']}, {beside}\n")
+    console.print(f"[bold]{plan['model']}[/bold]: program {plan['program']}, {beside}")
+    for note in plan.get("teacher", {}).get("notes", ()):
+        console.print(f"note: of the posterior, {note}", markup=False)
+    console.print()
     console.print(_sites(plan))
     console.print(_networks(plan["networks"]))
     console.print(_recipe("recipe  [not bold](change a field by --set PATH=VALUE)", plan["recipe"], ""))

@@ -1,6 +1,7 @@
 """What a declaration in a program leaves behind, and what it must be."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -123,6 +124,25 @@ def refuse_scaled(name: str, by: Any) -> None:
             f"{here()}: {name!r} stands under numpyro.handlers.scale, which weights its log-density by {by}; expected "
             "laws as they are, since latents are drawn from them too. Leave the handler out, or write the weight into "
             "the law (a normal law to the power w is one of scale / sqrt(w))."
+        )
+
+
+def refuse_unplated(name: str, distribution: dist.Distribution, plates: Mapping[int, str]) -> None:
+    """Raise where a site within plates has rows of its own besides theirs, as where its shape is broadcast by mistake.
+
+    Args:
+        name: of the site.
+        distribution: its law, of which each plate has made an axis.
+        plates: name of the plate of each axis, counted from the end.
+    """
+    shape = tuple(distribution.batch_shape)
+    missing = [axis for axis in range(-len(shape), 0) if shape[axis] > 1 and axis not in plates]
+    if plates and missing:
+        raise ProgramError(
+            f"{here()}: {name!r} has a {type(innermost(distribution)).__name__} of batch shape {shape} within the "
+            f"plates {sorted(plates.values())}; expected their axes alone, and axis {missing[0]}, of "
+            f"{shape[missing[0]]}, is none of theirs. Give the parameters the plate's shape (a column of n rows is of "
+            "shape (n, 1), a plate of n rows of shape (n,)), or make the axis part of one value by .to_event(1)."
         )
 
 

@@ -25,10 +25,12 @@ from pplemd.dsl.declared import (
     positions,
     refuse_discrete,
     refuse_scaled,
+    refuse_unplated,
 )
 from pplemd.dsl.graph import bind_latent, bind_observed, bind_plate, split_parameters
+from pplemd.dsl.masks import unmasked
 from pplemd.dsl.places import here
-from pplemd.dsl.transport import has_normal_base, innermost, unmask
+from pplemd.dsl.transport import has_normal_base, innermost
 from pplemd.errors import ProgramError
 
 Given = bool | float | Sequence[float] | Real[Array, "..."] | Real[np.ndarray, "..."]
@@ -171,7 +173,9 @@ class Declarations(Messenger):
             msg["stop"] = True
         elif msg["type"] == "sample":
             refuse_scaled(msg["name"], msg.get("plate_to_scale", {}).get(None))
-            plates = tuple(frame.name for frame in reversed(msg["cond_indep_stack"]))
+            frames = msg["cond_indep_stack"]
+            refuse_unplated(msg["name"], msg["fn"], {frame.dim: frame.name for frame in frames})
+            plates = tuple(frame.name for frame in reversed(frames))
             if msg["is_observed"]:
                 msg["value"] = self._observe(msg["name"], msg["fn"], msg["value"], plates)
             else:
@@ -179,7 +183,7 @@ class Declarations(Messenger):
             msg["stop"] = True
         elif msg["type"] == "plate" and msg["value"] is None:  # only some of its rows are looked at
             msg["value"], msg["stop"] = bind_plate(msg["name"], msg["args"][1]), True
-        elif msg["type"] == "param":
+        elif msg["type"] == "param" and msg["value"] is None:  # one that has a value is a constant
             raise ProgramError(
                 f"{here()}: found the NumPyro parameter {msg['name']!r}; expected what is trained to be a field of "
                 "the program. Make it a field."
@@ -224,7 +228,7 @@ class Declarations(Messenger):
 
     def _latent(self, name: str, distribution: dist.Distribution, plates: tuple[str, ...], centered: Any) -> Array:
         self.check_name(name, "latent")
-        distribution = unmask(distribution)
+        distribution = unmasked(name, distribution, self.observed[-1].name if self.observed else None)
         refuse_discrete(name, distribution)
         shape, dtype, base = described(name, distribution)
         parameters, arrays = split_parameters(distribution)

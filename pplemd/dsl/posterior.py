@@ -1,8 +1,7 @@
 """A NumPyro model with its data as a teacher: traced once, as a program is."""
 
-import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,10 +11,10 @@ import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro import handlers
-from numpyro.infer.util import constrain_fn, potential_energy
+from numpyro.infer.util import constrain_fn, helpful_support_errors, potential_energy
 
-from pplemd.dsl.places import place_of
-from pplemd.dsl.transport import innermost
+from pplemd.dsl.posterior_checks import check_sites, is_latent
+from pplemd.dsl.reading import Reading, first_run, left_out, ran
 from pplemd.errors import TeacherError
 from pplemd.teachers import Posterior
 
@@ -37,18 +36,25 @@ def posterior(model: Callable, *args: Any, **kwargs: Any) -> Posterior:
 
     Raises:
         TeacherError: where the model cannot be run with these arguments, has no latent, a latent that is discrete or
-            known exactly, a parameter of NumPyro's, a subsampled plate, or no start of finite density.
+            known exactly, a parameter of NumPyro's whose value is not substituted, a subsampled plate, data scored
+            more often than they are there, or no start of finite density.
+
+    Warns:
+        UserWarning: what NumPyro warns of while the model runs, and what is assumed (the teacher's `notes`), such as
+            an argument of data that is None, so that the data are a latent.
     """
-    name = getattr(model, "__name__", type(model).__name__)
+    name = getattr(getattr(model, "func", model), "__name__", type(model).__name__)  # of a functools.partial, too
     key_trace, key_start = jax.random.split(jax.random.key(0))  # of the start alone: the density has no randomness
+    told: list[str] = []
 
     def seeded(*args: Any, **kwargs: Any) -> Any:
-        return handlers.seed(model, key_trace)(*args, **kwargs)  # a new handler for each trace: it keeps its last key
+        return handlers.seed(Reading(model), key_trace)(*args, **kwargs)  # a new one for each trace: it keeps its key
 
-    with _ran(name):
-        sites = handlers.trace(seeded).get_trace(*args, **kwargs)
-    _check(name, sites)
-    latents = [site for site, message in sites.items() if _is_latent(message)]
+    with ran(name, told):
+        sites, reading = first_run(model, key_trace, args, kwargs)
+        latents = [site for site, message in sites.items() if is_latent(message)]
+        absent = left_out(model, key_trace, args, kwargs, latents)
+    told += check_sites(name, sites, reading.given, absent)
 
     def log_joint(values: dict[str, Array]) -> Array:
         return -potential_energy(seeded, args, kwargs, values)
@@ -56,89 +62,26 @@ def posterior(model: Callable, *args: Any, **kwargs: Any) -> Posterior:
     def constrain(values: dict[str, Array]) -> dict[str, Array]:
         return constrain_fn(seeded, args, kwargs, values, return_deterministic=True)
 
-    with _ran(name):
+    with ran(name, told):
         first = _unconstrained(sites, latents)
         flat, unravel = ravel_pytree(first)
         density = _traced(lambda x: log_joint(unravel(x)), flat)
         values = _traced(lambda x: constrain(unravel(x)), flat)
     shapes = tuple((site, first[site].shape) for site in sorted(first))  # the order of JAX's dictionaries
-    return Posterior(name, shapes, density, values, _start(name, key_start, density, flat.size))
-
-
-def _is_latent(message: dict[str, Any]) -> bool:
-    return message["type"] == "sample" and not message["is_observed"]
-
-
-@contextlib.contextmanager
-def _ran(name: str) -> Iterator[None]:
-    """Under NumPyro's own rules of types and ranks; what the model raises is told as a mistake of the model."""
-    try:
-        with (
-            jax.numpy_dtype_promotion("standard"),
-            jax.numpy_rank_promotion("allow"),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")  # of plates: NumPyro's own runs of the model tell them
-            yield
-    except TeacherError:
-        raise
-    except Exception as error:
-        message = str(error).strip().split("\n", 1)[0].rstrip(".")
-        raise TeacherError(
-            f"{place_of(error)}: the model {name} raised {type(error).__name__}: {message}; expected it to run with "
-            "the arguments given to em.posterior(model, *args, **kwargs). Give the data that the model takes."
-        ) from error
-
-
-def _check(name: str, sites: dict[str, Any]) -> None:
-    """Refuse what has no density over unconstrained latents.
-
-    Raises:
-        TeacherError: there is something of the kind.
-    """
-    for site, message in sites.items():
-        if message["type"] == "param":
-            raise TeacherError(
-                f"the model {name} has the NumPyro parameter {site!r}; expected latents and data only. Give it a prior "
-                "(numpyro.sample), or substitute its value (numpyro.handlers.substitute)."
-            )
-        if message["type"] == "plate" and message["args"][1] not in (None, message["args"][0]):
-            size, part = message["args"]
-            raise TeacherError(
-                f"the plate {site!r} of the model {name} takes {part} of {size} data at random; expected all of them, "
-                "since the teacher has one density. Leave subsample_size out."
-            )
-        if _is_latent(message):
-            _check_latent(name, site, message["fn"])
-    if not any(_is_latent(message) for message in sites.values()):
-        raise TeacherError(
-            f"the model {name} has no latent: every site of {sorted(sites)} is observed or deterministic; expected at "
-            "least one numpyro.sample without obs."
-        )
-
-
-def _check_latent(name: str, site: str, distribution: dist.Distribution) -> None:
-    core = innermost(distribution)
-    kind = type(core).__name__
-    if core.support is not None and core.support.is_discrete:
-        raise TeacherError(
-            f"the latent {site!r} of the model {name} has the discrete distribution {kind}; expected continuous "
-            "latents, since the student moves along gradients. Sum it out, for example by dist.MixtureSameFamily."
-        )
-    if isinstance(core, dist.Delta):
-        raise TeacherError(
-            f"the latent {site!r} of the model {name} is a point mass (Delta); expected a density. Use "
-            "numpyro.deterministic, or handlers.substitute to fix a value."
-        )
+    start = _start(name, key_start, density, flat.size)
+    for word in told:
+        warnings.warn(f"em.posterior, the model {name}: {word}", UserWarning, stacklevel=2)
+    return Posterior(name, shapes, density, values, start, notes=tuple(told))
 
 
 def _unconstrained(sites: dict[str, Any], latents: list[str]) -> dict[str, Array]:
     """Zeros of the unconstrained shape of each latent."""
     values = {}
     for site in latents:
-        message = sites[site]
-        transform = dist.biject_to(message["fn"].support)
-        values[site] = jnp.zeros(transform.inverse_shape(message["value"].shape))
+        law = sites[site]["fn"]
+        with helpful_support_errors(sites[site], raise_warnings=True):
+            transform = dist.biject_to(law.support)
+        values[site] = jnp.zeros(transform.inverse_shape(law.shape()))
     return values
 
 

@@ -31,17 +31,6 @@ def _promotion() -> Iterator[None]:
         yield
 
 
-def unmask(distribution: dist.Distribution) -> dist.Distribution:
-    """Return the law that is drawn from: a mask changes what NumPyro scores, not what it draws."""
-    if isinstance(distribution, dist.MaskedDistribution):
-        return unmask(distribution.base_dist)
-    if isinstance(distribution, dist.Independent):
-        return dist.Independent(unmask(distribution.base_dist), distribution.reinterpreted_batch_ndims)
-    if isinstance(distribution, dist.ExpandedDistribution):
-        return dist.ExpandedDistribution(unmask(distribution.base_dist), distribution.batch_shape)
-    return distribution
-
-
 def scored(distribution: dist.Distribution) -> np.ndarray | None:
     """Return which values NumPyro scores: those that no mask leaves out; it broadcasts with the value.
 

@@ -25,6 +25,7 @@ class Posterior(AbstractDensity):
         constrain: from one x to the values of latents and deterministic sites by name.
         start: an x of finite density and slope, that chains may start from.
         noised: what stands for the score of q_sigma.
+        notes: what was told when the model was traced, in sentences.
     """
 
     name: str = eqx.field(static=True)
@@ -34,6 +35,7 @@ class Posterior(AbstractDensity):
     start: Float[Array, " d"]
     noised: AbstractNoised = Quadratic()
     classes: None = eqx.field(static=True, default=None)
+    notes: tuple[str, ...] = eqx.field(static=True, default=())
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -80,7 +80,7 @@ def test_learned_and_labelled_come_from_fields_and_label() -> None:
         (lambda m: dist.Normal(m, 1.0), "Normal", True, "normal"),
         (lambda m: dist.Normal(0.0, jnp.exp(m)).to_event(1), "Normal", True, "normal"),
         (lambda m: dist.Normal(m, 1.0).expand([3, 2]).to_event(1), "Normal", True, "normal"),
-        (lambda m: dist.Normal(m, 1.0).mask(False), "Normal", True, "normal"),
+        (lambda m: dist.Normal(m, 1.0).mask(True), "Normal", True, "normal"),
         (lambda m: dist.LogNormal(m, 1.0), "LogNormal", True, "normal"),
         (lambda m: dist.Laplace(m, 1.0), "Laplace", True, "normal"),
         (lambda m: dist.StudentT(3.0, m, 1.0), "StudentT", True, "prior"),

@@ -9,6 +9,7 @@ import scipy.stats
 from numpyro.distributions import transforms
 
 from pplemd.dsl import transport
+from pplemd.dsl.masks import unmask
 
 _COVARIANCE = jnp.array([[1.0, 0.6, 0.1], [0.6, 2.0, -0.3], [0.1, -0.3, 0.5]])
 
@@ -58,7 +59,7 @@ ALL = NORMAL_BASE | PRIOR_BASE
 
 
 def _case(name: str) -> dist.Distribution:
-    return transport.unmask(ALL[name])
+    return unmask(ALL[name])
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -192,7 +193,7 @@ def test_draws_stay_inside_of_the_support() -> None:
 def test_a_mask_changes_neither_the_law_nor_its_density() -> None:
     plain, masked = ALL["normal"], dist.Normal(jnp.array([0.3, -1.0]), 0.7).mask(jnp.array([True, False]))
     z = jnp.array([0.1, 0.2])
-    np.testing.assert_allclose(transport.log_prior(transport.unmask(masked), z), transport.log_prior(plain, z))
+    np.testing.assert_allclose(transport.log_prior(unmask(masked), z), transport.log_prior(plain, z))
 
 
 def test_an_absolute_value_has_no_normal_base() -> None:
