@@ -9,9 +9,6 @@ Expect: slopes .792 and -.637, log error -.316, log p(y) -1032.4 +- .1 (seed 0);
     1,000 gradients 40, non-centered 23.
 """
 
-import json
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,9 +16,9 @@ import numpyro.distributions as dist
 
 import pplemd as em
 
-data = json.loads(Path(em.given("data", "the path of posteriordb's radon_mn.json")).read_text())
-county = np.asarray(data["county_idx"]) - 1
-uppm, floor, y = (np.asarray(data[name], np.float32) for name in ("log_uppm", "floor_measure", "log_radon"))
+data = em.data.table(em.given("data", "the path of posteriordb's radon_mn.json, or of its .json.zip"))
+county = data["county_idx"] - 1
+uppm, floor, y = (data[name].astype(np.float32) for name in ("log_uppm", "floor_measure", "log_radon"))
 
 
 class Radon(em.Program):

@@ -1,4 +1,4 @@
-"""Sources of data: scikit-learn's digits, .npz files, folders and zips of images."""
+"""Sources of data: scikit-learn's digits, .npz files, folders and zips of images; tables of columns."""
 
 from pplemd.data.arrays import npz as npz
 from pplemd.data.arrays import npz_images as npz_images
@@ -7,4 +7,6 @@ from pplemd.data.dataset import Split as Split
 from pplemd.data.dataset import held_out as held_out
 from pplemd.data.dataset import mirrored as mirrored
 from pplemd.data.digits import digits as digits
+from pplemd.data.folder import all_images as all_images
 from pplemd.data.folder import images as images
+from pplemd.data.tables import table as table

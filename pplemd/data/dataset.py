@@ -6,6 +6,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float, Int
 
+from pplemd.data.naming import check_finite
 from pplemd.errors import DataError
 
 RANGE_TOLERANCE = 1e-3  # a quarter of a grey level of 8-bit images (2 / 255 = 7.8e-3) and some rounding
@@ -19,12 +20,13 @@ def _check_values(x: np.ndarray) -> None:
         )
     if x.dtype != np.float32:
         raise DataError(f"found samples of dtype {x.dtype}, expected float32: cast with x.astype(np.float32)")
-    low, high = float(x.min()), float(x.max())  # a NaN anywhere makes both NaN
-    if not np.isfinite(low + high):
-        raise DataError("found NaN or infinity in the samples, expected finite numbers: remove those samples")
+    check_finite(x)
+    low, high = float(x.min()), float(x.max())
     if max(-low, high) > 1.0 + RANGE_TOLERANCE:
+        farthest = int((np.argmax(x) if high > -low else np.argmin(x)) // x[0].size)
         raise DataError(
-            f"found values in [{low:.4g}, {high:.4g}], expected [-1, 1]: rescale with 2 * (x - low) / (high - low) - 1"
+            f"found values in [{low:.4g}, {high:.4g}], the farthest in sample {farthest} (from 0), expected [-1, 1]: "
+            "rescale with 2 * (x - low) / (high - low) - 1"
         )
 
 
@@ -34,7 +36,10 @@ def _check_labels(label: np.ndarray, count: int) -> None:
     if label.shape != (count,):
         raise DataError(f"found labels of shape {label.shape}, expected ({count},): give one class index per sample")
     if label.min() < 0:
-        raise DataError(f"found the label {label.min()}, expected class indices from 0: renumber the classes")
+        raise DataError(
+            f"found the label {label.min()} of sample {np.argmin(label)} (from 0), expected class indices from 0: "
+            "renumber the classes"
+        )
 
 
 class Split(eqx.Module):
@@ -138,7 +143,7 @@ def held_out(
     held = np.zeros(len(x), dtype=bool)
     for group in groups:
         if len(group) < 2:
-            named = "in all" if label is None else f"of class {label[group[0]]}"
+            named = "in all" if label is None else f"of class {label[group[0]]}, sample {group[0]} (from 0)"
             raise DataError(f"found {len(group)} sample {named}, expected 2 or more to hold one out: add samples")
         held[group[_held_out_indices(len(group), test_fraction, rng)]] = True
     if whole.label is None:

@@ -1,23 +1,28 @@
-"""Images from a folder or a zip of .png and .jpg files."""
+"""Images from a folder or a zip."""
 
 import io
+import logging
 import os
 import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Float32, UInt8
 from PIL import Image, ImageOps
 
+from pplemd.data.arrays import npz_images
+from pplemd.data.classes import class_indices
 from pplemd.data.dataset import Dataset, held_out
+from pplemd.data.naming import naming
+from pplemd.data.sources import SUFFIXES, Source, opened
 from pplemd.errors import DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+logger = logging.getLogger("pplemd")
+
+FORMATS, MOVING = ("PNG", "JPEG", "WEBP", "BMP"), ("PNG", "WEBP")  # Pillow's names; those that may be animations
 MAX_FILE_BYTES = 64 << 20  # of one compressed image: larger than any camera's .jpg
 MAX_PIXELS = 64_000_000  # of one image: 8000 x 8000, 192 MB as RGB
 MAX_TOTAL_BYTES = 8 << 30  # of all images as bytes: four times that as float32
@@ -25,69 +30,6 @@ _DECODE_ERRORS = (
     OSError, ValueError, SyntaxError, EOFError, OverflowError, struct.error, zlib.error,
     Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
-
-Reader = Callable[[str], bytes]  # the content of a named image file
-
-
-def _wanted(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    hidden = any(part.startswith((".", "__MACOSX")) and part != ".." for part in parts)
-    return name.lower().endswith(SUFFIXES) and not hidden
-
-
-def _too_large(name: str, count: int) -> DataError:
-    return DataError(
-        f"found {count} bytes in {name}, expected at most {MAX_FILE_BYTES} in one image: remove it or save it smaller"
-    )
-
-
-def _folder_names(root: Path) -> list[str]:
-    paths = (Path(base, file) for base, _, files in os.walk(root) for file in files)
-    return sorted(name for name in (path.relative_to(root).as_posix() for path in paths) if _wanted(name))
-
-
-def _read_file(root: Path, name: str) -> bytes:
-    with open(root / name, "rb") as file:
-        content = file.read(MAX_FILE_BYTES + 1)
-    if len(content) > MAX_FILE_BYTES:
-        raise _too_large(name, os.path.getsize(root / name))
-    return content
-
-
-def _zip_names(archive: zipfile.ZipFile) -> list[str]:
-    names = [info.filename for info in archive.infolist() if _wanted(info.filename) and not info.is_dir()]
-    for name in names:
-        if ".." in PurePosixPath(name).parts or name.startswith("/") or "\\" in name or ":" in name:
-            raise DataError(
-                f"found the member {name!r}, expected paths inside the zip: make the zip again from a folder"
-            )
-    return sorted(names)
-
-
-def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    info = archive.getinfo(name)
-    if info.file_size > MAX_FILE_BYTES:  # zipfile never unpacks more than this declared size
-        raise _too_large(name, info.file_size)
-    with archive.open(info) as member:
-        return member.read(MAX_FILE_BYTES + 1)
-
-
-@contextmanager
-def _source(path: Path) -> Iterator[tuple[list[str], Reader]]:
-    """The image names of a folder or zip, and how to read one. A zip is read in memory and never extracted."""
-    if path.is_dir():
-        yield _folder_names(path), lambda name: _read_file(path, name)
-        return
-    if not path.exists():
-        raise DataError(f"found nothing at {path}, expected a folder or a .zip of images: check the path")
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"found {path}, neither a folder nor a whole zip, expected one of them: make the zip again")
-    try:
-        archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise DataError(f"found {path} damaged ({error}), expected a whole zip: make the zip again") from error
-    with archive:
-        yield _zip_names(archive), lambda name: _read_member(archive, name)
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:
@@ -101,40 +43,40 @@ def _decode(content: bytes, name: str, size: int | None) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image: Image.Image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+            image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise DataError(
                 f"found {image.width}x{image.height} pixels in {name}, expected at most {MAX_PIXELS}: save it smaller"
             )
         if image.mode.startswith(("I", "F")):
-            raise DataError(f"found more than 8 bits a channel in {name} ({image.mode}), expected 8: save it as 8 bits")
+            raise DataError(
+                f"found more than 8 bits a channel in {name} ({image.mode}), expected 8: rescale its levels, of all 16 "
+                "bits by Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8)); a plain cast or "
+                'convert("L") would wrap around or clip'
+            )
+        if image.format in MOVING and getattr(image, "n_frames", 1) > 1:
+            raise DataError(f"found several pictures in {name}, an animation, expected one: save one of them")
         image.load()
         image = ImageOps.exif_transpose(image)
         image = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
         return image if size is None else _square(image, size)
     except _DECODE_ERRORS as error:
         raise DataError(
-            f"found {name} unreadable as an image ({type(error).__name__}: {error}), expected a whole .png or .jpg: "
-            "remove it or save it again"
+            f"found {name} unreadable as an image ({type(error).__name__}: {error}), expected a whole "
+            f"{PurePosixPath(name).suffix}: remove it or save it again"
         ) from error
 
 
-def _stack(names: list[str], read: Reader, size: int | None) -> UInt8[np.ndarray, "n h w c"]:
+def _stack(source: Source, size: int | None) -> UInt8[np.ndarray, "n h w c"]:
     """All images as bytes: of one channel when every image is grey, else of three."""
     images: list[Image.Image] = []
     total = 0
-    for name in names:
-        try:
-            content = read(name)
-        except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
-            raise DataError(
-                f"found {name} unreadable ({error}), expected a whole file: remove or replace it"
-            ) from error
-        image = _decode(content, name, size)
+    for name in source.images:
+        image = _decode(source.read(name, MAX_FILE_BYTES), name, size)
         if images and image.size != images[0].size:
             raise DataError(
                 f"found {image.width}x{image.height} pixels in {name} and {images[0].width}x{images[0].height} in "
-                f"{names[0]}, expected one size: pass size= to crop and resize"
+                f"{source.images[0]}, expected one size: pass size= to em.data.images, to crop and resize"
             )
         total += image.width * image.height * 3
         if total > MAX_TOTAL_BYTES:
@@ -145,39 +87,43 @@ def _stack(names: list[str], read: Reader, size: int | None) -> UInt8[np.ndarray
     return stacked[..., None] if mode == "L" else stacked
 
 
-def _labels(names: list[str]) -> Int32[np.ndarray, " n"] | None:
-    """Class indices from the first folder in which the names differ, in alphabetical order of folders."""
-    parents = [PurePosixPath(name).parts[:-1] for name in names]
-    common = len(os.path.commonprefix(parents))
-    if all(len(parent) == common for parent in parents):
-        return None
-    if any(len(parent) == common for parent in parents):
+def _read(source: Source, path: Path, size: int | None) -> Float32[np.ndarray, "n h w c"]:
+    """The images in [-1, 1]; what is left aside is told."""
+    left = source.left()
+    if not source.images:
         raise DataError(
-            "found images both beside and inside sub-folders, expected either no sub-folders or one for each class: "
-            "move the loose images into one"
+            f"found no images{f' that are read, but {left}' if left else ''}, expected files ending in "
+            f"{', '.join(SUFFIXES)}: check the path"
         )
-    folders = [parent[common] for parent in parents]
-    found = sorted(set(folders))
-    if {"train", "test"} <= set(found):
-        raise DataError(
-            "found the sub-folders train and test, expected one for each class: pass the train folder alone; "
-            "test_fraction= of it is held out"
+    if left:
+        logger.warning(
+            "%s: %s images are read; left aside: %s. Save these as .png.", path, f"{len(source.images):,}", left
         )
-    return np.array([found.index(folder) for folder in folders], dtype=np.int32)
+    return _stack(source, size).astype(np.float32) * np.float32(2.0 / 255.0) - np.float32(1.0)
 
 
 def images(
-    path: str | os.PathLike[str], size: int | None = None, *, test_fraction: float = 0.25, seed: int = 0
+    path: str | os.PathLike[str],
+    size: int | None = None,
+    *,
+    inside: str | None = None,
+    by_folder: bool | None = None,
+    test_fraction: float = 0.25,
+    seed: int = 0,
 ) -> Dataset:
-    """Images from a folder or a zip of .png and .jpg files; sub-folders, where there are any, name the classes.
+    """Images from a folder or a zip of .png, .jpg, .webp and .bmp files.
 
-    Files are taken in alphabetical order, classes are numbered in alphabetical order of the sub-folders, hidden files
-    and other suffixes are passed over. Alpha is dropped; a set with any colour image is read as RGB.
+    Classes are those of a dataset.json, as EDM's dataset_tool.py writes it; else sub-folders, where there are any, name
+    them, unless they look like splits of the data or are numbered as 00000, 00001, which is refused. Files are taken in
+    alphabetical order, classes of sub-folders are numbered in theirs, hidden files are passed over, other kinds of
+    images are left aside and told. Alpha is dropped; a set with any colour image is read as RGB.
 
     Args:
         path: a folder or a .zip.
         size: pixels of the square that every image is centre-cropped and resized (Lanczos) to; by default the images
             must all be of one size.
+        inside: the folder in it whose images alone are taken, such as "train".
+        by_folder: True where sub-folders name the classes whatever else there is, False where there are no classes.
         test_fraction: share of each class that is held out.
         seed: seed of that split.
 
@@ -186,15 +132,40 @@ def images(
 
     Raises:
         DataError: nothing at the path, no images, an image that is corrupt, too large or of another size, a zip that
-            is damaged or names paths outside itself, or a class of one image.
+            is damaged or names paths outside itself, or what `class_indices` refuses. It names the file.
     """
     if size is not None and size < 1:
         raise DataError(f"found size = {size}, expected at least 1 pixel: pass the side of the square, such as 32")
-    with _source(Path(path)) as (names, read):
-        if not names:
-            raise DataError(
-                f"found no images in {path}, expected files ending in {', '.join(SUFFIXES)}: check the path"
-            )
-        stacked = _stack(names, read, size)
-    x = stacked.astype(np.float32) * np.float32(2.0 / 255.0) - np.float32(1.0)
-    return held_out(x, _labels(names), test_fraction=test_fraction, seed=seed)
+    root = Path(path)
+    with naming(path), opened(root) as whole:
+        source = whole if inside is None else whole.beneath(inside)
+        x = _read(source, root, size)
+        return held_out(x, class_indices(source, by_folder), test_fraction=test_fraction, seed=seed)
+
+
+def all_images(
+    path: str | os.PathLike[str], *, float_range: tuple[float, float] | None = None
+) -> Float32[np.ndarray, "n h w c"]:
+    """All images of an .npz file, a folder or a zip, in [-1, 1], not split and whatever their classes.
+
+    Args:
+        path: the file or folder.
+        float_range: what black and white are among numbers that are no bytes, as of `npz`.
+
+    Raises:
+        DataError: as of `npz` and `images`.
+    """
+    root = Path(path)
+    if not root.is_dir() and not _is_zip_of_files(root):
+        return npz_images(path, float_range=float_range)
+    with naming(path), opened(root) as source:
+        return _read(source, root, None)
+
+
+def _is_zip_of_files(path: Path) -> bool:
+    """Whether a file is a zip, and not one of arrays."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return not any(name.endswith(".npy") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False

@@ -4,6 +4,7 @@ import contextlib
 import contextvars
 import importlib.util
 import itertools
+import json
 import sys
 import types
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pplemd.dsl.places import here, place_of, shown
-from pplemd.errors import PplemdError, ProgramError
+from pplemd.errors import DataError, PplemdError, ProgramError
 
 _numbers = itertools.count()
 UNANSWERED = "__unanswered__"  # of a loaded module: what it asked for and was not given, by name
@@ -83,8 +84,10 @@ def load_file(path: str | Path, values: Mapping[str, str] | None = None) -> type
         with _importable(file.resolve().parent):
             exec(code, module.__dict__)  # compiled above: no stale bytecode, and no folder __pycache__ beside the file
         _check_asked(file, told)
-    except PplemdError:
+    except PplemdError as error:
         del sys.modules[name]
+        if isinstance(error, DataError):  # it knows the data and not who reads them
+            raise DataError(f"{place_of(error)}: {error}") from error
         raise
     except (Exception, SystemExit) as error:
         del sys.modules[name]
@@ -223,9 +226,23 @@ def _raised(file: Path, error: BaseException) -> str:
         )
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         return _missing(place, str(error.filename))
+    if isinstance(error, UnicodeDecodeError | json.JSONDecodeError):
+        return _unread(place, error)
     return (
         f"{place}: found {type(error).__name__}: {str(error).strip() or '(no message)'}; expected the file to load "
         "without an error. Repair that line."
+    )
+
+
+def _unread(place: str, error: UnicodeDecodeError | json.JSONDecodeError) -> str:
+    """A file of data that is not what it was read as; which one, where the file's values are paths."""
+    zipped = isinstance(error, UnicodeDecodeError) and error.object.startswith((b"PK", b"\x1f\x8b"))
+    paths = [f"given.{name}={value}" for name, value in _told.get().values.items() if value and Path(value).is_file()]
+    of = f" (the file was told {', '.join(paths)})" if paths else ""
+    return (
+        f"{place}: found {'a packed file' if zipped else type(error).__name__} where text was read: {error}{of}; "
+        "expected UTF-8 text, or whole JSON. Read data by em.data.table(path), which takes .json, .jsonl and .csv, in "
+        "a .zip or .gz too, and names what is wrong in them."
     )
 
 

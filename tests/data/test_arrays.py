@@ -39,11 +39,18 @@ def test_reads_bytes_under_each_key(write, key):
     np.testing.assert_allclose(back, expected[order], atol=2e-7)
 
 
-@pytest.mark.parametrize("key", ["labels", "y", "y_train"])
-def test_reads_labels_under_each_key(write, key):
+@pytest.mark.parametrize(
+    ("names", "key"),
+    [
+        *(("images", key) for key in ("labels", "label", "y", "y_train", "classes", "class", "targets", "target")),
+        ("arr_0", "arr_1"), ("x", "label"), ("X", "Y"), ("train_images", "train_labels"), ("Images", "Labels"),
+    ],
+)  # fmt: skip
+def test_reads_labels_under_each_key(write, caplog, names, key):
     label = np.arange(20) % 4
     images = np.repeat((label * 60).astype(np.uint8), 36).reshape(20, 6, 6)
-    found = npz(write(images=images, **{key: label[:, None]}), seed=5)
+    found = npz(write(**{names: images, key: label[:, None]}), seed=5)
+    assert not caplog.records
     assert (found.shape, found.classes) == ((6, 6, 1), 4)
     for split in (found.train, found.test):
         np.testing.assert_allclose((split.x[:, 0, 0, 0] + 1.0) * 127.5 / 60.0, split.label, atol=1e-5)
@@ -54,6 +61,71 @@ def test_takes_the_files_own_test_split(write):
     found = npz(write(x_train=train, y_train=np.zeros(8, int), x_test=test, y_test=np.array([0, 1, 6])))
     assert (len(found.train.x), len(found.test.x), found.classes) == (8, 3, 7)
     np.testing.assert_allclose((found.test.x + 1.0) * 127.5, test, atol=1e-4)
+
+
+UNUSED = {
+    "further labels": ({"labels": np.arange(20) % 2, "fine_labels": np.arange(20) % 2}, "labels", "fine_labels (20,)"),
+    "names of classes": ({"label": np.arange(20) % 2, "classes": np.array(["a", "b"])}, "label", "classes (2,)"),
+    "a validation split": (
+        {"val_images": _bytes(3), "y_test": np.zeros(3, int)},
+        None,
+        "val_images (3, 6, 5, 3), y_test",
+    ),
+    "no labels": ({"class": np.zeros(19, int), "target": np.zeros(20)}, None, "class (19,), target (20,)"),
+    "other images": ({"arr_0": _bytes()}, None, "arr_0 (20, 6, 5, 3)"),
+}
+
+
+@pytest.mark.parametrize(("content", "labels", "told"), UNUSED.values(), ids=UNUSED)
+def test_names_arrays_that_are_not_used(write, caplog, content, labels, told):
+    found = npz(write(images=_bytes(), **content))
+    assert found.classes == (None if labels is None else 2)
+    assert f"not used: {told}" in caplog.text
+
+
+def test_arr_1_may_be_further_images(write, caplog):
+    assert npz(write(arr_0=_bytes(), arr_1=_bytes(20, seed=1))).classes is None
+    assert "not used: arr_1 (20, 6, 5, 3)" in caplog.text
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (8, 6, 1), (9, 8, 4), (3, 8, 9)])
+def test_one_image_is_not_taken_for_several(write, shape):
+    with pytest.raises(DataError, match=f"may be one image of .* with {min(shape)} channels, or {shape[0]} grey"):
+        npz(write(images=np.zeros(shape, np.uint8)))
+
+
+@pytest.mark.parametrize(("dtype", "white"), [(np.uint16, 65535), (np.int32, 255), (np.int64, 1023), (np.bool_, 1)])
+def test_whole_numbers_need_a_range(write, dtype, white):
+    images = np.linspace(0, white, 9 * 30).reshape(9, 6, 5).astype(dtype)
+    path = write(images=images)
+    with pytest.raises(DataError, match="say what black and white are.*wrap around"):
+        npz(path)
+    found = npz_images(path, float_range=(0.0, float(white)))
+    np.testing.assert_allclose(found[..., 0], images / white * 2.0 - 1.0, atol=1e-6)
+
+
+def _with(value, at):
+    x = np.linspace(-1, 1, 9 * 30).reshape(9, 6, 5).astype(np.float32)
+    x[at] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"images": _with(np.nan, (7, 2, 3))},
+            r"data.npz, images: .*in 1 of 9 samples, the first sample 7 \(from 0\) at",
+        ),
+        ({"x_train": _with(0, 0), "x_test": _with(np.inf, (4, 0, 0))}, r"data.npz, x_test: .*the first sample 4"),
+        ({"images": _with(3.0, (5, 0, 0))}, r"data.npz, images: .*the farthest in sample 5"),
+        ({"images": _with(0, 0), "label": np.array([0, 1, 0, -1, 1, 0, 1, 0, 1])}, r"data.npz, label: .*of sample 3"),
+        ({"images": _with(0, 0), "label": np.array([0, 0, 0, 0, 1, 0, 0, 0, 0])}, r"data.npz: .*class 1, sample 4"),
+    ],
+)
+def test_names_file_array_and_sample(write, content, message):
+    with pytest.raises(DataError, match=message):
+        npz(write(**content))
 
 
 def test_reads_compressed_files(tmp_path):
@@ -80,7 +152,7 @@ def test_floats_need_a_range_where_it_is_in_doubt(write):
 
 BAD_CONTENT = {
     "no images": ({"pixels": _bytes()}, "pixels"),
-    "vectors": ({"images": np.zeros((5, 4), np.uint8)}, r"\(n, h, w\)"),
+    "vectors": ({"images": np.zeros((5, 4), np.uint8)}, r"\(n, h, w\).*save x\[None\]"),
     "channels first": ({"images": np.zeros((5, 3, 16, 16), np.uint8)}, "channels first"),
     "integers": ({"images": np.zeros((5, 4, 4), np.int32)}, "uint8 or floats"),
     "empty": ({"images": np.zeros((0, 4, 4), np.uint8)}, "in all|at least one"),

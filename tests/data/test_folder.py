@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pplemd.data import folder, images
+from pplemd.data import all_images, folder, images
 from pplemd.errors import DataError
 
 
@@ -103,7 +103,7 @@ def test_refuses_content(write, content, message):
 def test_sixteen_bits_are_refused(write):
     buffer = io.BytesIO()
     Image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(buffer, format="PNG")
-    with pytest.raises(DataError, match="8 bits"):
+    with pytest.raises(DataError, match="more than 8 bits a channel in a.png.*/ 257"):  # and no cast, which wraps
         images(write({"a.png": buffer.getvalue(), "b.png": buffer.getvalue()}))
 
 
@@ -155,3 +155,41 @@ def test_missing_path_and_size(tmp_path):
         images(tmp_path / "nowhere")
     with pytest.raises(DataError, match="at least 1 pixel"):
         images(tmp_path, size=0)
+
+
+def _in(fmt, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((5, 6), 30, np.uint8)).save(buffer, format=fmt, **options)
+    return buffer.getvalue()
+
+
+def test_every_kind_is_read_or_told(write, caplog):
+    kinds = {"a.webp": _in("WEBP", lossless=True), "b.PNG": _in("PNG"), "c.bmp": _in("BMP"), "d.jfif": _in("JPEG")}
+    found = images(write(kinds))
+    np.testing.assert_allclose(np.concatenate([found.train.x, found.test.x]), 30 / 127.5 - 1, atol=1e-6)
+    assert not caplog.records
+    images(write(kinds | {"e.gif": _in("GIF"), "f.tif": _in("TIFF"), "g.tif": _in("TIFF"), "notes.txt": b"hello"}))
+    assert "4 images are read; left aside: 1 .gif, 2 .tif" in caplog.text
+    assert ".txt" not in caplog.text
+
+
+def test_a_folder_of_another_kind_says_which(write):
+    with pytest.raises(DataError, match="no images that are read, but 2 .gif"):
+        images(write({"a.gif": _in("GIF"), "b.gif": _in("GIF")}))
+
+
+def test_animations_are_refused(write):
+    frames = [Image.fromarray(np.full((5, 6), 80 * i, np.uint8)) for i in range(2)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, format="WEBP", save_all=True, append_images=frames[1:])
+    with pytest.raises(DataError, match="several pictures in a.webp"):
+        images(write({"a.webp": buffer.getvalue(), "b.png": _in("PNG")}))
+
+
+def test_all_images_of_a_folder_a_zip_or_an_npz(write, tmp_path):
+    contents = {f"{folder}/{i}.png": _png(i) for folder in ("train", "val", "00000") for i in range(3)}
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(data))) for _, data in sorted(contents.items())])
+    found = all_images(write(contents))  # whatever its folders mean
+    np.testing.assert_array_equal(np.rint((found + 1.0) * 127.5), pixels)
+    np.savez(tmp_path / "some.npz", x=pixels)
+    np.testing.assert_array_equal(all_images(tmp_path / "some.npz"), found)
