@@ -17,7 +17,7 @@ from pplemd.learning import FIT_PARTS, PARTS, EMState, EMStep, FitState, FitStep
 from pplemd.liveness import peak_bytes
 from pplemd.model import Plan
 from pplemd.override import as_data
-from pplemd.teachers import AbstractTeacher, Guided, Posterior
+from pplemd.teachers import AbstractTeacher, Posterior, guidance_of
 
 # of LLVM alone, and of no effect on buffers: the step is compiled to be looked at
 COMPILER_OPTIONS: Any = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -126,8 +126,9 @@ def _teacher(plan: Plan) -> dict[str, Any]:
     }
     if isinstance(plan.teacher, Posterior):
         kind["notes"] = list(plan.teacher.notes)
-    if isinstance(plan.teacher, Guided):
-        kind["guidance"] = as_data(plan.teacher.guidance)
+    guidance = guidance_of(plan.teacher)
+    if guidance is not None:
+        kind["guidance"] = as_data(guidance)
     if isinstance(declared, Imported):
         return {**kind, "imported": None if declared.path is None else str(declared.path)}
     if not isinstance(declared, Taught):

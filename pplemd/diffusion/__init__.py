@@ -13,6 +13,7 @@ from pplemd.diffusion.coefficients import Prediction as Prediction
 from pplemd.diffusion.coefficients import StepFlow as StepFlow
 from pplemd.diffusion.coefficients import StepVP as StepVP
 from pplemd.diffusion.coefficients import cosine_levels as cosine_levels
+from pplemd.diffusion.convert import AbstractConvention as AbstractConvention
 from pplemd.diffusion.convert import FlowClean as FlowClean
 from pplemd.diffusion.convert import FlowVelocity as FlowVelocity
 from pplemd.diffusion.convert import Rescaled as Rescaled

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pplemd.diffusion.convert import VPSchedule
+from pplemd.diffusion.convert import AbstractConvention, VPSchedule
 from pplemd.diffusion.precondition import Preconditioning
 from pplemd.errors import RecipeError
 
 
-class AbstractCoefficients(eqx.Module):
+class AbstractCoefficients(AbstractConvention):
     """The coefficients of `D(x_sigma, sigma) = skip x_sigma + out F(scale_in x_sigma, noise)` at every sigma."""
 
     @abstractmethod
@@ -38,6 +38,11 @@ class ContinuousVP(AbstractCoefficients):
     beta_low: float = eqx.field(static=True, default=0.1)
     steps: int = eqx.field(static=True, default=1000)
 
+    @property
+    def predicts_noise(self) -> bool:
+        """True."""
+        return True
+
     def at(self, sigma: Float[Array, ""]) -> Preconditioning:
         """See AbstractCoefficients."""
         root = jnp.sqrt(self.beta_low**2 + 2 * self.beta_slope * jnp.log1p(sigma**2))
@@ -50,6 +55,11 @@ class PlainVE(AbstractCoefficients):
 
     Source: arXiv:2206.00364, table 1, column VE.
     """
+
+    @property
+    def predicts_noise(self) -> bool:
+        """True."""
+        return True
 
     def at(self, sigma: Float[Array, ""]) -> Preconditioning:
         """See AbstractCoefficients."""
@@ -78,6 +88,11 @@ class DiscreteVP(AbstractCoefficients):
                 f"DiscreteVP: {levels.size} levels from {levels[:1]} to {levels[-1:]}; expected two or more that fall "
                 "to 0. Leave them to cosine_levels()."
             )
+
+    @property
+    def predicts_noise(self) -> bool:
+        """True."""
+        return True
 
     def at(self, sigma: Float[Array, ""]) -> Preconditioning:
         """See AbstractCoefficients."""
@@ -110,6 +125,11 @@ class StepVP(AbstractCoefficients):
     schedule: VPSchedule
     prediction: Prediction = eqx.field(static=True, default=Prediction.EPS)
 
+    @property
+    def predicts_noise(self) -> bool:
+        """Unless it predicts the clean sample."""
+        return self.prediction is not Prediction.CLEAN
+
     def at(self, sigma: Float[Array, ""]) -> Preconditioning:
         """See AbstractCoefficients."""
         alpha, one = 1 / jnp.sqrt(1 + sigma**2), jnp.ones_like(sigma)
@@ -131,6 +151,11 @@ class StepFlow(AbstractCoefficients):
     """
 
     steps: int = eqx.field(static=True, default=1000)
+
+    @property
+    def predicts_noise(self) -> bool:
+        """True."""
+        return True
 
     def at(self, sigma: Float[Array, ""]) -> Preconditioning:
         """See AbstractCoefficients."""

@@ -5,6 +5,7 @@ Write networks for one sample; vmap the record to batch it. A model with reverse
 in a function that turns it first.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 import equinox as eqx
@@ -57,6 +58,10 @@ class VPSchedule(eqx.Module):
         sigmas = self.sigmas
         return float(sigmas[0]), float(sigmas[-1])
 
+    def scaled(self, factor: float) -> "VPSchedule":
+        """Return the schedule whose noise levels are these times a factor: the same steps, of data in other units."""
+        return VPSchedule(_floats(1 / (1 + (factor * self.sigmas) ** 2)))
+
     def time(self, sigma: Float[Array, ""] | float) -> Float[Array, ""]:
         """Return the fractional step index of a noise level, linear in log(sigma) between steps, clamped at the ends.
 
@@ -93,7 +98,19 @@ def linear_schedule(steps: int = 1000, beta_low: float = 1e-4, beta_high: float 
     return VPSchedule(_floats(np.cumprod(1 - np.linspace(beta_low, beta_high, steps))))
 
 
-class VPEps(eqx.Module):
+class AbstractConvention(eqx.Module):
+    """In what terms a network speaks of noise, and what of the sample it predicts."""
+
+    @property
+    @abstractmethod
+    def predicts_noise(self) -> bool:
+        """Whether the noise is a part of what is predicted, so that the denoiser's error falls with sigma.
+
+        True of eps, of velocities, of a score; False of a network that predicts the clean sample itself.
+        """
+
+
+class VPEps(AbstractConvention):
     """Denoiser from a network that predicts the noise: `D = x_sigma - sigma eps(x_t, t)`, `x_t = alpha_t x_sigma`.
 
     Source: arXiv:2006.11239, equation 12, with `sigma = sqrt(1 - alpha_t^2) / alpha_t`.
@@ -101,6 +118,11 @@ class VPEps(eqx.Module):
 
     network: NetworkFn  # eps(x_t, t, label), t a fractional step index
     schedule: VPSchedule
+
+    @property
+    def predicts_noise(self) -> bool:
+        """True."""
+        return True
 
     def __call__(
         self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
@@ -110,7 +132,7 @@ class VPEps(eqx.Module):
         return x_sigma - sigma * self.network(alpha * x_sigma, self.schedule.time(sigma), label)
 
 
-class VPVelocity(eqx.Module):
+class VPVelocity(AbstractConvention):
     """Denoiser from a v-prediction `v = alpha_t eps - sigma_t x`: `D = alpha_t x_t - sigma_t v(x_t, t)`.
 
     Source: arXiv:2202.00512, section 4 and appendix D.
@@ -118,6 +140,11 @@ class VPVelocity(eqx.Module):
 
     network: NetworkFn  # v(x_t, t, label), t a fractional step index
     schedule: VPSchedule
+
+    @property
+    def predicts_noise(self) -> bool:
+        """True."""
+        return True
 
     def __call__(
         self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
@@ -128,11 +155,16 @@ class VPVelocity(eqx.Module):
         return alpha * x_t - alpha * sigma * self.network(x_t, self.schedule.time(sigma), label)
 
 
-class VPClean(eqx.Module):
+class VPClean(AbstractConvention):
     """Denoiser from a network that predicts the clean sample: `D = x0(x_t, t)`, `x_t = alpha_t x_sigma`."""
 
     network: NetworkFn  # x0(x_t, t, label), t a fractional step index
     schedule: VPSchedule
+
+    @property
+    def predicts_noise(self) -> bool:
+        """False."""
+        return False
 
     def __call__(
         self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
@@ -142,7 +174,7 @@ class VPClean(eqx.Module):
         return self.network(alpha * x_sigma, self.schedule.time(sigma), label)
 
 
-class FlowVelocity(eqx.Module):
+class FlowVelocity(AbstractConvention):
     """Denoiser from a flow-matching velocity `v = x1 - n` on `x_t = t x1 + (1 - t) n`: `D = x_t + (1 - t) v(x_t, t)`.
 
     The noise level is `sigma = (1 - t) / t`, so `t = 1 / (1 + sigma)` and `x_t = t x_sigma`.
@@ -151,6 +183,11 @@ class FlowVelocity(eqx.Module):
     """
 
     network: NetworkFn  # v(x_t, t, label), t in (0, 1), 1 at the data
+
+    @property
+    def predicts_noise(self) -> bool:
+        """True."""
+        return True
 
     def __call__(
         self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
@@ -161,10 +198,15 @@ class FlowVelocity(eqx.Module):
         return x_t + (1 - time) * self.network(x_t, time, label)
 
 
-class FlowClean(eqx.Module):
+class FlowClean(AbstractConvention):
     """Denoiser from a network that predicts the data end of a flow: `D = x1(x_t, t)`, `x_t = t x_sigma`."""
 
     network: NetworkFn  # x1(x_t, t, label), t in (0, 1), 1 at the data
+
+    @property
+    def predicts_noise(self) -> bool:
+        """False."""
+        return False
 
     def __call__(
         self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
@@ -174,13 +216,18 @@ class FlowClean(eqx.Module):
         return self.network(time * x_sigma, time, label)
 
 
-class VEScore(eqx.Module):
+class VEScore(AbstractConvention):
     """Denoiser from a network that predicts the score in variance-exploding coordinates: `D = x_sigma + sigma^2 s`.
 
     Source: arXiv:2011.13456, section 3.4; arXiv:2206.00364, equation 3.
     """
 
     network: NetworkFn  # s(x_sigma, sigma, label)
+
+    @property
+    def predicts_noise(self) -> bool:
+        """True."""
+        return True
 
     def __call__(
         self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
@@ -189,7 +236,7 @@ class VEScore(eqx.Module):
         return denoised_from_score(self.network(x_sigma, sigma, label), x_sigma, sigma)
 
 
-class Rescaled(eqx.Module):
+class Rescaled(AbstractConvention):
     """Denoiser of `x = scale u + shift` from a denoiser of u, such as one of images in [0, 1] for images in [-1, 1].
 
     `D(x_sigma, sigma) = scale D_u((x_sigma - shift) / scale, sigma / scale) + shift`: noise scales with the data.
@@ -202,6 +249,11 @@ class Rescaled(eqx.Module):
     def __check_init__(self) -> None:
         if not self.scale > 0:
             raise RecipeError(f"Rescaled: scale is {self.scale}; expected a positive factor from u to x, such as 2.")
+
+    @property
+    def predicts_noise(self) -> bool:
+        """As the denoiser of u."""
+        return isinstance(self.denoiser, AbstractConvention) and self.denoiser.predicts_noise
 
     def __call__(
         self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None

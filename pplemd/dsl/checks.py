@@ -56,7 +56,7 @@ def check_signature(program: Program, classes: int | None) -> None:
     if classes is None and parameters and parameters[0].default is inspect.Parameter.empty:
         raise ProgramError(
             f"{place}: {name}.__call__ wants a label, but the teacher has no classes; expected (self) or "
-            "(self, label=None). Remove the label, or use a class-conditional teacher."
+            "(self, label=None). Remove the label, or use a class-conditional teacher: one built with `classes=`."
         )
     if classes is not None and not parameters:
         raise ProgramError(

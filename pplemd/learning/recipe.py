@@ -18,8 +18,9 @@ class ScoreRecipe(eqx.Module):
     Attributes:
         optimiser: its optimiser.
         sigmas: noise levels that it is trained at.
-        weighting: loss weight by sigma; by default EDM's for the denoiser's own sigma_data, or for one that predicts x
-            itself `InverseVarianceWeight(0.5)`.
+        weighting: loss weight by sigma; by default `EDMWeight` where the network predicts the noise or a part of it, of
+            the denoiser's own sigma_data or 0.5; `InverseVarianceWeight(0.5)` where it predicts x itself, or nothing is
+            known of what it predicts.
     """
 
     optimiser: AbstractOptimiser = Adam(learning_rate=2e-3, final=0.02)

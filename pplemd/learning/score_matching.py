@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-from pplemd.diffusion import AbstractSigmas, AbstractWeighting, EDMWeight, InverseVarianceWeight, Prediction, StepVP
-from pplemd.teachers import AbstractDenoiser, Denoiser, Guided, LastIsNone, Preconditioned
+from pplemd.diffusion import AbstractConvention, AbstractSigmas, AbstractWeighting, EDMWeight, InverseVarianceWeight
+from pplemd.teachers import AbstractDenoiser, Denoiser, convention
 
 SIGMA_DATA = 0.5  # s.d. of images in [-1, 1], as EDM takes it: for denoisers that know none of their own
 
@@ -96,17 +96,29 @@ def denoising_loss(
 
 
 def default_weight(denoiser: AbstractDenoiser) -> AbstractWeighting:
-    """The loss weight that makes a denoiser's error count about alike at all noise levels.
+    """The loss weight that makes the error of a denoiser's network count alike at all noise levels.
 
-    EDM's, 1 / sigma^2 + 1 / sigma_data^2, where preconditioning makes the error fall with sigma; else, as for a network
-    that predicts x itself, 1 / (sigma^2 + sigma_data^2). sigma_data is the denoiser's own, or 0.5 where it has none.
+    In every convention D = skip x_sigma + out F, F what the network predicts. With F* = (x - skip x_sigma) / out
+
+        w(sigma) |D - x|^2 = w(sigma) out^2 |F - F*|^2
+
+    and the loss is that of the network itself, the same at all sigma, for w = 1 / out^2. So with s = sigma_data:
+
+    - EDM's F has out^2 = sigma^2 s^2 / (sigma^2 + s^2): w = 1 / sigma^2 + 1 / s^2, `EDMWeight`, exactly.
+    - Where the noise is predicted (eps, a velocity, a score times sigma) out^2 is sigma^2 up to sigma = s, and w the
+      same. Beyond it 1 / s^2 stays of EDM's, since there an error of x is to be seen beside the s.d. of x itself, where
+      1 / sigma^2 alone would let it go.
+    - Where x itself is predicted out is 1, and the error of x stays bounded as sigma falls: a weight of 1 / sigma^2
+      would let the lowest levels alone count. w = 1 / (sigma^2 + s^2), `InverseVarianceWeight`, is bounded too. It is
+      also that of a function of which nothing is known, which may be such a network.
+
+    s is a `Denoiser`'s own, else 0.5, the s.d. of images in [-1, 1]. The network below all wrappers is asked, so that
+    it has one weight whether it is imported or wrapped by hand.
+
+    Source: arXiv:2206.00364, section 5 and appendix B.6.
     """
-    if isinstance(denoiser, LastIsNone | Guided):
-        return default_weight(denoiser.denoiser)
-    if isinstance(denoiser, Denoiser):
-        return EDMWeight(denoiser.sigma_data)
-    if not isinstance(denoiser, Preconditioned):
-        return InverseVarianceWeight(SIGMA_DATA)
-    told = denoiser.coefficients
-    clean = isinstance(told, StepVP) and told.prediction is Prediction.CLEAN
-    return InverseVarianceWeight(SIGMA_DATA) if clean else EDMWeight(SIGMA_DATA)
+    told = convention(denoiser)
+    if isinstance(told, Denoiser):
+        return EDMWeight(told.sigma_data)
+    noisy = isinstance(told, AbstractConvention) and told.predicts_noise
+    return EDMWeight(SIGMA_DATA) if noisy else InverseVarianceWeight(SIGMA_DATA)

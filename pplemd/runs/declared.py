@@ -18,7 +18,7 @@ from pplemd.learning import Taught
 from pplemd.model import Model
 from pplemd.override import as_data, override
 from pplemd.storage.digests import digest, digest_of_file
-from pplemd.teachers import AbstractTeacher, Guided
+from pplemd.teachers import AbstractTeacher, guidance_of
 
 TEACHER = "teacher."  # what a change of the teacher's recipe begins with
 GIVEN = "given."  # what a value for the model file itself begins with
@@ -209,14 +209,13 @@ def _learned_from(model: Model | Fit) -> dict[str, Any]:
 
 
 def _teacher(teacher: AbstractTeacher | Taught | Imported) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if isinstance(teacher, AbstractTeacher):
-        found = {"ready": type(teacher).__name__, "arrays": digest(eqx.filter(teacher, eqx.is_array))}
-    if isinstance(teacher, Taught):
-        found = {"taught": as_data(teacher.recipe), "data": teacher.data.digest()}
     if isinstance(teacher, Imported):
         read = teacher.checkpoint()
-        found = {"imported": read.architecture, "sha256": read.sha256(), "path": str(teacher.path)}
-    if isinstance(teacher, Guided | Taught) and teacher.guidance is not None:
-        found["guidance"] = as_data(teacher.guidance)
-    return found
+        return {"imported": read.architecture, "sha256": read.sha256(), "path": str(teacher.path)}
+    found: dict[str, Any]
+    if isinstance(teacher, Taught):
+        found, guidance = {"taught": as_data(teacher.recipe), "data": teacher.data.digest()}, teacher.guidance
+    else:
+        found = {"ready": type(teacher).__name__, "arrays": digest(eqx.filter(teacher, eqx.is_array))}
+        guidance = guidance_of(teacher)
+    return found if guidance is None else {**found, "guidance": as_data(guidance)}

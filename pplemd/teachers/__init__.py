@@ -12,6 +12,7 @@ from pplemd.teachers.function import DenoiserFunction as DenoiserFunction
 from pplemd.teachers.function import ScoreFunction as ScoreFunction
 from pplemd.teachers.guided import Guidance as Guidance
 from pplemd.teachers.guided import Guided as Guided
+from pplemd.teachers.guided import guidance_of as guidance_of
 from pplemd.teachers.guided import unguided as unguided
 from pplemd.teachers.last_is_none import LastIsNone as LastIsNone
 from pplemd.teachers.mixture import GaussianMixture as GaussianMixture
@@ -28,3 +29,7 @@ from pplemd.teachers.sampling import check as check
 from pplemd.teachers.sampling import denoise as denoise
 from pplemd.teachers.sampling import own_schedule as own_schedule
 from pplemd.teachers.sampling import sample as sample
+from pplemd.teachers.wrapper import AbstractWrapper as AbstractWrapper
+from pplemd.teachers.wrapper import convention as convention
+from pplemd.teachers.wrapper import told_classes as told_classes
+from pplemd.teachers.wrapper import unwrapped as unwrapped

@@ -1,5 +1,6 @@
 """Classifier-free guidance: a class-conditional denoiser told to overstate what the class says."""
 
+import dataclasses
 import math
 
 import equinox as eqx
@@ -8,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.errors import RecipeError, TeacherError
-from pplemd.teachers.base import AbstractDenoiser
+from pplemd.teachers.base import AbstractDenoiser, AbstractTeacher
+from pplemd.teachers.wrapper import AbstractWrapper, told_classes
 
 
 class Guidance(eqx.Module):
@@ -38,7 +40,7 @@ class Guidance(eqx.Module):
         return jnp.where((sigma > self.low) & (sigma <= self.high), self.scale, 1.0).astype(sigma.dtype)
 
 
-class Guided(AbstractDenoiser):
+class Guided(AbstractWrapper):
     """D_none + scale (D_label - D_none), of one denoiser asked with a class and without; without a label, D_none.
 
     The two are asked as a batch of two. What starts as a copy of a teacher, the generator and the student's score
@@ -58,13 +60,8 @@ class Guided(AbstractDenoiser):
         if self.denoiser.classes is None:
             raise TeacherError(
                 f"guidance needs a denoiser with classes; found a {type(self.denoiser).__name__} with classes=None. "
-                "Build its network with classes=<number of labels>, or leave the guidance out."
+                f"{told_classes(self.denoiser)}, or leave the guidance out."
             )
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one x: the denoiser's."""
-        return self.denoiser.shape
 
     @property
     def classes(self) -> int | None:
@@ -87,7 +84,18 @@ class Guided(AbstractDenoiser):
 
 
 def unguided(denoiser: AbstractDenoiser) -> AbstractDenoiser:
-    """The denoiser that a guided one asks; any other as it is."""
-    while isinstance(denoiser, Guided):
-        denoiser = denoiser.denoiser
-    return denoiser
+    """The same denoiser without its guidance, wherever among its wrappers that is; one without any as it is."""
+    if isinstance(denoiser, Guided):
+        return unguided(denoiser.denoiser)
+    if not isinstance(denoiser, AbstractWrapper):
+        return denoiser
+    return dataclasses.replace(denoiser, denoiser=unguided(denoiser.denoiser))
+
+
+def guidance_of(teacher: AbstractTeacher) -> Guidance | None:
+    """The outermost guidance among a teacher's wrappers, or None."""
+    while isinstance(teacher, AbstractWrapper):
+        if isinstance(teacher, Guided):
+            return teacher.guidance
+        teacher = teacher.denoiser
+    return None

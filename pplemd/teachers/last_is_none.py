@@ -5,9 +5,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.errors import TeacherError
 from pplemd.teachers.base import AbstractDenoiser
+from pplemd.teachers.wrapper import AbstractWrapper, told_classes
 
 
-class LastIsNone(AbstractDenoiser):
+class LastIsNone(AbstractWrapper):
     """A denoiser whose last class was taught as no class: without a label, or with -1, it is told that one.
 
     Attributes:
@@ -20,13 +21,9 @@ class LastIsNone(AbstractDenoiser):
         if (self.denoiser.classes or 0) < 2:
             raise TeacherError(
                 f"LastIsNone needs a denoiser with 2 classes or more; found a {type(self.denoiser).__name__} with "
-                f"classes={self.denoiser.classes}. Leave it out where no class is the lack of a label."
+                f"classes={self.denoiser.classes}. {told_classes(self.denoiser)}, that of no class counted; or leave "
+                "LastIsNone out, where no class is the lack of a label."
             )
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one x: the denoiser's."""
-        return self.denoiser.shape
 
     @property
     def classes(self) -> int | None:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.diffusion import (
+    Rescaled,
     StepVP,
     VPClean,
     VPEps,
@@ -19,9 +20,7 @@ from pplemd.diffusion import (
 )
 from pplemd.errors import TeacherError
 from pplemd.teachers.base import AbstractDenoiser, AbstractDensity, AbstractDrawnTeacher, AbstractTeacher
-from pplemd.teachers.function import DenoiserFunction
-from pplemd.teachers.guided import unguided
-from pplemd.teachers.preconditioned import Preconditioned
+from pplemd.teachers.wrapper import convention, unwrapped
 
 
 class HeunSampler(eqx.Module):
@@ -101,23 +100,27 @@ class DDIMSampler(eqx.Module):
 
 
 def own_schedule(teacher: AbstractTeacher) -> VPSchedule:
-    """The time steps that a teacher's network knows its noise levels by.
+    """The time steps that a teacher's network knows its noise levels by, and these levels in units of the teacher's x.
 
     Raises:
         TeacherError: where it knows them otherwise.
     """
-    inner = unguided(teacher) if isinstance(teacher, AbstractDenoiser) else teacher
-    convention: object = inner
-    if isinstance(inner, DenoiserFunction):
-        convention = inner.function
-    elif isinstance(inner, Preconditioned):
-        convention = inner.coefficients
-    if isinstance(convention, VPEps | VPVelocity | VPClean | StepVP):
-        return convention.schedule
+    told = convention(teacher)
+    found = _schedule(told)
+    if found is not None:
+        return found
+    owner, known = type(unwrapped(teacher)).__name__, type(told).__name__
     raise TeacherError(
-        f"DDIM's time steps are those of the teacher's schedule; the convention of this {type(inner).__name__}, "
-        f"{type(convention).__name__}, has none. Use Heun's method."
+        f"DDIM's time steps are those of the teacher's schedule; the convention of this "
+        f"{owner if owner == known else f'{owner}, {known}'}, has none. Use Heun's method."
     )
+
+
+def _schedule(told: object) -> VPSchedule | None:
+    if isinstance(told, Rescaled):  # noise scales with the data
+        inner = _schedule(told.denoiser)
+        return None if inner is None else inner.scaled(told.scale)
+    return told.schedule if isinstance(told, VPEps | VPVelocity | VPClean | StepVP) else None
 
 
 def denoise(

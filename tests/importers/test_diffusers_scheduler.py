@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from diffusers_look_alikes import SMALL, configuration, random_weights
 
-from pplemd.diffusion import VPEps, precondition
+from pplemd.diffusion import FlowVelocity, VEScore, VPClean, VPEps, VPVelocity, linear_schedule, precondition
 from pplemd.errors import ImporterError, TeacherError
 from pplemd.importers import diffusers_denoiser, unet_2d
 from pplemd.importers.diffusers_scheduler import convention, ddim_sampler, schedule
+from pplemd.learning.score_matching import default_weight
 from pplemd.teachers import DDIMSampler, DenoiserFunction, HeunSampler, own_schedule
 
 STEP = 400
@@ -54,6 +55,26 @@ def test_variance_preserving(config: dict, kind: str) -> None:
     sigma = jnp.asarray(schedule(config).sigmas[STEP], jnp.float32)
     np.testing.assert_allclose(denoised(teacher, X, sigma), vp(kind, sigma), rtol=1e-4, atol=1e-4)
     assert own_schedule(teacher) == schedule(config)
+
+
+@pytest.mark.parametrize(
+    ("config", "by_hand"),
+    [
+        ({}, lambda network: VPEps(network, linear_schedule())),
+        ({"prediction_type": "v_prediction"}, lambda network: VPVelocity(network, linear_schedule())),
+        ({"prediction_type": "sample"}, lambda network: VPClean(network, linear_schedule())),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, FlowVelocity),
+        ({"_class_name": "ScoreSdeVeScheduler"}, VEScore),
+    ],
+)
+def test_the_weight_is_that_of_the_same_network_wrapped_by_hand(config, by_hand) -> None:
+    network = unet_2d(SMALL, None)
+    wrapped = DenoiserFunction(by_hand(network), network.shape)
+    sigmas = jnp.array([0.02, 0.1, 1.0, 10.0])
+    found = default_weight(diffusers_denoiser(SMALL | {"scheduler": config}, None))(sigmas)
+    np.testing.assert_allclose(default_weight(wrapped)(sigmas), found)
+    clean = config.get("prediction_type") == "sample"
+    np.testing.assert_allclose(found, 1 / (sigmas**2 + 0.25) if clean else 1 / sigmas**2 + 4, rtol=1e-6)
 
 
 def test_between_steps_the_time_is_a_fraction() -> None:

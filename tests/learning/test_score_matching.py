@@ -8,21 +8,41 @@ import pytest
 
 from pplemd.diffusion import (
     CoarseToFine,
+    ContinuousVP,
+    DiscreteVP,
     EDMWeight,
+    FlowClean,
+    FlowVelocity,
     InverseVarianceWeight,
     LogUniform,
     PlainVE,
     PowerWeight,
     Prediction,
+    Rescaled,
+    StepFlow,
     StepVP,
     UniformWeight,
+    VEScore,
+    VPClean,
+    VPEps,
+    VPVelocity,
     linear_schedule,
+    precondition,
 )
 from pplemd.learning import denoising_loss
 from pplemd.learning.score_matching import default_weight, drawn_noise, matching_loss
 from pplemd.networks import ResidualMLP
-from pplemd.teachers import AbstractDenoiser, Denoiser, Guidance, Guided, LastIsNone, Preconditioned
+from pplemd.teachers import (
+    AbstractDenoiser,
+    Denoiser,
+    DenoiserFunction,
+    Guidance,
+    Guided,
+    LastIsNone,
+    Preconditioned,
+)
 
+SIGMAS = jnp.array([0.02, 0.1, 1.0, 10.0])
 COUNT, STD, SIGMA, DIM = 20_000, 0.7, 0.5, 2
 
 
@@ -123,6 +143,46 @@ def test_without_sigma_data_the_weight_stays_bounded_where_the_error_may():
     by_prediction = [default_weight(Preconditioned(network, StepVP(linear_schedule(), kind))) for kind in Prediction]
     wanted = {Prediction.CLEAN: InverseVarianceWeight(0.5)}
     assert by_prediction == [wanted.get(kind, EDMWeight(0.5)) for kind in Prediction]
+
+
+NETWORK = ResidualMLP((DIM,), width=8, blocks=1, classes=3, key=jax.random.key(0))
+NOISE, CLEAN = 1 / SIGMAS**2 + 1 / 0.5**2, 1 / (SIGMAS**2 + 0.5**2)
+
+
+@pytest.mark.parametrize(
+    ("function", "by_coefficients", "wanted"),
+    [
+        (VPEps(NETWORK, linear_schedule()), StepVP(linear_schedule()), NOISE),
+        (VPVelocity(NETWORK, linear_schedule()), StepVP(linear_schedule(), Prediction.VELOCITY), NOISE),
+        (VPClean(NETWORK, linear_schedule()), StepVP(linear_schedule(), Prediction.CLEAN), CLEAN),
+        (FlowVelocity(NETWORK), StepFlow(), NOISE),
+        (VEScore(NETWORK), PlainVE(), NOISE),
+        (Rescaled(VPEps(NETWORK, linear_schedule()), 2.0, -1.0), ContinuousVP(), NOISE),
+        (eqx.filter_jit(VPEps(NETWORK, linear_schedule())), DiscreteVP((1.0, 0.0)), NOISE),
+        (Denoiser(NETWORK, 0.5).denoise, None, NOISE),
+    ],
+)
+def test_a_network_has_one_weight_however_it_became_a_denoiser(function, by_coefficients, wanted):
+    by_hand = DenoiserFunction(function, (DIM,), 3)
+    other = Denoiser(NETWORK, 0.5) if by_coefficients is None else Preconditioned(NETWORK, by_coefficients)
+    for teacher in (by_hand, other, LastIsNone(Guided(by_hand, Guidance(2.0))), Guided(other, Guidance(2.0))):
+        np.testing.assert_allclose(default_weight(teacher)(SIGMAS), wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("function", [FlowClean(NETWORK), Rescaled(FlowClean(NETWORK), 2.0, -1.0), lambda x, sigma: x])
+def test_of_a_prediction_of_x_and_of_what_is_not_known_the_weight_is_bounded(function):
+    np.testing.assert_allclose(default_weight(DenoiserFunction(function, (DIM,)))(SIGMAS), CLEAN, rtol=1e-6)
+
+
+def test_the_weight_is_constant_in_the_space_of_the_network():
+    """w out^2: 1 at every level for EDM's; at small ones for a network that predicts the noise."""
+    out = jax.vmap(lambda sigma: precondition(sigma, 0.7).out)(SIGMAS)
+    np.testing.assert_allclose(default_weight(Denoiser(NETWORK, 0.7))(SIGMAS) * out**2, 1, rtol=1e-5)
+    by_step = (StepVP(linear_schedule(), kind) for kind in (Prediction.EPS, Prediction.VELOCITY))
+    for coefficients in (*by_step, StepFlow(), PlainVE()):
+        low = jnp.asarray(0.01)
+        found = default_weight(Preconditioned(NETWORK, coefficients))(low) * coefficients.at(low).out ** 2
+        np.testing.assert_allclose(found, 1, atol=0.03)
 
 
 def test_the_default_weight_of_a_wrapped_denoiser_is_its_own():
