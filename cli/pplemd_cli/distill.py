@@ -1,6 +1,7 @@
 """pplemd distill: teach the teacher where needed, distil, judge."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,4 +122,4 @@ def _tell(outcome: "Outcome", json: bool) -> None:
     for name, step in alarms:
         print(f"Alarm on the way: {name.replace('_', ' ')}, from step {step:,}. The report tells cause and repair.")
     print(f"{seconds:.0f} s in all. {run} holds the run; draw from it, or see all of it, by")
-    print(f"    pplemd sample {run}\n    pplemd report {run}")
+    print(f"    pplemd sample {shlex.quote(run)}\n    pplemd report {shlex.quote(run)}")

@@ -15,12 +15,19 @@ TITLES = {
     "inception_score": "Inception score",
     "inception_score_sd": "Inception score, s.d. over splits",
 }
+USUAL, ENOUGH, FULL_RANK = 50_000, 10_000, 2048  # images: in papers; at least wanted there; Inception's features
 
 
 def fid(
-    samples: Annotated[Path, typer.Argument(help="Images to judge, an .npz file as sample writes it.")],
+    samples: Annotated[
+        Path,
+        typer.Argument(
+            help="Images to judge: an .npz file as sample writes it, or a folder or zip.", show_default=False
+        ),
+    ],
     against: Annotated[
-        Path | None, typer.Option(help="Real images, an .npz file: FID, KID, precision, recall.", show_default=False)
+        Path | None,
+        typer.Option(help="Real images, as SAMPLES: FID, KID, precision, recall.", show_default=False),
     ] = None,
     statistics: Annotated[
         Path | None,
@@ -37,7 +44,7 @@ def fid(
         typer.Option(
             "--range",
             metavar="LOW,HIGH",
-            help="Black and white among floats; else -1,1, and refused where no float is negative.",
+            help="Black and white in an .npz that is not of bytes; else -1,1 for floats of which some are negative.",
             show_default=False,
         ),
     ] = None,
@@ -45,7 +52,8 @@ def fid(
 ) -> None:
     """Judge images by Inception: score, and FID, KID, precision and recall against real ones.
 
-    The figures are torch-fidelity's, which comes with pplemd's extra `fid`. 50,000 samples are usual.
+    The figures are torch-fidelity's, which comes with pplemd's extra `fid`. 50,000 samples are usual; of fewer than
+    10,000 the figures are rough, and are printed so.
 
     For example:
 
@@ -53,24 +61,47 @@ def fid(
 
         pplemd fid x.npz --statistics cifar10-32x32.npz
 
+        pplemd fid folder_of_png --against real.zip
+
         pplemd fid x.npz --against cifar10_train.npz --weights weights-inception-2015-12-05-6726825d.pth
     """
-    from pplemd.data import npz_images
+    from pplemd.data import all_images
     from pplemd.metrics import load_statistics
     from pplemd.metrics.inception import inception_figures, inception_statistics
 
     black_and_white = _range(floats)
-    x = npz_images(samples, float_range=black_and_white)
-    real = None if against is None else npz_images(against, float_range=black_and_white)
+    x = all_images(samples, float_range=black_and_white)
+    real = None if against is None else all_images(against, float_range=black_and_white)
     reference = None if statistics is None else load_statistics(statistics)
     figures = inception_figures(x, real, reference, weights)
     if save_statistics is not None:
         inception_statistics(x, weights).save(save_statistics)
+    count = min(len(x), len(x if real is None else real))
+    note = _note(count)
     if json:
-        show.as_json({"samples": str(samples), "count": len(x), **figures})
+        show.as_json({"samples": str(samples), "count": len(x), **figures, "note": note})
         return
     for name, value in figures.items():
-        print(f"{TITLES.get(name, name):<34} {value:.5g}")
+        print(f"{TITLES.get(name, name):<34} {_rounded(value, count)}")
+    if note is not None:
+        print(note)
+
+
+def _note(count: int) -> str | None:
+    """What figures of so few images are worth; None of enough."""
+    if count >= ENOUGH:
+        return None
+    rank = f", and below {FULL_RANK:,} their covariance has not even full rank" if count < FULL_RANK else ""
+    return (
+        f"Of {count:,} images alone: FID is biased upward the more the fewer there are{rank}. Compare only with "
+        f"figures of as many; {USUAL:,} are usual."
+    )
+
+
+def _rounded(value: float, count: int) -> str:
+    """A figure with as many digits as so many images are good for: two, three or five."""
+    digits = 5 if count >= ENOUGH else 3 if count >= FULL_RANK else 2
+    return f"{float(f'{value:.{digits}g}'):.10g}"
 
 
 def _range(text: str | None) -> tuple[float, float] | None:

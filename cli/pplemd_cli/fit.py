@@ -1,6 +1,7 @@
 """pplemd fit: fit a program to what it observes, by Monte Carlo EM."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -50,4 +51,4 @@ def fit(
         return
     show.fit_report(figures)
     print(f"{seconds:.0f} s in all. {folder} holds the run; its latents given the data:")
-    print(f"    pplemd sample {folder} --format netcdf")
+    print(f"    pplemd sample {shlex.quote(folder)} --format netcdf")

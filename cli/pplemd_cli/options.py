@@ -128,15 +128,23 @@ def prepare(device: DeviceName | None, debug: bool, cluster: Cluster | None = No
 
         jax.devices()
     except (RuntimeError, AssertionError) as error:
-        wanted, reason = f" {device.value}" if device else "", (str(error) or "it is not set up").splitlines()[0]
-        raise typer.BadParameter(
-            f"JAX found no device{wanted} ({reason}). Leave --device out, or install JAX for it."
-        ) from error
+        raise typer.BadParameter(_no_device(device, (str(error) or "it is not set up").splitlines()[0])) from error
     from pplemd.storage.compiled import keep_compiled
 
     gc.freeze()
     gc.enable()
     keep_compiled()
+
+
+def _no_device(device: DeviceName | None, reason: str) -> str:
+    """What to do about a device that is not there, by who asked for it."""
+    platforms = os.environ.get("JAX_PLATFORMS")
+    if device is not None:
+        return f"JAX found no device {device.value} ({reason}). Leave --device out, or install JAX for it."
+    if platforms:
+        asked = f"JAX_PLATFORMS={platforms}, a variable of this environment"
+        return f"JAX found no device ({reason}), asked for by {asked}. Unset it, set it to cpu, or install JAX for it."
+    return f"JAX found no device ({reason}). Choose one by --device cpu, or install JAX again."
 
 
 def speaks() -> bool:

@@ -1,5 +1,6 @@
 """pplemd teacher import: keep a checkpoint of another library as a teacher folder."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -30,5 +31,6 @@ def import_(
     from pplemd.runs.brought import import_teacher
 
     facts = import_teacher(checkpoint, out)
-    line = f"{out}: {facts['architecture']}, {facts['parameters']:,} parameters. See it by pplemd teacher sample {out}"
+    again = f"pplemd teacher sample {shlex.quote(str(out))}"
+    line = f"{out}: {facts['architecture']}, {facts['parameters']:,} parameters. See it by {again}"
     show.either(json, {"out": str(out), **facts}, line)

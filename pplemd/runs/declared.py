@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import platform
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Declared:
         if isinstance(self.model, Fit):
             raise ProgramError(
                 f"{self.name} is an em.Fit: a program that observes data, without a teacher; expected an em.Model. "
-                f"Fit it: pplemd fit {self.path or self.name}."
+                f"Fit it: pplemd fit {shlex.quote(str(self.path or self.name))}"
             )
         return self.model
 
@@ -64,7 +65,7 @@ class Declared:
         if isinstance(self.model, Model):
             raise ProgramError(
                 f"{self.name} is an em.Model, whose program is distilled from a teacher; expected an em.Fit, whose "
-                f"program observes data. Distil it: pplemd distill {self.path or self.name}."
+                f"program observes data. Distil it: pplemd distill {shlex.quote(str(self.path or self.name))}"
             )
         return self.model
 

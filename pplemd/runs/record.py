@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,8 @@ def check_teacher(declared: Declared, folder: RunFolder, sha256: str | None) -> 
     if teacher.path is None or not teacher.path.exists():
         raise CheckpointError(
             f"the run {folder.path} has the teacher {teacher.path}, which is gone. Put it back, or say where it is: "
-            f"pplemd distill {declared.path} --out {folder.path} --resume --teacher PATH."
+            f"pplemd distill {shlex.quote(str(declared.path))} --out {shlex.quote(str(folder.path))} --resume "
+            "--teacher PATH"
         )
     if teacher.checkpoint().sha256() != sha256:
         raise CheckpointError(

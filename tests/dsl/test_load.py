@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pplemd import dsl
-from pplemd.errors import ProgramError
+from pplemd.errors import DataError, ProgramError
 
 _PROGRAM = """
 import jax.numpy as jnp
@@ -191,3 +191,34 @@ def test_a_file_is_told_what_it_asks_for(tmp_path: Path) -> None:
     assert "this file asks for a path. Give it: --set given.data=VALUE" in _failure(file)
     with pytest.raises(ProgramError, match="asks for a path"):
         dsl.given("data", "a path")  # what one file was told, no other is
+
+
+def test_mistakes_in_data_name_the_line_that_reads_them(tmp_path):
+    (tmp_path / "y.csv").write_text("y\n1\nNA\n")
+    file = _write(tmp_path, f"import pplemd as em\n\ny = em.data.table({str(tmp_path / 'y.csv')!r})\n")
+    with pytest.raises(DataError, match=r"ring.py, line 3, in <module>: .*y.csv: line 3, y: found 'NA'"):
+        dsl.load_file(file)
+
+
+READING = """
+import json, pathlib
+import pplemd as em
+json.loads(pathlib.Path(em.given("data", "y")).read_text("utf-8"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"PK\x03\x04\xff\xfe", "a packed file"),
+        (b"\xff\xfe", "UnicodeDecodeError"),
+        (b"[1,\n2", "JSONDecodeError.*line 2"),
+    ],
+)
+def test_files_of_another_kind_are_named(tmp_path, content, said):
+    path = tmp_path / "y.json.zip"
+    path.write_bytes(content)
+    with pytest.raises(ProgramError, match=rf"line 4, in <module>: found {said}") as met:
+        dsl.load_file(_write(tmp_path, READING), {"data": str(path)})
+    assert "em.data.table(path), which takes .json" in str(met.value)
+    assert f"the file was told given.data={path}" in str(met.value)
