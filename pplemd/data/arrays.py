@@ -19,7 +19,7 @@ logger = logging.getLogger("pplemd")
 
 MAX_MEMBER_BYTES = 8 << 30  # of one array, unpacked: above it, a zip bomb is likelier than a data set for one machine
 # Names in lower case, the first that is found. What is named like the last of the labels may be something else too.
-IMAGE_KEYS = ("x_train", "train_images", "images", "image", "x", "arr_0")
+IMAGE_KEYS = ("x_train", "train_images", "images", "image", "x", "data", "samples", "arr_0")
 LABEL_KEYS = ("y_train", "train_labels", "labels", "label", "y")
 MAYBE_LABEL_KEYS = ("classes", "class", "targets", "target")
 TEST_IMAGE_KEYS = ("x_test", "test_images")
@@ -149,10 +149,10 @@ def npz(
 ) -> Dataset:
     """Images from an .npz file, with labels where it has them.
 
-    Arrays read, by names in any case: images under x_train, train_images, images, image, x or arr_0 (the first found);
-    labels under y_train, train_labels, labels, label or y, or where there is a whole number for each image under
-    classes, class, targets, target, or arr_1 beside arr_0; x_test and y_test (test_images, test_labels) where the file
-    brings its own test split. What else it holds is named and not used. Nothing is unpickled.
+    Arrays read, by names in any case: images under x_train, train_images, images, image, x, data, samples or arr_0 (the
+    first found); labels under y_train, train_labels, labels, label or y, or where there is a whole number for each
+    image under classes, class, targets, target, or arr_1 beside arr_0; x_test and y_test (test_images, test_labels)
+    where the file brings its own test split. What else it holds is named and not used. Nothing is unpickled.
 
     Args:
         path: the file. Images are (n, h, w) or (n, h, w, c): uint8 in 0..255, or other numbers.

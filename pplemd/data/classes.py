@@ -15,7 +15,7 @@ from pplemd.data.sources import Source
 from pplemd.errors import DataError
 
 CARD = "dataset.json"
-MAX_CARD_BYTES = 1 << 30  # 34 bytes an image: those of 30 million
+MAX_CARD_BYTES = 512 << 20  # 34 bytes an image: those of 15 million
 _SET = r"(?:sets?|data|images?|imgs?|splits?|val|dev)?"
 _SPLITS = {  # what splits of data are called
     "train": re.compile(r"(?:train(?:ing|ed)?|trn)" + _SET),

@@ -24,6 +24,7 @@ KINDS = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", 
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "?", ".", "-", "inf", "+inf", "-inf", "infinity", "-infinity"}
 _READ_ERRORS = (OSError, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile, RuntimeError)
 
+MOST_AXES = 64  # of an array of NumPy
 _REMOVE = "remove that row, or name the columns that are needed by columns="
 
 Index = tuple[int, ...]
@@ -245,6 +246,8 @@ def _leaves(value: Any, index: Index) -> Iterator[tuple[Index, Any]]:
     if not isinstance(value, list):
         yield index, value
         return
+    if len(index) == MOST_AXES:
+        raise DataError(f"found lists in lists, more than {MOST_AXES} deep, expected fewer: NumPy has no such arrays")
     for number, item in enumerate(value):
         yield from _leaves(item, (*index, number))
 

@@ -25,7 +25,7 @@ def _whole(dataset):
     return sorted(map(bytes, np.concatenate([dataset.train.x, dataset.test.x])))
 
 
-@pytest.mark.parametrize("key", ["images", "x", "x_train", "arr_0"])
+@pytest.mark.parametrize("key", ["images", "x", "x_train", "data", "samples", "arr_0"])
 def test_reads_bytes_under_each_key(write, key):
     images = _bytes()
     found = npz(write(**{key: images}))

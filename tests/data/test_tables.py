@@ -66,6 +66,7 @@ BAD = {
     "cut.json": ('{"x": 1,\n"y": [1, 2\n', "line 3: found no JSON"),
     "ragged.json": ('{"y": [[1, 2], [3]]}', "y: found lists of several lengths"),
     "mixed.json": ('{"y": [1, "a"]}', r"y\[1\]: found a str"),
+    "deep.json": ('{"y": ' + "[" * 90 + "]" * 90 + "}", "found lists in lists"),
     "object.json": ('{"y": {"a": 1}}', "y: found a dict"),
     "large.json": ('{"y": 123456789012345678901234}', "y: found whole numbers beyond 64 bits"),
     "number.json": ("3", "found a int"),
