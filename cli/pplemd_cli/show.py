@@ -69,7 +69,7 @@ def short(figures: dict[str, Any]) -> tuple[str, ...]:
     """What falls short in a report, a sentence each."""
     from pplemd.report.shortfall import shortfalls
 
-    return shortfalls(lambda who, name: figures[who].get(name))
+    return shortfalls(lambda who, name: figures[who].get(name), figures["count"])
 
 
 def fit_report(figures: dict[str, Any]) -> None:

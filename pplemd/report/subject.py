@@ -11,6 +11,7 @@ from jaxtyping import Num
 
 from pplemd.diagnosis import Chains, load_chains
 from pplemd.report.numbers import number
+from pplemd.report.shortfall import shortfalls
 from pplemd.storage.remains import Remains, dig, read_remains
 
 
@@ -124,6 +125,11 @@ class Subject:
         error = dig(self.remains.evaluation, float, "log_marginal", "error")
         doubt = dig(self.remains.evaluation, str, "log_marginal", "doubt")
         return f"(no error: {doubt or 'not known'})" if error is None else f"+- {number(error)}"
+
+    @property
+    def shortfalls(self) -> tuple[str, ...]:
+        """What falls short by its evaluation, a sentence each."""
+        return shortfalls(self.score, dig(self.remains.evaluation, int, "count"))
 
     @property
     def scored(self) -> list[str]:

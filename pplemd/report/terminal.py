@@ -12,7 +12,6 @@ from rich.text import Text
 from pplemd.report.glossary import figure_title, grouped, meaning
 from pplemd.report.markup import clean
 from pplemd.report.numbers import number
-from pplemd.report.shortfall import shortfalls
 from pplemd.report.standing import Standing, State
 from pplemd.report.subject import Exhibits, Subject
 from pplemd.storage.remains import Remains
@@ -43,7 +42,7 @@ def shown(standing: Standing, *, rows: int = ROWS, plain: bool = False) -> Rende
     parts += [Text(clean(note), "yellow") for note in subject.notes if subject.remains.lines]
     if _is_scored(standing, subject):
         parts.append(_scores(subject))
-        parts += [Text(told, "yellow") for told in shortfalls(subject.score)]
+        parts += [Text(told, "yellow") for told in subject.shortfalls]
     return Group(*parts)
 
 
@@ -61,7 +60,7 @@ def figures(standing: Standing) -> dict[str, Any]:
         "alarms": dict(first_alarms(standing.remains)),
         "notes": list(subject.notes),
         "evaluation": standing.remains.evaluation if finished else None,
-        "falls_short": list(shortfalls(subject.score)) if finished else [],
+        "falls_short": list(subject.shortfalls) if finished else [],
     }
 
 

@@ -8,7 +8,6 @@ from pplemd.report.glossary import figure_title, more_is_better
 from pplemd.report.layout import beside, chart, grid, named, section
 from pplemd.report.markup import Child, Element, element, table, words
 from pplemd.report.numbers import number, value
-from pplemd.report.shortfall import shortfalls
 from pplemd.report.subject import Subject
 from pplemd.storage.remains import as_number, dig
 
@@ -36,9 +35,7 @@ def _scores(subjects: Sequence[Subject]) -> Element:
     told = "The best student is bold; below it its teacher and real samples, judged alike."
     told = "Real samples against other real samples are the floor." if alone else told
     short = [
-        words("p", one if alone else f"{subject.name}: {one}")
-        for subject in subjects
-        for one in shortfalls(subject.score)
+        words("p", one if alone else f"{subject.name}: {one}") for subject in subjects for one in subject.shortfalls
     ]
     return element("div", {}, table(headings, rows, "figures"), words("p", of + told, "says"), *short)
 
