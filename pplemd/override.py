@@ -1,8 +1,11 @@
 """Recipes as data: written to config.json, changed field by field from the command line, their types checked."""
 
 import dataclasses
+import difflib
+import inspect
 import math
 import numbers
+import types
 import typing
 from typing import Any
 
@@ -62,57 +65,144 @@ def _fits(value: Any, hint: Any) -> bool:
     return numeric or isinstance(value, tuple(options))
 
 
-def override(recipe: Any, assignments: list[str] | tuple[str, ...]) -> Any:
+def override(recipe: Any, assignments: list[str] | tuple[str, ...], prefix: str = "") -> Any:
     """A recipe with some of its fields replaced.
+
+    A field whose type allows None may be set to none, and one that is None to what its type allows; a field of a record
+    that is not there is set in that record as it is by default.
 
     Args:
         recipe: any record, such as a Recipe.
         assignments: texts `path=value`, the path dotted: `steps=500`, `generator.learning_rate=1e-4`.
+        prefix: what every path begins with, as `teacher.`, and messages name it by.
 
     Raises:
         RecipeError: where a path does not exist or a value is not of the field's type.
     """
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
-        if not equals or not path.strip():
-            raise RecipeError(f"--set needs path=value, as in `--set steps=500`; found {assignment!r}.")
-        recipe = _replace(recipe, path.strip().split("."), text.strip(), path.strip())
+        inner = path.strip().removeprefix(prefix)
+        if not equals or not inner:
+            raise RecipeError(f"--set needs path=value, as in `--set {prefix}steps=500`; found {assignment!r}.")
+        recipe = _replace(recipe, inner.split("."), text.strip(), prefix + inner)
     return recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class _Slot:
+    """A field of a record, as one that may be set.
+
+    Attributes:
+        path: the whole path to it, for messages.
+        value: what it is now.
+        types: what it may be, by its declared type.
+        optional: whether it may be None.
+    """
+
+    path: str
+    value: Any
+    types: tuple[Any, ...]
+    optional: bool
+
+    @property
+    def kinds(self) -> dict[str, type]:
+        """The final classes that it may be of, by the letters of their names."""
+        return _kinds(self.types)
+
+    @property
+    def like(self) -> Any:
+        """A value of the type that a text is to be read as; None where no text is."""
+        if self.value is not None:
+            return self.value
+        # a type that is no class is that of a kernel's step size, which is a number where it is not adapted
+        numbers_of = [kind for kind in self.types if kind in (bool, int, float)] or [float] * (not self._classes)
+        return numbers_of[0]() if numbers_of else None
+
+    @property
+    def _classes(self) -> bool:
+        return all(isinstance(kind, type) and kind.__module__ != "jaxtyping" for kind in self.types)
+
+    @property
+    def holds(self) -> str:
+        """What it may hold, in words."""
+        words = {bool: "true or false", int: "an integer", float: "a number"}
+        told = [words[type(self.like)]] if type(self.like) in words else []
+        names = sorted(kind.__name__ for kind in self.kinds.values())
+        told += [f"a kind by its name ({', '.join(names)})"] if names else []
+        return " or ".join([*told, *(["none"] if self.optional else [])])
+
+
+def _slot(record: Any, name: str, path: str) -> _Slot:
+    hint = typing.get_type_hints(type(record))[name]
+    field = next(field for field in dataclasses.fields(record) if field.name == name)
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    kinds = tuple(option for option in options if option is not type(None))
+    return _Slot(path, getattr(record, name), kinds, type(None) in options or field.default is None)
 
 
 def _replace(record: Any, path: list[str], text: str, whole: str) -> Any:
     names = [field.name for field in dataclasses.fields(record)] if dataclasses.is_dataclass(record) else []
+    before = whole.removesuffix(".".join(path))
     if path[0] not in names:
         known = f"its fields are {', '.join(names)}" if names else "it has no fields"
-        raise RecipeError(f"--set {whole}: {type(record).__name__} has no field {path[0]!r}; {known}.")
-    old, hint = getattr(record, path[0]), typing.get_type_hints(type(record))[path[0]]
-    kinds, options = _kinds(hint), typing.get_args(hint)
+        raise RecipeError(
+            f"--set {whole}: {type(record).__name__} has no field {path[0]!r}; {known}.{_nearest(record, path, before)}"
+        )
+    slot = _slot(record, path[0], before + path[0])
     if len(path) > 1:
-        new = _replace(old, path[1:], text, whole)
-    elif text.lower() == "none" and type(None) in options:
+        new = _replace(_there(slot, whole), path[1:], text, whole)
+    elif text.lower() == "none" and slot.optional:
         new = None
-    elif _letters(text) in kinds:
-        new = _named(kinds[_letters(text)], text, whole)
+    elif _letters(text) in slot.kinds:
+        new = _named(slot.kinds[_letters(text)], text, whole)
     else:
-        like = _example(options) if old is None else old
-        new = _parse(like, text, whole, tuple(kind.__name__ for kind in kinds.values()))
+        new = _parse(slot, text)
     return dataclasses.replace(record, **{path[0]: new})
 
 
-def _example(options: tuple[Any, ...]) -> int | float | None:
-    """A number of the first numeric type that a field may have; None where it may have none."""
-    return next((option() for option in options if option in (int, float)), None)
+def _there(slot: _Slot, whole: str) -> Any:
+    """What a field holds, of which a field is to be set; the record that it is by default where it holds None."""
+    if slot.value is not None:
+        return slot.value
+    if len(slot.kinds) == 1:
+        (kind,) = slot.kinds.values()
+        return _named(kind, kind.__name__, slot.path)
+    raise RecipeError(
+        f"--set {whole}: {slot.path} is none, which has no fields; it may hold {slot.holds}. Set {slot.path} first."
+    )
 
 
-def _kinds(hint: Any) -> dict[str, type]:
-    """Final classes below a declared type, by the letters of their names, so that a record may be replaced by name."""
-    options = typing.get_args(hint) or (hint,)
+def _nearest(record: Any, path: list[str], before: str) -> str:
+    """A question with the paths that may have been meant; empty where none is near."""
+    below = _paths(record) if dataclasses.is_dataclass(record) else []
+    own = [one for one in below if "." not in one]
+    near = difflib.get_close_matches(path[0], own, 3)
+    last = {one: one.rpartition(".")[2] for one in below}
+    near = near or [one for one in below if difflib.SequenceMatcher(None, path[0], last[one]).ratio() > 0.85]
+    told = [".".join([before + one, *path[1:]]) for one in near]
+    return f" Did you mean {' or '.join(told[:3])}?" if told else ""
+
+
+def _paths(record: Any) -> list[str]:
+    """The dotted paths of all fields of a record, and of the records in it."""
+    found = []
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        found.append(field.name)
+        if isinstance(value, eqx.Module):
+            found += [f"{field.name}.{below}" for below in _paths(value)]
+    return found
+
+
+def _kinds(options: tuple[Any, ...]) -> dict[str, type]:
+    """Final classes of declared types, by the letters of their names, so that a record may be given by name."""
     waiting = [option for option in options if isinstance(option, type) and issubclass(option, eqx.Module)]
     found: dict[str, type] = {}
     while waiting:
-        below = waiting.pop().__subclasses__()
-        waiting.extend(below)
-        found |= {_letters(kind.__name__): kind for kind in below if not kind.__subclasses__()}
+        kind = waiting.pop()
+        waiting.extend(kind.__subclasses__())
+        if not inspect.isabstract(kind) and not kind.__name__.startswith("Abstract"):
+            found[_letters(kind.__name__)] = kind
     return found
 
 
@@ -135,28 +225,40 @@ def _named(kind: type, text: str, whole: str) -> Any:
         ) from None
 
 
-def _parse(old: Any, text: str, whole: str, kinds: tuple[str, ...]) -> Any:
-    """A text as a value of the same type as the one it replaces."""
+def _parse(slot: _Slot, text: str) -> Any:
+    """A text as a value of the type that a field holds, or may hold."""
+    like, whole = slot.like, slot.path
     try:
-        if isinstance(old, bool):
+        if isinstance(like, bool):
             return _WORDS[text.lower()]
-        if isinstance(old, int):
+        if isinstance(like, int):
             return _integer(text)
-        if isinstance(old, float):
+        if isinstance(like, float):
             return _number(text)
-        if isinstance(old, tuple) and old and all(isinstance(item, float | int) for item in old):
-            return _numbers(text, len(old))
+        if isinstance(like, tuple) and like and all(isinstance(item, float | int) for item in like):
+            return _numbers(text, len(like))
     except (KeyError, ValueError):
-        raise RecipeError(f"--set {whole}={text}: expected a value like {old!r} ({type(old).__name__}).") from None
-    if isinstance(old, eqx.Module):
-        inner = ", ".join(f"{whole}.{field.name}" for field in dataclasses.fields(old))
-        another = f" Or name another kind: {', '.join(sorted(kinds))}." if kinds else ""
-        raise RecipeError(
-            f"--set {whole}: this is a {type(old).__name__}; set one of its fields: {inner or 'none'}.{another}"
-        )
+        or_none = " or none" if slot.optional else ""
+        wanted = slot.holds if slot.value is None else f"a value like {like!r} ({type(like).__name__}){or_none}"
+        raise RecipeError(f"--set {whole}={text}: expected {wanted}.") from None
+    if isinstance(like, eqx.Module):
+        raise RecipeError(_of_a_record(slot, text))
+    if slot.holds not in ("", "none"):
+        raise RecipeError(f"--set {whole}: {text!r} cannot be set from the command line; expected {slot.holds}.")
     raise RecipeError(
-        f"--set {whole}: a {type(old).__name__} cannot be set from the command line; edit the model file."
+        f"--set {whole}: a {type(like).__name__} cannot be set from the command line; edit the model file."
     )
+
+
+def _of_a_record(slot: _Slot, text: str) -> str:
+    """The message where a record is given a text that is none of its kinds."""
+    inner = ", ".join(f"{slot.path}.{field.name}" for field in dataclasses.fields(slot.value))
+    kinds = sorted(kind.__name__ for kind in slot.kinds.values())
+    near = [slot.kinds[one].__name__ for one in difflib.get_close_matches(_letters(text), slot.kinds, 1, 0.7)]
+    meant = f" Did you mean {slot.path}={near[0]}?" if near else ""
+    another = f" Or name another kind: {', '.join(kinds)}.{meant}" if len(kinds) > 1 else ""
+    kind = type(slot.value).__name__
+    return f"--set {slot.path}: this is a {kind}; set one of its fields: {inner or 'none'}.{another}"
 
 
 def _integer(text: str) -> int:

@@ -4,6 +4,8 @@ import pytest
 
 import pplemd as em
 from pplemd.errors import RecipeError
+from pplemd.learning import TeachRecipe
+from pplemd.learning.fit_recipe import FitRecipe
 from pplemd.override import as_data, check_fields, override
 
 RECIPE = em.Recipe(steps=2000, batch=128, ema=0.995, sigmas=em.CoarseToFine((1.0, 6.0), (0.1, 2.5), 0.7))
@@ -94,3 +96,78 @@ def test_what_may_be_left_out_can_be_set_to_none():
         override(recipe, ["anchor=0.5"])
     with pytest.raises(RecipeError, match="expected a value like"):
         override(recipe, ["steps=none"])
+
+
+def test_a_field_that_is_none_is_set_to_what_its_type_allows():
+    assert override(RECIPE, ["anchor=Anchor"]).anchor == em.Anchor()
+    assert override(RECIPE, ["anchor.weight=0.5"]).anchor == em.Anchor(weight=0.5)
+    assert override(FitRecipe(), ["rows=8"]).rows == 8
+    assert override(FitRecipe(choosing=None), ["choosing.every=7"]).choosing.every == 7
+    assert override(RECIPE, ["score.weighting=uniform-weight"]).score.weighting == em.diffusion.UniformWeight()
+    assert override(RECIPE, ["chain.kernel.truncation=2"]).chain.kernel.truncation == 2.0
+    adapted = em.Recipe(chain=em.Chain(em.HMC(), 2))
+    assert override(adapted, ["chain.kernel.step_size=0.1"]).chain.kernel.step_size == 0.1
+    assert override(adapted, ["chain.kernel.step_size=0.1", "chain.kernel.step_size=none"]) == adapted
+
+
+@pytest.mark.parametrize(
+    ("recipe", "assignment", "phrase"),
+    [
+        (
+            RECIPE,
+            "anchor=3",
+            "--set anchor: '3' cannot be set from the command line; expected a kind by its name (Anch",
+        ),
+        (
+            RECIPE,
+            "score.weighting=3",
+            "expected a kind by its name (EDMWeight, InverseVarianceWeight, PowerWeight, Un",
+        ),
+        (RECIPE, "score.weighting.sigma_data=3", "score.weighting is none, which has no fields; it may hold a kind"),
+        (FitRecipe(), "rows=2.5", "--set rows=2.5: expected an integer or none."),
+        (FitRecipe(rows=3), "rows=many", "expected a value like 3 (int) or none."),
+        (RECIPE, "chain.kernel.truncation=big", "expected a number or none."),
+        (em.Recipe(chain=em.Chain(em.HMC(), 2)), "chain.kernel.step_size=big", "expected a number or none."),
+    ],
+)
+def test_what_a_field_may_hold_is_said(recipe, assignment, phrase):
+    with pytest.raises(RecipeError) as caught:
+        override(recipe, [assignment])
+    assert phrase in str(caught.value)
+    assert "NoneType" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "phrases"),
+    [
+        ("teacher.step=5", ["--set teacher.step:", "no field 'step'", "Did you mean teacher.steps?"]),
+        ("teacher.score.optimizer.clip=1", ["Did you mean teacher.score.optimiser.clip?"]),
+        ("teacher.learning_rate=1", ["Did you mean teacher.score.optimiser.learning_rate?"]),
+        ("teacher.steps=many", ["--set teacher.steps=many: expected a value like 5000"]),
+        ("teacher.compute=3", ["--set teacher.compute:", "set one of its fields: teacher.compute.bf16, teacher.comp"]),
+        ("teacher.score.weighting=EDMWeight", ["--set teacher.score.weighting=EDMWeight: a EDMWeight has no default"]),
+        ("teacher.steps", ["--set needs path=value", "found 'teacher.steps'"]),
+        ("teacher.steps.more=1", ["--set teacher.steps.more: int has no field 'more'; it has no fields."]),
+    ],
+)
+def test_messages_name_the_whole_path(assignment, phrases):
+    with pytest.raises(RecipeError) as caught:
+        override(TeachRecipe(), [assignment], "teacher.")
+    assert [phrase for phrase in phrases if phrase not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize(
+    ("assignment", "meant"),
+    [
+        ("learning_rate=1", "generator.learning_rate or score.optimiser.learning_rate?"),
+        ("kernel.step_size.noise=1", "chain.kernel.step_size.noise?"),
+        ("chain.lenght=1", "chain.length?"),
+        ("Batch=3", "batch?"),
+        ("batch_size=3", "batch?"),
+        ("method=sidd", "method=SiD?"),
+    ],
+)
+def test_near_names_are_suggested(assignment, meant):
+    with pytest.raises(RecipeError) as caught:
+        override(RECIPE, [assignment])
+    assert f"Did you mean {meant}" in str(caught.value)

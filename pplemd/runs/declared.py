@@ -165,7 +165,7 @@ def changed(model: Model | Fit, overrides: tuple[str, ...]) -> Model | Fit:
         return model
     if not isinstance(model.teacher, Taught):
         raise RecipeError(f"--set {teachers[0]}: this model's teacher is not taught, so it has no recipe to set.")
-    recipe = override(model.teacher.recipe, [change.removeprefix(TEACHER) for change in teachers])
+    recipe = override(model.teacher.recipe, teachers, TEACHER)
     return dataclasses.replace(model, teacher=dataclasses.replace(model.teacher, recipe=recipe))
 
 
