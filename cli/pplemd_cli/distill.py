@@ -43,6 +43,7 @@ def distill(
         ),
     ] = None,
     tensorboard: options.Board = False,
+    evaluation: options.Judge = True,
     json: options.AsJson = False,
     device: options.Device = None,
     mesh: options.Mesh = None,
@@ -78,7 +79,15 @@ def distill(
     named = [] if method is None else [f"method={method}"]  # first: what --set changes of a method is changed in it
     changes = options.changes([*named, *(overrides or ())], steps, seed)
     if dry_run:
-        _refuse_unused({"--out": out, "--resume": resume, "--tensorboard": tensorboard, "--mesh": mesh})
+        _refuse_unused(
+            {
+                "--out": out,
+                "--resume": resume,
+                "--tensorboard": tensorboard,
+                "--mesh": mesh,
+                "--no-evaluation": not evaluation,
+            }
+        )
         plans.tell(plans.planned(model, program, changes, teacher, compiled=False, target=target), json)
         return
     if target is not None:
@@ -95,6 +104,7 @@ def distill(
             teacher=teacher,
             mesh=mesh,
             tensorboard=tensorboard,
+            judge=evaluation,
         )
     if options.speaks():
         _tell(outcome, json)
@@ -112,13 +122,16 @@ def _tell(outcome: "Outcome", json: bool) -> None:
     from pplemd.report.terminal import first_alarms
     from pplemd.storage.remains import read_remains
 
-    run, seconds, figures = str(outcome.folder), round(outcome.seconds, 1), dataclasses.asdict(outcome.report)
-    alarms = first_alarms(read_remains(outcome.folder))
+    run, seconds, alarms = str(outcome.folder), round(outcome.seconds, 1), first_alarms(read_remains(outcome.folder))
+    figures = None if outcome.report is None else dataclasses.asdict(outcome.report)
     if json:
-        told = {"falls_short": show.short(figures), "alarms": dict(alarms)}
-        show.as_json({"run": run, "steps": outcome.steps, **figures, **told, "seconds": seconds})
+        told = {} if figures is None else {**figures, "falls_short": show.short(figures)}
+        show.as_json({"run": run, "steps": outcome.steps, **told, "alarms": dict(alarms), "seconds": seconds})
         return
-    show.report(figures)
+    if figures is None:
+        show.unjudged(outcome.folder)
+    else:
+        show.report(figures)
     for name, step in alarms:
         print(f"Alarm on the way: {name.replace('_', ' ')}, from step {step:,}. The report tells cause and repair.")
     print(f"{seconds:.0f} s in all. {run} holds the run; draw from it, or see all of it, by")

@@ -21,6 +21,7 @@ def fit(
     seed: options.Seed = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed.")] = False,
     tensorboard: options.Board = False,
+    evaluation: options.Judge = True,
     json: options.AsJson = False,
     device: options.Device = None,
     debug: options.Debug = False,
@@ -44,11 +45,17 @@ def fit(
 
     with stops.saved("Go on with the same command and --resume."):
         changes = options.changes(overrides, steps, seed)
-        outcome = run(model, out, name=program, overrides=changes, resume=resume, tensorboard=tensorboard)
-    folder, seconds, figures = str(outcome.folder), round(outcome.seconds, 1), dataclasses.asdict(outcome.report)
+        outcome = run(
+            model, out, name=program, overrides=changes, resume=resume, tensorboard=tensorboard, judge=evaluation
+        )
+    folder, seconds = str(outcome.folder), round(outcome.seconds, 1)
+    figures = None if outcome.report is None else dataclasses.asdict(outcome.report)
     if json:
-        show.as_json({"run": folder, "steps": outcome.steps, **figures, "seconds": seconds})
+        show.as_json({"run": folder, "steps": outcome.steps, **(figures or {}), "seconds": seconds})
         return
-    show.fit_report(figures)
+    if figures is None:
+        show.unjudged(outcome.folder)
+    else:
+        show.fit_report(figures)
     print(f"{seconds:.0f} s in all. {folder} holds the run; its latents given the data:")
     print(f"    pplemd sample {shlex.quote(folder)} --format netcdf")

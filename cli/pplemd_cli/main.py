@@ -52,15 +52,17 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: what follows the command's name; by default the process's.
     """
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Harmless("%(message)s"))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells there of what it raises too
     listen()
     try:
         app(arguments)
     except Stop as stop:
-        _end(_say("stopped.", OFFSET + stop.number))
+        _end(_say_notes(stop, _say("stopped.", OFFSET + stop.number)))
     except Exception as error:
-        _end(_code(error))
+        _end(_say_notes(error, _code(error)))
 
 
 def _end(code: int) -> NoReturn:
@@ -85,14 +87,21 @@ def _code(error: Exception) -> int:
         return _mistake(f"not enough memory ({_first_line(error)}). Try a smaller batch, as in --set batch=32.")
     if isinstance(error, OverflowError):
         return _mistake(f"a number is too large for JAX ({_first_line(error)}). Check the recipe's batch and lengths.")
-    traceback.print_exc()
+    _say(traceback.format_exc().rstrip("\n"), BUG)
     return _say("This is a bug in pplemd, or in the model file's own functions; please report it with the above.", BUG)
 
 
 def _mistake(sentence: str) -> int:
     if os.environ.get("PPLEMD_DEBUG"):
-        traceback.print_exc()
+        _say(traceback.format_exc().rstrip("\n"), MISTAKE)
     return _say(f"error: {sentence}", MISTAKE)
+
+
+def _say_notes(error: BaseException, code: int) -> int:
+    """What was noted on an error's way here, such as what is saved."""
+    for note in getattr(error, "__notes__", ()):
+        _say(note, code)
+    return code
 
 
 def _first_line(error: Exception) -> str:
@@ -100,8 +109,24 @@ def _first_line(error: Exception) -> str:
 
 
 def _say(sentence: str, code: int) -> int:
-    print(sentence, file=sys.stderr, flush=True)
+    """Print a message, the one place where the command's own messages are printed; give the exit code back."""
+    print(_harmless(sentence), file=sys.stderr, flush=True)
     return code
+
+
+class _Harmless(logging.Formatter):
+    """Warnings of the library as they are said."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _harmless(super().format(record))
+
+
+def _harmless(sentence: str) -> str:
+    if sentence.replace("\n", "").isprintable():  # without a look at the library, whose import takes its time
+        return sentence
+    from pplemd.viewing.harmless import harmless
+
+    return harmless(sentence)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,12 @@ Board = Annotated[
 ]
 
 
+Judge = Annotated[
+    bool,
+    typer.Option("--evaluation/--no-evaluation", help="Judge it at the end; else later, by pplemd evaluate."),
+]
+
+
 class DeviceName(enum.StrEnum):
     """What JAX may run on."""
 

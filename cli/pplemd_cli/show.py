@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -31,8 +32,10 @@ def as_json(value: Any) -> None:
 
 
 def harmless(text: str) -> str:
-    """Text of unknown origin, as a terminal may have it: an escape and what else is not printable is written out."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    """Text of unknown origin in one line, as a terminal may have it: what is not printable is written out."""
+    from pplemd.viewing.harmless import harmless as cleaned
+
+    return cleaned(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def either(json_wanted: bool, value: Any, line: str) -> None:
@@ -44,11 +47,18 @@ def either(json_wanted: bool, value: Any, line: str) -> None:
 
 
 def table(title: str, *headings: str) -> Table:
-    """An empty table in the style of all of them."""
-    made = Table(title=f"[bold not italic]{title}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    """An empty table in the style of all of them; its cells are shown without escapes of their own."""
+    made = _Harmless(title=f"[bold not italic]{title}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
         made.add_column(heading, overflow="fold")
     return made
+
+
+class _Harmless(Table):
+    """A table whose cells may be names of unknown origin."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        super().add_row(*(harmless(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
 
 def report(figures: dict[str, Any]) -> None:
@@ -63,6 +73,13 @@ def report(figures: dict[str, Any]) -> None:
     Console().print(made)
     for told in short(figures):
         print(told)
+
+
+def unjudged(run: Path) -> None:
+    """That a run was not judged, and what does it."""
+    from pplemd.runs.afterwards import command
+
+    print(f"Not judged, as asked; judge it at any time by\n    {command(run)}")
 
 
 def short(figures: dict[str, Any]) -> tuple[str, ...]:

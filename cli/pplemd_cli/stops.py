@@ -42,10 +42,11 @@ def saved(hint: str) -> Iterator[None]:
         hint: what to do to go on.
     """
     from pplemd.learning import Interrupted
+    from pplemd.viewing.harmless import harmless
 
     try:
         yield
     except Interrupted as stop:
         kept = f"it is saved. {hint}" if stop.saved else "nothing of it is kept, since it had no place for checkpoints."
-        print(f"{stop}; {kept}", file=sys.stderr)
+        print(harmless(f"{stop}; {kept}"), file=sys.stderr)
         raise typer.Exit(OFFSET + stop.signal) from stop

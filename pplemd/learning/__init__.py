@@ -28,6 +28,7 @@ from pplemd.learning.methods import AbstractMethod as AbstractMethod
 from pplemd.learning.monte_carlo import FIT_PARTS as FIT_PARTS
 from pplemd.learning.monte_carlo import FitState as FitState
 from pplemd.learning.monte_carlo import FitStep as FitStep
+from pplemd.learning.onlookers import Onlookers as Onlookers
 from pplemd.learning.optimisers import AbstractOptimiser as AbstractOptimiser
 from pplemd.learning.optimisers import Adam as Adam
 from pplemd.learning.optimisers import Optax as Optax

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from pplemd.devices import ONE, Devices, StopVote
 from pplemd.errors import DivergenceError
 from pplemd.learning.arrays import Arrays
+from pplemd.learning.onlookers import Onlookers
 from pplemd.learning.stops import Interrupted, listening
 from pplemd.storage.ahead import Ahead
 from pplemd.storage.checkpoints import Checkpoints
@@ -84,6 +85,8 @@ class Schedule(eqx.Module):
 class Watcher:
     """What the loop tells while it runs; each method does nothing unless replaced by a function.
 
+    None of them ends a training: what it raises is told by `note`, once, and is a figure failed_WHO of the next report.
+
     Args:
         advance: called with the step after each step.
         report: called with the step, the window's mean metrics and what the inspection found, where either is due.
@@ -146,16 +149,16 @@ def fit(
     done, window = found or (0, window)
     kept = ahead if ahead is not None and ahead.works and devices.mesh is None else None
     watcher.begin(done)
-    stop = StopVote()
+    stop, onlookers = StopVote(), Onlookers(watcher.note)
     with listening() as received:
         advance = _compiled(devices) if kept is None else _read(kept, held, window, key)
         while done < schedule.steps:
             with devices.entered():
                 window = advance(held, window, jax.random.fold_in(key, done))
             done += 1
-            watcher.advance(done)
+            onlookers.look("progress bar", done, watcher.advance, done, otherwise=None)
             window, decided = _adjusted(done, window, schedule, devices)
-            window = _keep_up(done, window, schedule, watcher, decided, devices)
+            window = _keep_up(done, window, schedule, watcher, onlookers, decided, devices)
             stopping = stop(done, received[0] if received else None) if done < schedule.steps else None
             if checkpoints is not None and (stopping or _due(done, schedule.checkpoint_every, schedule)):
                 checkpoints.save(done, window)
@@ -248,22 +251,29 @@ def _adjusted(done: int, window: Window, schedule: Schedule, devices: Devices) -
 
 
 def _keep_up(
-    done: int, window: Window, schedule: Schedule, watcher: Watcher, decided: dict[str, float], devices: Devices
+    done: int,
+    window: Window,
+    schedule: Schedule,
+    watcher: Watcher,
+    onlookers: Onlookers,
+    found: dict[str, float],
+    devices: Devices,
 ) -> Window:
-    """Inspect, report, stop where stuck, and draw, where it is time; the sums start again after their report."""
+    """Inspect, draw, report, and stop where stuck, where it is time; the sums start again after their report."""
     logging, sampling = _due(done, schedule.log_every, schedule), _due(done, schedule.sample_every, schedule)
-    seen = devices.local(window.state.visible) if sampling else None
-    found = decided | (watcher.inspect(done, seen) if sampling else {})
+    if sampling:
+        seen = jax.block_until_ready(devices.local(window.state.visible))  # what the step itself raises, it raises here
+        nothing: dict[str, float] = {}
+        found = found | onlookers.look("inspection", done, watcher.inspect, done, seen, otherwise=nothing)
+        onlookers.look("picture", done, watcher.picture, done, seen, otherwise=None)
     if logging:
         count = int(window.count)
         found = {name: float(total) / count for name, total in window.sums.items()} | found
         window = _emptied(window, devices)
     if found:
-        watcher.report(done, found)
+        onlookers.look("report", done, watcher.report, done, found | onlookers.failed(), otherwise=None)
     if logging:
         _stop_if_stuck(done, window.state, schedule.patience)
-    if sampling:
-        watcher.picture(done, seen)
     return window
 
 

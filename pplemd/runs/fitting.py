@@ -11,6 +11,7 @@ from pplemd.fits import Fit, plan_fit
 from pplemd.fitting import Fitted, Fitting, first_fit_shapes, fitting, run_fit
 from pplemd.learning import FitState, Judging, Watcher
 from pplemd.runs import record
+from pplemd.runs.afterwards import saved_in
 from pplemd.runs.boards import with_board
 from pplemd.runs.journal import Journal
 from pplemd.runs.opening import Chosen, opened
@@ -33,14 +34,14 @@ class FitOutcome:
 
     Attributes:
         fitted: the fitted program: `outcome.fitted.parameters()`.
-        report: its parameters, log p(y), and the figures of its latents' chains.
+        report: its parameters, log p(y), and the figures of its latents' chains; None where it was not to be judged.
         folder: the run folder.
         steps: EM steps.
         seconds: wall time of this call.
     """
 
     fitted: Fitted
-    report: FitReport
+    report: FitReport | None
     folder: Path
     steps: int
     seconds: float
@@ -55,6 +56,7 @@ def fit(
     resume: bool = False,
     narrator: AbstractNarrator | None = None,
     tensorboard: bool = False,
+    judge: bool = True,
 ) -> FitOutcome:
     """Fit a program to what it observes, and judge it.
 
@@ -66,6 +68,7 @@ def fit(
         resume: go on with a run that was stopped or killed, bit for bit; one that has ended is judged again.
         narrator: told how it goes; by default the terminal. `em.Silent()` is told in vain.
         tensorboard: keep TensorBoard's files in the run folder too (extra `tensorboard`).
+        judge: whether to judge it at the end; `pplemd evaluate` does it later, too.
 
     Raises:
         PplemdError: where fit, recipe or folder cannot be used; says what to do.
@@ -91,8 +94,10 @@ def fit(
             state = run_fit(work, followed, checkpoints, ahead=ahead)
     finally:
         checkpoints.close()
-    fitted = work.fitted(state)
-    report = judged(fitted, work.step.recipe.judging, folder, 0, told)
+    fitted, report = work.fitted(state), None
+    if judge:
+        with saved_in(folder.path):
+            report = judged(fitted, work.step.recipe.judging, folder, 0, told)
     return FitOutcome(fitted, report, folder.path, work.step.recipe.steps, time.monotonic() - began)
 
 

@@ -14,6 +14,7 @@ from pplemd.learning import EMState, Watcher
 from pplemd.metrics import AbstractEvaluation, prepared
 from pplemd.model import Model, Plan, plan
 from pplemd.runs import loading, record
+from pplemd.runs.afterwards import saved_in
 from pplemd.runs.boards import with_board
 from pplemd.runs.declared import Declared
 from pplemd.runs.judging import judged
@@ -36,14 +37,14 @@ class Outcome:
 
     Attributes:
         distilled: the one-step generator: `outcome.distilled.sample(key, 100)`.
-        report: its figures beside the teacher's and those of real samples.
+        report: its figures beside the teacher's and those of real samples; None where it was not to be judged.
         folder: the run folder.
         steps: EM steps.
         seconds: wall time of this call.
     """
 
     distilled: Distilled
-    report: Report
+    report: Report | None
     folder: Path
     steps: int
     seconds: float
@@ -62,6 +63,7 @@ def distil(
     tensorboard: bool = False,
     known: Report | None = None,
     judging: int = 0,
+    judge: bool = True,
 ) -> Outcome:
     """Distil a model into a one-step generator, and judge it.
 
@@ -82,6 +84,7 @@ def distil(
             found again.
         judging: seed of the samples that it is judged by, whatever the seed of the training: figures of several runs
             that share it differ by training alone.
+        judge: whether to judge it at the end; `pplemd evaluate` does it later, too.
 
     Raises:
         PplemdError: where model, recipe, folder or devices cannot be used; says what to do.
@@ -90,7 +93,7 @@ def distil(
     asked = Chosen(name, tuple(overrides), None if teacher is None else Path(teacher))
     with together():
         told = (narrator or Terminal()) if first() else Silent()
-        return _distil(model, out, asked, resume, told, mesh, tensorboard, known, judging)
+        return _distil(model, out, asked, resume, told, mesh, tensorboard, known, judging if judge else None)
 
 
 def _distil(
@@ -102,7 +105,7 @@ def _distil(
     mesh: str | None,
     tensorboard: bool,
     known: Report | None,
-    judging: int,
+    judging: int | None,
 ) -> Outcome:
     began = time.monotonic()
     declared, folder = opened(model, out, asked, resume, told)
@@ -128,8 +131,10 @@ def _distil(
         state = _train(work, evaluation, folder, checkpoints, told, devices, board, ahead)
     finally:
         checkpoints.close()
-    distilled = work.distilled(state)
-    report = judged(distilled, again(), evaluation, folder.evaluation, judging, told, known)
+    distilled, report = work.distilled(state), None
+    if judging is not None:
+        with saved_in(folder.path):
+            report = judged(distilled, again(), evaluation, folder.evaluation, judging, told, known)
     return Outcome(distilled, report, folder.path, work.step.recipe.steps, time.monotonic() - began)
 
 

@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
+from jaxtyping import PRNGKeyArray
 
 from pplemd.distillation import Distillation
 from pplemd.evaluation import GLANCE, glance
-from pplemd.learning import EMState, HealthCheck, Recipe, Watcher, alarms
+from pplemd.learning import EMState, HealthCheck, Onlookers, Recipe, Watcher, alarms
 from pplemd.metrics import AbstractEvaluation
 from pplemd.runs.journal import Journal
 from pplemd.runs.portrait import portrait
@@ -54,6 +55,7 @@ class Watch:
         quickly = {**QUICKLY, **read_fast()}
         self._check = eqx.filter_jit(HealthCheck(work.step), compiler_options=quickly)  # type: ignore[call-overload]
         self._measure = None if evaluation is None else evaluation.prepare()
+        self._onlookers = Onlookers(say)
         self._count = GLANCE if evaluation is None else min(GLANCE, evaluation.count)
 
     def watcher(self) -> Watcher:
@@ -64,10 +66,15 @@ class Watch:
     def inspect(self, step: int, state: EMState) -> dict[str, float]:
         """Figures of health, and of samples where there is an evaluation."""
         key_health, key_samples = jax.random.split(jax.random.fold_in(jax.random.fold_in(self._work.key, HEALTH), step))
-        figures = {name: float(value) for name, value in self._check(state, key_health).items()}
-        if self._measure is None:
-            return figures
-        return figures | glance(self._work.distilled(state), self._measure, key_samples, self._count)
+        look, nothing = self._onlookers.look, dict[str, float]()
+        figures = look("health check", step, self._health, state, key_health, otherwise=nothing)
+        if self._measure is not None:
+            asked = self._work.distilled(state), self._measure, key_samples, self._count
+            figures = figures | look("evaluation", step, glance, *asked, otherwise=nothing)
+        return figures | self._onlookers.failed()
+
+    def _health(self, state: EMState, key: PRNGKeyArray) -> dict[str, float]:
+        return {name: float(value) for name, value in self._check(state, key).items()}
 
     def picture(self, step: int, state: EMState) -> None:
         """Draw the averaged generator's samples."""

@@ -1,5 +1,7 @@
 """Run folders: what a run leaves behind, written so that a kill at any moment loses nothing that was kept."""
 
+import errno
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -131,18 +133,29 @@ class MetricsFile:
         return kept
 
     def append(self, step: int, figures: dict[str, Any]) -> None:
-        """Add a line and flush it to the disk.
+        """Add a line and flush it to the disk: the whole of it, or nothing.
 
         Raises:
             CheckpointError: where it cannot be written, as on a full disk.
         """
+        line = (json.dumps(finite({"step": step, **figures})) + "\n").encode()
         try:
-            with self._path.open("a") as file:
-                file.write(json.dumps(finite({"step": step, **figures})) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            with self._path.open("ab", buffering=0) as file:
+                end = file.tell()
+                try:
+                    _write_whole(file, line)
+                except OSError:
+                    file.truncate(end)  # lines after a torn one would not be read
+                    raise
         except OSError as error:
             raise CheckpointError(unwritable(self._path, error)) from error
+
+
+def _write_whole(file: io.FileIO, content: bytes) -> None:
+    """Write to the disk itself; a full one may take a part of it without a word."""
+    if file.write(content) != len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.fsync(file.fileno())
 
 
 def snapshots(checkpoints: Path) -> list[Path]:

@@ -4,13 +4,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 from rich.text import Text
 
+from pplemd.viewing.harmless import harmless
 from pplemd.viewing.narration import AbstractNarrator, AbstractTask
 
 QUIET_SECONDS = 10.0  # between lines where there is no terminal
@@ -22,7 +23,7 @@ class Terminal(AbstractNarrator):
 
     def say(self, sentence: str) -> None:
         """A line."""
-        print(sentence, file=sys.stderr, flush=True)
+        _print(sentence)
 
     @contextmanager
     def task(self, title: str, total: int | float, shown: tuple[str, ...] = ()) -> Iterator[AbstractTask]:
@@ -134,7 +135,13 @@ class _Lines(AbstractTask):
         return (now - self._began) * (self._total - done) / max(done - self._first, 1e-9)
 
     def _print(self, sentence: str) -> None:
-        print(f"{self._title}: {sentence}", file=sys.stderr, flush=True)
+        _print(f"{self._title}: {sentence}")
+
+
+def _print(sentence: str) -> None:
+    """A line on standard error; nothing where nobody listens any more."""
+    with suppress(BrokenPipeError):
+        print(harmless(sentence), file=sys.stderr, flush=True)
 
 
 def _done(done: int | float, total: int | float) -> str:
