@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from pplemd.diagnosis import FEWEST, RELIABLE, Row, pareto_smoothed, table
+from pplemd.diagnosis import FEWEST, RELIABLE, Finding, Row, findings, pareto_smoothed, table
 from pplemd.fitting import Fitted
 from pplemd.inference import FEWEST_EFFECTIVE, Marginal
 from pplemd.learning import Judging
@@ -31,6 +31,7 @@ class FitReport:
         posterior: ArviZ's figures of the latents' chains, a row a site, with mean and s.d.
         centering: by site, the mean lambda that the chains moved in.
         seed: seed of the chains and of the estimate.
+        findings: what is wrong with the chains, the most serious first.
     """
 
     parameters: dict[str, Any]
@@ -38,6 +39,7 @@ class FitReport:
     posterior: list[dict[str, Any]]
     centering: dict[str, float]
     seed: int
+    findings: list[Finding]
 
 
 def judge_fit(
@@ -59,12 +61,14 @@ def judge_fit(
     pooled = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), drawn.u)
     found = of.marginal(key_marginal, pooled, judging.marginal)
     advance(0.9)
+    rows = table([drawn.record()])
     report = FitReport(
         parameters={path: told(value) for path, value in fitted.parameters().items()},
         log_marginal=told_marginal(found),
-        posterior=[_site(row, drawn) for row in table([drawn.record()])],
+        posterior=[_site(row, drawn) for row in rows],
         centering={name: float(jnp.mean(lam)) for name, lam in fitted.centering.loc.items()},
         seed=seed,
+        findings=findings(rows),
     )
     advance(1.0)
     return report

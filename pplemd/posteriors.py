@@ -54,6 +54,7 @@ class Drawn(eqx.Module):
             np.asarray(run.diverging),
             np.asarray(run.energy),
             max(round(float(np.mean(run.gradients))), 1),
+            run.adjusted,
         )
 
 

@@ -4,14 +4,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32, PRNGKeyArray
+from jaxtyping import Array, Float, Float32, PRNGKeyArray
 
 from pplemd.errors import DivergenceError, TeacherError
-from pplemd.inference import NUTS, Potential, TiltedLaw, long_chains
+from pplemd.inference import NUTS, Potential, Run, TiltedLaw, bulk_ess, long_chains, r_hat
 from pplemd.teachers import AbstractDensity, AbstractTeacher, Posterior
 
 CHAINS, WARM_UP = 8, 500  # eight chains share the cost of a step; warm-up half of Stan's, one estimate a chain
-LEAST = 10  # draws of a chain, whatever is asked for, to see that it moves
+LEAST = 100  # draws of a chain, whatever is asked for: R-hat of halves of 50 tells whether chains are of one law
+APART = 1.05  # R-hat: chance alone leaves .02 at 25 effective draws in each half of a chain
+WORTH = 400  # effective draws: a mean is then off by 1 / 20 s.d.; Vehtari et al. 2021, arXiv:1903.08008, section 4
+REFUSES = 0.999  # acceptance that NUTS never comes to: above, energies are too large for 32 bits to tell apart
 
 
 def reference_draws(teacher: AbstractTeacher, count: int, seed: int = 0) -> Float32[np.ndarray, "count ..."]:
@@ -24,7 +27,8 @@ def reference_draws(teacher: AbstractTeacher, count: int, seed: int = 0) -> Floa
 
     Raises:
         TeacherError: where the teacher is no density.
-        DivergenceError: where a chain never moved, or ended at a point that is not finite.
+        DivergenceError: where a chain never moved, or ended at a point that is not finite, and where the chains are
+            not of one law or worth too few draws to judge by.
     """
     if not isinstance(teacher, AbstractDensity):
         raise TeacherError(
@@ -35,17 +39,58 @@ def reference_draws(teacher: AbstractTeacher, count: int, seed: int = 0) -> Floa
     if isinstance(teacher, Posterior):
         starts = teacher.start[None] + 0.1 * starts
     each = max(-(-count // CHAINS), LEAST)
-    x = np.asarray(_run(key_run, teacher, starts, WARM_UP, each), np.float32)
+    run = _run(key_run, teacher, starts, WARM_UP, each)
+    x = np.asarray(run.positions, np.float32)
     spread = x.reshape(CHAINS, x.shape[1], -1).std(axis=1)
     if not (np.isfinite(spread).all() and (spread > 0).all()):
         raise DivergenceError(
             f"chains on the density of the {type(teacher).__name__} did not move or left for infinity; expected a "
             "proper law. Check the density's tails and scale, or judge by draws of your own."
         )
+    _see_that_they_will_do(run, min(count, WORTH), type(teacher).__name__)
     return np.moveaxis(x, 0, 1).reshape(-1, *teacher.shape)[:count]
 
 
+def _see_that_they_will_do(run: Run, worth: int, name: str) -> None:
+    """See that chains can be judged by: of one law, decided by energies that are known, worth so many draws.
+
+    Of each number and of its distance from its median: chains may agree where they are and not in how wide they are.
+
+    Raises:
+        DivergenceError: where they cannot.
+    """
+    apart, ess = (float(figure) for figure in _mixing(run.positions))
+    accepted, energy = float(jnp.mean(run.acceptance)), np.asarray(run.energy)
+    known = np.isfinite(energy).all() and np.ptp(energy, axis=1).all()
+    wrong = [
+        *([f"R-hat is {apart:.3f} (at most {APART})"] if not apart <= APART else []),
+        *([f"they are worth {ess:.0f} draws (at least {worth})"] if not ess >= worth else []),
+        *(
+            [f"{100 * accepted:.2f} % of proposals are accepted (at most {100 * REFUSES})"]
+            if accepted > REFUSES
+            else []
+        ),
+        *([] if known else ["their energies are not finite, or never change"]),
+    ]
+    if wrong:
+        raise DivergenceError(
+            f"long chains on the density of the {name} are not good enough to judge by: {'; '.join(wrong)}. They have "
+            "not come to one law: it may have modes that they do not cross, necks that they do not enter, or numbers "
+            "so unlike in scale that 32 bits do not hold them. Write the model in other coordinates (non-centered, in "
+            "units near its s.d.), or judge by draws of your own."
+        )
+
+
 @eqx.filter_jit
-def _run(key: PRNGKeyArray, teacher: AbstractDensity, starts: Array, warm_up: int, draws: int) -> Array:
+def _mixing(x: Float[Array, "chain draw *shape"]) -> tuple[Array, Array]:
+    """The largest R-hat and the least effective sample size of any number, itself and folded at its median."""
+    flat = x.reshape(*x.shape[:2], -1)
+    folded = jnp.abs(flat - jnp.median(flat, axis=(0, 1), keepdims=True))
+    both = jnp.concatenate([flat, folded], axis=2)
+    return jnp.max(r_hat(both)), jnp.min(bulk_ess(both))
+
+
+@eqx.filter_jit
+def _run(key: PRNGKeyArray, teacher: AbstractDensity, starts: Array, warm_up: int, draws: int) -> Run:
     law = TiltedLaw(lambda x: x, Potential(lambda x: -teacher.log_q(x)), lambda x: jnp.zeros(()))
-    return long_chains(key, law, NUTS(), starts, warm_up, draws).positions
+    return long_chains(key, law, NUTS(), starts, warm_up, draws)

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 TITLES = {
@@ -110,6 +111,9 @@ def fit_report(figures: dict[str, Any]) -> None:
         numbers = (f"{row['r_hat']:.3f}", f"{row['ess_bulk']:,.0f}", f"{row['ess_per_gradient']:.2g}")
         made.add_row(row["site"], "-" if lam is None else f"{lam:.2g}", *numbers, str(row["divergences"]))
     console.print(made)
+    for one in figures["findings"]:
+        what = f"[bold]{escape(one['found'])}[/bold]; expected: {escape(one['expected'])}."
+        console.print(f"- {what} {escape(one['repair'])}")
 
 
 def _array(value: Any) -> str:

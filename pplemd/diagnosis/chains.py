@@ -24,6 +24,8 @@ class Chains:
         diverging: whether the transition's energy error was beyond reason.
         energy: total energy (potential and kinetic) at each transition; NaN where the kernel knows none.
         gradients: evaluations of the law's score that one chain spent on all of its kept draws together.
+        adjusted: whether the kernel may refuse a proposal: then something follows from one that never does, and from
+            energies that are not known.
 
     Raises:
         DataError: fewer than 2 chains or 4 draws, a sigma or a count that is not positive, or unlike shapes.
@@ -35,6 +37,7 @@ class Chains:
     diverging: Bool[np.ndarray, "chain_d draw_d"]
     energy: Float[np.ndarray, "chain_e draw_e"]
     gradients: int
+    adjusted: bool = False
 
     def __post_init__(self) -> None:
         if (self.sigma is not None and not 0 < self.sigma < math.inf) or self.gradients < 1:

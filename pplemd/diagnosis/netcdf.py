@@ -64,8 +64,9 @@ def save(path: Path, runs: Sequence[Chains]) -> None:
     """Write long chains in a netCDF file that `arviz.from_netcdf` opens, whole or not at all.
 
     Group posterior holds the sites with dimensions (chain, draw, sigma, *site), group sample_stats acceptance_rate,
-    diverging and energy; both have the coordinate sigma and the attribute gradients_per_chain, by sigma. ArviZ's
-    plot_energy takes one sigma at a time: `data.sel(sigma=...)`. Chains of a law without sigma lack that dimension.
+    diverging and energy; both have the coordinate sigma and the attributes gradients_per_chain and adjusted, by sigma.
+    ArviZ's plot_energy takes one sigma at a time: `data.sel(sigma=...)`. Chains of a law without sigma lack that
+    dimension.
 
     Args:
         path: the file, chains.nc in a run folder.
@@ -103,11 +104,14 @@ def load_chains(path: Path, most: int) -> tuple[Chains, ...]:
                 "diagnose again with fewer --draws"
             )
         gradients = np.atleast_1d(posterior.attrs["gradients_per_chain"])
+        adjusted = np.atleast_1d(posterior.attrs.get("adjusted", np.zeros(len(gradients))))
         sigmas = [float(sigma) for sigma in posterior["sigma"].values] if "sigma" in posterior.dims else [None]
-        return tuple(_one(posterior, stats, sigma, int(gradients[i])) for i, sigma in enumerate(sigmas))
+        return tuple(
+            _one(posterior, stats, sigma, (int(gradients[i]), bool(adjusted[i]))) for i, sigma in enumerate(sigmas)
+        )
 
 
-def _one(posterior: Any, stats: Any, sigma: float | None, gradients: int) -> Chains:
+def _one(posterior: Any, stats: Any, sigma: float | None, told: tuple[int, bool]) -> Chains:
     """The record of one sigma."""
 
     def values(data: Any, name: str) -> np.ndarray:
@@ -116,7 +120,7 @@ def _one(posterior: Any, stats: Any, sigma: float | None, gradients: int) -> Cha
 
     draws = {str(posterior[name].attrs.get(SITE, name)): values(posterior, str(name)) for name in posterior.data_vars}
     diverging = values(stats, "diverging").astype(bool)
-    return Chains(sigma, draws, values(stats, "acceptance_rate"), diverging, values(stats, "energy"), gradients)
+    return Chains(sigma, draws, values(stats, "acceptance_rate"), diverging, values(stats, "energy"), *told)
 
 
 def _write(path: Path, groups: dict[str, Any]) -> None:
@@ -175,7 +179,8 @@ def _groups(runs: tuple[Chains, ...]) -> dict[str, Any]:
     posterior, own = _variables({site: along([run.draws[site] for run in runs]) for site in runs[0].draws}, dims)
     fields = {"acceptance_rate": "acceptance", "diverging": "diverging", "energy": "energy"}
     stats = {name: (dims, along([getattr(run, field) for run in runs])) for name, field in fields.items()}
-    attributes = {"inference_library": "pplemd", "gradients_per_chain": [run.gradients for run in runs]}
+    by_run = {"gradients_per_chain": [run.gradients for run in runs], "adjusted": [int(run.adjusted) for run in runs]}
+    attributes = {"inference_library": "pplemd", **by_run}
     return {
         "posterior": xarray.Dataset(posterior, coords | own, attributes),
         "sample_stats": xarray.Dataset(stats, coords, attributes),

@@ -47,6 +47,7 @@ class Row:
         divergences: divergent transitions, in all chains.
         still: chains that never moved.
         worst: indices in the site of the elements of the lowest `ess_bulk`, at most three, the lowest first.
+        adjusted: whether the kernel may refuse a proposal.
     """
 
     site: str
@@ -65,6 +66,7 @@ class Row:
     divergences: int
     still: int
     worst: tuple[tuple[int, ...], ...]
+    adjusted: bool = False
 
     @property
     def where(self) -> str:
@@ -112,6 +114,7 @@ def _row(run: Chains, site: str) -> Row:
         divergences=int(np.sum(run.diverging)),
         still=run.still(),
         worst=tuple(_index(run, site, chosen, place) for place in worst),
+        adjusted=run.adjusted,
     )
 
 

@@ -13,6 +13,7 @@ BFMI = 0.3  # Betancourt 2016, arXiv:1604.00695, and Stan's and ArviZ's threshol
 ACCEPTANCE_LOW, ACCEPTANCE_HIGH = 0.4, 0.95  # the best rates are .574 (one leapfrog, Roberts & Rosenthal 1998) to .8
 GOOD_ACCEPTANCE = "40 to 95 %; best is about 57 % for one leapfrog step, 65 to 80 % for several"
 ALL_ACCEPTED = 0.9999  # unadjusted kernels accept everything by definition: nothing follows from it
+TOO_GOOD = 0.999  # of an adjusted kernel: steps a hundredth of the law's width, or energies too large to tell apart
 DRIFT = 2.0  # s.d. that all energies move by, the same way; simulated: by chance in 1 of 1,000 runs at E-BFMI .02
 FAR_TOO_SHORT = 20.0  # times by which chains would have to be longer, where that is no advice any more: a choice
 FALL = 4.0  # times by which the ESS of one draw may fall between neighbouring sigma before it is told: a choice
@@ -47,7 +48,10 @@ def findings(rows: Sequence[Row]) -> list[Finding]:
     Args:
         rows: the table of the chains.
     """
-    checks = (_still, _unknown, _r_hat, _ess, _divergences, _acceptance_low, _drift, _e_bfmi, _fall, _acceptance_high)
+    checks = (
+        *(_still, _unknown, _r_hat, _ess, _divergences, _unresolved, _no_energy, _acceptance_low, _drift, _e_bfmi),
+        *(_fall, _acceptance_high),
+    )
     return [found for check in checks for found in check(rows)]
 
 
@@ -123,9 +127,33 @@ def _acceptance_low(rows: Sequence[Row]) -> Iterable[Finding]:
         )  # fmt: skip
 
 
+def _unresolved(rows: Sequence[Row]) -> Iterable[Finding]:
+    adjusted = [row for row in rows if row.adjusted or row.acceptance < ALL_ACCEPTED]
+    for row in _worst(adjusted, lambda row: row.acceptance, TOO_GOOD):
+        yield Finding(
+            "acceptance", row.sigma, None,
+            f"{100 * row.acceptance:.2f} % of proposals are accepted{row.where}, by a kernel that should refuse some",
+            GOOD_ACCEPTANCE,
+            "Either the steps are far too short: let the warm-up find them. Or nothing is decided: log densities so "
+            "large that 32 bits do not tell one from the next. Then the draws are of another law: subtract what is "
+            "constant, and measure latents and data in units near their s.d.",
+        )  # fmt: skip
+
+
+def _no_energy(rows: Sequence[Row]) -> Iterable[Finding]:
+    for row in _worst(rows, lambda row: row.adjusted and math.isnan(row.e_bfmi) and row.still < row.chains, 0.0):
+        yield Finding(
+            "e_bfmi", row.sigma, None,
+            f"E-BFMI is undefined{row.where}: energies are not finite, or never change",
+            f"at least {BFMI} (Betancourt 2016)",
+            "Look for log densities that are infinite, or so large that 32 bits do not tell one from the next: then "
+            "rounding decides on proposals, and the draws are of another law.",
+        )  # fmt: skip
+
+
 def _acceptance_high(rows: Sequence[Row]) -> Iterable[Finding]:
-    adjusted = [row for row in rows if row.acceptance < ALL_ACCEPTED]
-    for row in _worst(adjusted, lambda row: row.acceptance, ACCEPTANCE_HIGH):
+    usual = [row for row in rows if row.acceptance <= TOO_GOOD]
+    for row in _worst(usual, lambda row: row.acceptance, ACCEPTANCE_HIGH):
         yield Finding(
             "acceptance", row.sigma, None,
             f"{100 * row.acceptance:.1f} % of proposals are accepted{row.where}",

@@ -103,7 +103,8 @@ class Frame(eqx.Module):
             law = TiltedLaw(lambda p: still(p)[0], potential, lambda p: still(p)[1], None, still)
             return Held(law, Coordinates(v.noise, None))
 
-        return TiltedLaw(lambda v: together(v)[0], potential, self.log_free, hold, together)
+        guide = TiltedLaw(lambda v: together(v)[0], potential, lambda v: together(v)[1] - self.see(v)[1])
+        return TiltedLaw(lambda v: together(v)[0], potential, self.log_free, hold, together, guide)
 
     def free(self, chain: Chain, u: Coordinates) -> Free:
         """The law and the start of the twin of a chain that starts at base coordinates u."""

@@ -13,9 +13,11 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray, PyTree
 
 from pplemd.errors import RecipeError
-from pplemd.inference.climbing import FIRST, climbed
+from pplemd.inference.climbing import FIRST, Camp, climbed
 from pplemd.inference.kernels import AbstractKernel, Info, State, sized
 from pplemd.inference.target import TiltedLaw
+
+CLIMB = 2**31 - 4  # folded into the key of a chain's start
 
 
 class Run(eqx.Module):
@@ -28,6 +30,7 @@ class Run(eqx.Module):
         energy: its Hamiltonian, log rho counted from where the chain ended: small numbers are exact in the bulk.
         gradients: gradients of the potential, of all kept draws together, by chain.
         step_size: step sizes that warm-up found, by chain, of the structure of a position.
+        adjusted: whether the kernel's proposals may be refused, or would be by their energies.
     """
 
     positions: PyTree
@@ -36,6 +39,7 @@ class Run(eqx.Module):
     energy: Float[Array, "chain draw"]
     gradients: Float[Array, " chain"]
     step_size: PyTree
+    adjusted: bool = eqx.field(static=True, default=False)
 
 
 class WarmUp(eqx.Module):
@@ -61,8 +65,8 @@ def long_chains(
 
     Warm-up is Stan's: fast, slow and fast windows, with dual averaging of the step size and a diagonal mass from the
     draws of each slow window; by BlackJAX's parts, so that kernels without a density have it too. A kernel that has a
-    step size, or that says nothing of acceptance, keeps what it has. Before it, starts that lie far out climb (`climbed`):
-    a journey would teach step sizes and masses of its own.
+    step size, or that says nothing of acceptance, keeps what it has. Starts that lie far out climb first (`climbed`): a
+    journey would teach step sizes and masses of its own.
 
     Args:
         key: a key.
@@ -84,9 +88,7 @@ def long_chains(
     chains = jax.tree.leaves(starts)[0].shape[0]
     keys = jax.vmap(lambda k: _keys(k, warm_up, draws), out_axes=(0, 1))(jax.random.split(key, chains))
     tuner = _Tuner(kernel, target)
-    if warm_up:
-        starts = jax.vmap(lambda start: climbed(target, start))(starts)
-    begun = jax.vmap(lambda k, start: tuner.begin(kernel.init(k, target, start)))(keys[0], starts)
+    begun = jax.vmap(lambda k, start: tuner.begin(k, start, warm_up > 0))(keys[0], starts)
     (warm, positions), told = jax.lax.scan(
         lambda carry, given: _moved(tuner, carry, *given),
         (begun, jax.tree.map(lambda leaf: jnp.zeros((chains, draws, *leaf.shape[1:]), leaf.dtype), starts)),
@@ -94,7 +96,9 @@ def long_chains(
     )
     acceptance, diverging, energy, gain, evaluations = (jnp.swapaxes(one[warm_up:], 0, 1) for one in told)
     energy = energy + jax.lax.cumsum(gain, axis=1, reverse=True)  # log rho counted from where each chain ends
-    return Run(positions, acceptance, diverging, energy, jnp.sum(evaluations, axis=1), jax.vmap(tuner.sizes)(warm))
+    adjusted = kernel.wanted_acceptance is not None
+    gradients, sizes = jnp.sum(evaluations, axis=1), jax.vmap(tuner.sizes)(warm)
+    return Run(positions, acceptance, diverging, energy, gradients, sizes, adjusted)
 
 
 def _keys(key: PRNGKeyArray, warm_up: int, draws: int) -> tuple[PRNGKeyArray, Key[Array, " transition"]]:
@@ -134,13 +138,15 @@ class _Tuner(eqx.Module):
     kernel: AbstractKernel
     target: TiltedLaw
 
-    def begin(self, state: State) -> WarmUp:
-        """Before the first step."""
-        size = pytree_size(state.position)
+    def begin(self, key: PRNGKeyArray, start: PyTree, climbs: bool) -> WarmUp:
+        """Before the first step, after a climb if there shall be one."""
+        size = pytree_size(start)
+        camp = climbed(jax.random.fold_in(key, CLIMB), self.target, start) if climbs else Camp(start, jnp.ones(size))
+        state = self.kernel.init(key, self.target, camp.position)
         if self.kernel.step_size is not None:
-            return WarmUp(state, None, None, jnp.ones(size))
+            return WarmUp(state, None, None, camp.scale)
         begin, _, _ = self._dual_averaging
-        return WarmUp(state, begin(FIRST), mass_matrix_adaptation(True)[0](size), jnp.ones(size))
+        return WarmUp(state, begin(FIRST), mass_matrix_adaptation(True)[0](size), camp.scale)
 
     def sizes(self, warm: WarmUp) -> PyTree:
         """Step sizes that were found, in units of each coordinate's standard deviation."""
@@ -163,13 +169,16 @@ class _Tuner(eqx.Module):
         return ravel_pytree(warm.state.position)[1](jnp.exp(log_size) * warm.scale)
 
     def _learned(self, warm: WarmUp, info: Info, slow: Bool[Array, ""], last: Bool[Array, ""]) -> WarmUp:
-        """In slow windows the moments are gathered, at the last step of each they become the scale."""
+        """In slow windows the moments are gathered, at the last step of each they become the scale.
+
+        In units of the scale so far: Stan shrinks variances towards 1e-3, which would be all of one that is 1e-12.
+        """
         begin, update, final = self._dual_averaging
         _, gather, close = mass_matrix_adaptation(True)
         steps = update(warm.steps, jnp.nan_to_num(info.acceptance))
-        masses = _where(slow, gather(warm.masses, warm.state.position), warm.masses)
+        masses = _where(slow, gather(warm.masses, ravel_pytree(warm.state.position)[0] / warm.scale), warm.masses)
         closed = close(masses)
-        renewed = WarmUp(warm.state, begin(final(steps)), closed, jnp.sqrt(closed.inverse_mass_matrix))
+        renewed = WarmUp(warm.state, begin(final(steps)), closed, warm.scale * jnp.sqrt(closed.inverse_mass_matrix))
         return _where(last, renewed, WarmUp(warm.state, steps, masses, warm.scale))
 
     @property

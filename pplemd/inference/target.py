@@ -42,6 +42,8 @@ class TiltedLaw(eqx.Module):
         hold: where some coordinates are dear to move: given u, the law of the others alone, its coordinates those of
             u with None for what is held. None where nothing is.
         together: u -> (T(u), log base), where both share work; asked instead of push and log_base by `visit`.
+        climbs_on: what leads from far out to where the law has its mass, where its own score may not: in other
+            coordinates the density as it was in the first ones, since a log-determinant may grow without end.
     """
 
     push: Callable[[PyTree], Array]
@@ -49,6 +51,7 @@ class TiltedLaw(eqx.Module):
     log_base: Callable[[PyTree], Array]
     hold: "Callable[[PyTree], Held] | None" = None
     together: Callable[[PyTree], tuple[Array, Array]] | None = None
+    climbs_on: "TiltedLaw | None" = None
 
     def visit(self, u: PyTree) -> Point:
         """One push, one gradient of U, one pull-back."""
@@ -139,8 +142,12 @@ def placed(law: TiltedLaw, change: Callable[[PyTree], tuple[PyTree, Array]]) -> 
         u, log_det = change(v)
         return law.push(u), law.log_base(u) + log_det
 
-    held = None if inner_hold is None else hold
-    return TiltedLaw(lambda v: law.push(change(v)[0]), law.potential, log_base, held, together)
+    def push(v: PyTree) -> Array:
+        return law.push(change(v)[0])
+
+    inner = law if law.climbs_on is None else law.climbs_on
+    guide = TiltedLaw(lambda v: inner.push(change(v)[0]), inner.potential, lambda v: inner.log_base(change(v)[0]))
+    return TiltedLaw(push, law.potential, log_base, None if inner_hold is None else hold, together, guide)
 
 
 def _by_held(pattern: PyTree, free: PyTree, held: PyTree) -> PyTree:

@@ -16,6 +16,7 @@ NOISE = 25.0  # mean square of eps: 5 s.d. each, farther than either score was t
 GRADIENT = 10.0  # of the running median; in 18 runs of digits and ring it was 2.7 times at most
 WINDOWS = 20  # that the running median looks back on: a thousand steps of the default recipe
 ACCEPTANCE = 1 / 3  # of what the kernel wants: two thirds of the evaluations that were planned for are lost
+REFUSES = 0.999  # of an adjusted kernel: above, steps are a hundredth of what they may be, or nothing is decided
 SETTLED = 3  # reports before acceptance is judged: adaptation moves log h by at most rate x steps of them
 DIVERGENCES = 0.05  # share of transitions: one chain of 4 transitions in 5 has one
 LAG = 1.5  # of the teacher's loss on the student's samples; healthy runs: .2 to 1.1, of 64 samples with errors of .1
@@ -148,6 +149,20 @@ def acceptance_low(history: History, recipe: Recipe) -> Alarm | None:
     )
 
 
+def acceptance_full(history: History, recipe: Recipe) -> Alarm | None:
+    """An adjusted kernel that refuses nothing."""
+    values = _last(history, "acceptance", SETTLED)
+    adjusted = recipe.chain.kernel.wanted_acceptance is not None
+    if not adjusted or len(values) < SETTLED or not min(values) > REFUSES:
+        return None
+    return Alarm(
+        "acceptance_full",
+        f"acceptance is {values[0]:.4f}; the kernel should refuse some proposals",
+        "steps are far too short, or energies are so large that 32 bits do not tell one from the next",
+        "lengthen the steps (adaptation.initial, or the kernel's step_size); scale the data to a s.d. near 1",
+    )
+
+
 def many_divergences(history: History, recipe: Recipe) -> Alarm | None:
     """Transitions whose energy error is beyond all bounds."""
     value = _newest(history, "divergences")
@@ -202,7 +217,7 @@ def collapse(history: History, recipe: Recipe) -> Alarm | None:
 
 GROUPS: tuple[tuple[Rule, ...], ...] = (
     (latents_run_away, noise_runs_away, non_finite, updates_skipped, gradient_explodes),
-    (many_divergences, acceptance_low),
+    (many_divergences, acceptance_low, acceptance_full),
     (score_lags,),
     (collapse,),
 )

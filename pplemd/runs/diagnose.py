@@ -256,6 +256,7 @@ def recorded(sigma: float, run: Run) -> Chains:
         np.asarray(run.diverging),
         np.asarray(run.energy),
         max(round(float(np.mean(run.gradients))), 1),
+        run.adjusted,
     )
 
 

@@ -17,7 +17,7 @@ HEALTHY = {
     "score_loss": 0.48,
     "pull": 0.004,
     "gradient_norm": 1.0,
-    "acceptance": 1.0,
+    "acceptance": 0.7,
     "divergences": 0.0,
     "latent_norm": 1.01,
     "noise_norm": 1.05,
@@ -50,6 +50,8 @@ def names(history, recipe=MOVING):
         ("gradient_explodes", MOVING, run({"gradient_norm": 11.0})),
         ("acceptance_low", ADJUSTED, run({"acceptance": 0.18})),
         ("acceptance_low", ADAPTED, run({"acceptance": 0.1})),
+        ("acceptance_full", ADJUSTED, run(*[{"acceptance": 1.0}] * 3)),
+        ("acceptance_full", ADAPTED, run(*[{"acceptance": 0.9995}] * 3)),
         ("divergences", ADJUSTED, run({"divergences": 0.08})),
         ("score_lag", MOVING, run({"score_lag": 1.6})),
         ("score_lag", FROZEN, run(*[{"pull": 0.0045}] * 5, windows=10)),
@@ -83,6 +85,8 @@ def test_a_method_without_chains_is_not_told_to_lengthen_them():
         (MOVING, run({"gradient_norm": 8.0})),
         (MOVING, run({"gradient_norm": 50.0}, windows=3)),  # no usual size yet
         (MOVING, run({"acceptance": 0.1})),  # nothing is refused, nothing is wanted
+        (MOVING, run(*[{"acceptance": 1.0}] * 3)),
+        (ADAPTED, run(*[{"acceptance": 1.0}] * 2)),
         (ADJUSTED, run({"acceptance": 0.3})),
         (ADAPTED, run({"acceptance": 0.05}, windows=2)),  # step sizes are on their way
         (ADJUSTED, run({"divergences": 0.03})),
