@@ -25,7 +25,7 @@ from pplemd.viewing.progress import Terminal
 
 POINTS = 20  # of a curve: in-run figures are taken so often
 TITLES = {"frechet": "Frechet", "frechet_train": "Frechet (train)", "class_kl": "class KL", "kid": "KID"}
-AGAIN = "Delete it, and the comparison makes it again."
+AGAIN = "Move it away, and the comparison makes it again."
 PROTOCOL = (
     "every method starts from the same networks and keys of a seed, under one recipe but for its own changes; judged "
     "is the moving average after the last step, not the best one on the way; samples are counted in `count`, and drawn "

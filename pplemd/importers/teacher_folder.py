@@ -55,7 +55,7 @@ def write_teacher_folder(folder: Path, checkpoint: Checkpoint, facts: Mapping[st
         ImporterError: where the folder exists, or cannot be written.
     """
     if folder.exists():
-        raise ImporterError(f"{folder} exists; expected nothing yet. Choose another by --out, or remove it.")
+        raise ImporterError(f"{folder} exists; expected nothing yet. Choose another by --out.")
     neighbour = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     card = {"format": FORMAT, "architecture": checkpoint.architecture, "config": dict(checkpoint.config), **facts}
     try:

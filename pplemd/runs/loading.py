@@ -10,6 +10,7 @@ from pplemd.fits import FitPlan, plan_fit
 from pplemd.fitting import Fitted, first_fit_shapes, fitted
 from pplemd.learning import EMState, Window
 from pplemd.model import Model, Plan, plan
+from pplemd.runs.changes import told
 from pplemd.runs.declared import Declared
 from pplemd.runs.record import Say, declared_again
 from pplemd.storage.checkpoints import Checkpoints
@@ -56,8 +57,13 @@ def load_any(folder: RunFolder, model_file: Path | None, say: Say) -> Loaded | L
     """Read a run back, a distillation or a fit.
 
     Raises:
-        CheckpointError: where the run has no checkpoint that can be read.
+        PplemdError: where the run has no checkpoint that can be read; its notes say what has changed meanwhile.
     """
+    with told(folder, model_file):
+        return _load_any(folder, model_file, say)
+
+
+def _load_any(folder: RunFolder, model_file: Path | None, say: Say) -> Loaded | LoadedFit:
     declared = declared_again(folder, model_file, say)
     if isinstance(declared.model, Model):
         return _loaded(declared, folder, say)

@@ -154,16 +154,19 @@ class Checkpoints:
             CheckpointError: where there are snapshots but none can be read.
         """
         self.wait()
-        steps = from_first(sorted(self._manager.all_steps(), reverse=True))
+        steps, why = from_first(sorted(self._manager.all_steps(), reverse=True)), dict[str, str]()
         for step in steps:
             try:
                 return step, self._read(step, like)
             except Exception as error:  # Orbax and TensorStore raise many kinds; each means: not this one
-                say(f"checkpoint {step} in {self._folder} cannot be read ({reason(error)}); trying the one before it.")
+                why[reason(error)] = f"{step}: {reason(error)}"
+                if step != steps[-1]:
+                    say(f"checkpoint {step} in {self._folder} cannot be read ({reason(error)}); trying the one before.")
         if steps:
             raise CheckpointError(
-                f"none of the {len(steps)} checkpoints in {self._folder} can be read. They are damaged, or of a model "
-                "file or recipe that has since changed; remove that folder, or start again with a new --out."
+                f"none of the {len(steps)} checkpoints in {self._folder} can be read for this program "
+                f"({'; '.join(why.values())}). They are left as they are: use them with the model file and the recipe "
+                "that they were made by, or start a new run with another --out."
             )
         return None
 
@@ -175,8 +178,8 @@ class Checkpoints:
             raise CheckpointError(damage)
         ocp = _orbax()
         seal = self._manager.restore(step, args=ocp.args.Composite(digest=ocp.args.JsonRestore()))["digest"]
-        if seal["arrays"] != outline(abstract):
-            raise CheckpointError("its arrays are not those of the program")
+        if (other := _other(seal["arrays"], outline(abstract))) is not None:
+            raise CheckpointError(f"it is of another program, {other}")
         found = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
         if digest(found) != seal["sha256"]:
             raise CheckpointError("its content does not match its digest")
@@ -195,6 +198,14 @@ class Checkpoints:
             self._manager.close()
             if self._lock is not None:
                 self._lock.close()
+
+
+def _other(saved: dict[str, str], wanted: dict[str, str]) -> str | None:
+    """The first difference between a snapshot's arrays and a program's, or None."""
+    for name in sorted(saved.keys() | wanted.keys()):
+        if saved.get(name) != wanted.get(name):
+            return f"whose {name} is {saved.get(name, 'not there')}, here {wanted.get(name, 'not there')}"
+    return None
 
 
 def _placed(leaf: Any) -> jax.ShapeDtypeStruct:

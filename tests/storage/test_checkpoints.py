@@ -171,8 +171,12 @@ def test_none_that_can_be_read(folder):
     ids=["shape", "dtype", "more", "fewer"],
 )
 def test_another_program(folder, other):
-    with pytest.raises(CheckpointError, match="none of the 2 checkpoints"):
+    with pytest.raises(CheckpointError, match="none of the 2 checkpoints") as caught:
         latest(folder, other)
+    assert "of another program, whose [" in str(caught.value)
+    assert "left as they are" in str(caught.value)  # they are whole
+    assert "remove" not in str(caught.value)
+    assert latest(folder)[0][0] == 3
 
 
 def test_no_checkpoint_yet(tmp_path):
