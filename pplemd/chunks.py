@@ -27,9 +27,10 @@ def timed_chunks(one: Callable[[int], np.ndarray], count: int, advance: Callable
     Args:
         one: draws the chunk of a number.
         count: how many chunks.
-        advance: told how many are done.
+        advance: told how many are done, first 0 once it is compiled.
     """
     one(0)
+    advance(0)
     parts, began = [], time.perf_counter()
     for number in range(count):
         parts.append(one(number))

@@ -65,6 +65,7 @@ def evaluate(
     seed: int = 0,
     advance: Callable[[float], None] = lambda share: None,
     known: Report | None = None,
+    phase: Callable[[str], None] = lambda what: None,
 ) -> Report:
     """Judge a student and its teacher by the same figures.
 
@@ -76,23 +77,30 @@ def evaluate(
         advance: told the share that is done, 0 to 1.
         known: a report of another student of this teacher by this evaluation, as in a comparison: of as many samples
             and of the same seed, its floor and its teacher's figures are these, and are not found again.
+        phase: told what is done, before it is.
 
     Raises:
         DivergenceError: where samples are not finite.
     """
     labels = distilled.labels
     chosen_evaluation = evaluation or _against_teacher(teacher, labels)
+    phase("the reference")
     measure = chosen_evaluation.prepare()
     count = chosen_evaluation.count
     key = jax.random.fold_in(jax.random.key(seed), 0x5EED)
     if known is not None and (known.count, known.seed) == (count, seed):
         floor, of_teacher = known.floor, known.teacher
     else:
+        phase("compiling and drawing the teacher's first samples")
         from_teacher = _of_teacher(teacher, key, count, labels, lambda share: advance(0.7 * share))
+        phase("figures of real samples")
         floor = measure.floor(seed, labelled=labels is not None)
         advance(0.8)
+        phase("figures of the teacher")
         of_teacher = _measured(measure, from_teacher, "teacher", seed)
+    phase("compiling and drawing the student's first samples")
     from_student = draw(distilled.sample, jax.random.fold_in(key, 1), count, labels, lambda s: advance(0.85 + 0.1 * s))
+    phase("figures of the student")
     of_student = _measured(measure, from_student, "student", seed)
     advance(1.0)
     return Report(floor, of_teacher, of_student, count, seed)

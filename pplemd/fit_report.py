@@ -43,7 +43,11 @@ class FitReport:
 
 
 def judge_fit(
-    fitted: Fitted, judging: Judging, seed: int = 0, advance: Callable[[float], None] = lambda share: None
+    fitted: Fitted,
+    judging: Judging,
+    seed: int = 0,
+    advance: Callable[[float], None] = lambda share: None,
+    phase: Callable[[str], None] = lambda what: None,
 ) -> FitReport:
     """Run long chains of the posterior at the fitted program, and estimate its marginal likelihood.
 
@@ -52,15 +56,19 @@ def judge_fit(
         judging: how long.
         seed: seed of chains and estimate; training never uses its key.
         advance: told the share that is done, 0 to 1.
+        phase: told what is done, before it is.
     """
+    phase("compiling and running the posterior's chains")
     key_chains, key_marginal = jax.random.split(jax.random.fold_in(jax.random.key(seed), 0x5EED))
     of = posteriors(fitted, judging.rows)
     wanted = (judging.chains, judging.warm_up, judging.draws)
     drawn = of.chains(key_chains, fitted.centering, judging.kernel, wanted)
     advance(0.6)
+    phase("log p(y)")
     pooled = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), drawn.u)
     found = of.marginal(key_marginal, pooled, judging.marginal)
     advance(0.9)
+    phase("figures of the chains")
     rows = table([drawn.record()])
     report = FitReport(
         parameters={path: told(value) for path, value in fitted.parameters().items()},

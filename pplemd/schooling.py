@@ -126,7 +126,9 @@ def _teach(taught: Taught, narrator: AbstractNarrator, partial: Path, devices: D
     step = teach_step(taught)
     checkpoints = _checkpoints(partial, narrator)
     with narrator.task("teacher", recipe.steps, ("loss",)) as task:
-        watcher = Watcher(advance=task.to, report=lambda _, figures: task.show(figures), note=narrator.say)
+        watcher = Watcher(
+            advance=task.to, report=lambda _, figures: task.show(figures), note=narrator.say, phase=task.phase
+        )
         try:
             state = fit(step, step.init(eqx.filter_jit(taught.build)()), key, schedule, watcher, checkpoints, devices)
         finally:

@@ -51,7 +51,9 @@ def evaluate(
 
     told, folder = Terminal(), RunFolder(run)
     with stops.saved("Go on with the same command."):
-        loaded = loading.load_any(folder, model, told.say)
+        with told.task("start", 1.0) as task:
+            task.phase("reading the run")
+            loaded = loading.load_any(folder, model, told.say)
         if isinstance(loaded, loading.LoadedFit):
             Otherwise(features, data).refuse_fit()
             report = judge_fit(loaded.fitted, loaded.plan.fit.recipe.judging, folder, seed or 0, told)

@@ -59,7 +59,9 @@ class _Harmless(Table):
     """A table whose cells may be names of unknown origin."""
 
     def add_row(self, *cells: Any, **options: Any) -> None:
-        super().add_row(*(harmless(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+        from pplemd.viewing.harmless import harmless as cleaned  # which keeps lines: cells may have several
+
+        super().add_row(*(cleaned(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
 
 def report(figures: dict[str, Any]) -> None:

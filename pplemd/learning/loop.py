@@ -13,6 +13,7 @@ from pplemd.devices import ONE, Devices, StopVote
 from pplemd.errors import DivergenceError
 from pplemd.learning.arrays import Arrays
 from pplemd.learning.onlookers import Onlookers
+from pplemd.learning.pace import Pace
 from pplemd.learning.stops import Interrupted, listening
 from pplemd.storage.ahead import Ahead
 from pplemd.storage.checkpoints import Checkpoints
@@ -94,6 +95,7 @@ class Watcher:
         note: called with a sentence for the user.
         begin: called once, with the step that the run starts from.
         inspect: called with the step and the state, before the report that its figures go into.
+        phase: called with what is done beside the steps, before each of these and what takes its time.
 
     The states that they are called with are the `visible` part, whole on one device, whatever the training runs on.
     """
@@ -106,9 +108,10 @@ class Watcher:
         note: Callable[[str], None] = lambda sentence: None,
         begin: Callable[[int], None] = lambda step: None,
         inspect: Callable[[int, Any], dict[str, float]] = lambda step, state: {},
+        phase: Callable[[str], None] = lambda what: None,
     ):
         self.advance, self.report, self.picture = advance, report, picture
-        self.note, self.begin, self.inspect = note, begin, inspect
+        self.note, self.begin, self.inspect, self.phase = note, begin, inspect, phase
 
 
 def fit(
@@ -149,22 +152,25 @@ def fit(
     done, window = found or (0, window)
     kept = ahead if ahead is not None and ahead.works and devices.mesh is None else None
     watcher.begin(done)
-    stop, onlookers = StopVote(), Onlookers(watcher.note)
+    stop, onlookers, pace = StopVote(), Onlookers(watcher.note, watcher.phase), Pace()
     with listening() as received:
+        onlookers.announce(done, "compiling the step")
         advance = _compiled(devices) if kept is None else _read(kept, held, window, key)
         while done < schedule.steps:
             with devices.entered():
                 window = advance(held, window, jax.random.fold_in(key, done))
             done += 1
+            pace.keep(window.count)
             onlookers.look("progress bar", done, watcher.advance, done, otherwise=None)
             window, decided = _adjusted(done, window, schedule, devices)
             window = _keep_up(done, window, schedule, watcher, onlookers, decided, devices)
             stopping = stop(done, received[0] if received else None) if done < schedule.steps else None
             if checkpoints is not None and (stopping or _due(done, schedule.checkpoint_every, schedule)):
+                onlookers.announce(done, "checkpoint")
                 checkpoints.save(done, window)
+            if checkpoints is not None and (stopping or done == schedule.steps):
+                checkpoints.wait()
             if stopping:
-                if checkpoints is not None:
-                    checkpoints.wait()
                 raise Interrupted(done, stopping, saved=checkpoints is not None)
     return devices.local(window.state)
 
@@ -264,7 +270,9 @@ def _keep_up(
     if sampling:
         seen = jax.block_until_ready(devices.local(window.state.visible))  # what the step itself raises, it raises here
         nothing: dict[str, float] = {}
+        onlookers.announce(done, "health check")
         found = found | onlookers.look("inspection", done, watcher.inspect, done, seen, otherwise=nothing)
+        onlookers.announce(done, "picture")
         onlookers.look("picture", done, watcher.picture, done, seen, otherwise=None)
     if logging:
         count = int(window.count)

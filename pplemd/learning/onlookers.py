@@ -9,6 +9,7 @@ from pplemd.learning.stops import Interrupted
 from pplemd.storage.folder import reason
 
 Seen = TypeVar("Seen")
+BAR = "progress bar"
 
 
 class Onlookers:
@@ -18,10 +19,11 @@ class Onlookers:
 
     Args:
         note: told once of each that failed, with the cause.
+        phase: told what is done beside the steps.
     """
 
-    def __init__(self, note: Callable[[str], None]):
-        self._note, self._told = note, set[str]()
+    def __init__(self, note: Callable[[str], None], phase: Callable[[str], None] = lambda what: None):
+        self._note, self._phase, self._told = note, phase, set[str]()
         self._failed: dict[str, float] = {}
 
     def look(self, who: str, step: int, call: Callable[..., Seen], *arguments: object, otherwise: Seen) -> Seen:
@@ -48,6 +50,10 @@ class Onlookers:
             self._failed[f"failed_{who.lower().replace(' ', '_')}"] = 1.0
             self._tell(who, step, error)
             return otherwise
+
+    def announce(self, step: int, what: str) -> None:
+        """Say what is done beside the steps, as what takes its time."""
+        self.look(BAR, step, self._phase, what, otherwise=None)
 
     def failed(self) -> dict[str, float]:
         """A figure failed_WHO for each that has failed since this was last asked."""

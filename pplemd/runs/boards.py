@@ -44,6 +44,6 @@ def with_board(watcher: Watcher, board: AbstractBoard, samples: Path) -> Iterato
         onlookers.look("TensorBoard file", step, call, *told, otherwise=None)
 
     try:
-        yield Watcher(watcher.advance, report, picture, watcher.note, begin, watcher.inspect)
+        yield Watcher(watcher.advance, report, picture, watcher.note, begin, watcher.inspect, watcher.phase)
     finally:
         look(reached, board.close)

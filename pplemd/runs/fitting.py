@@ -79,8 +79,10 @@ def fit(
     declared, folder = opened(model, out, Chosen(name, tuple(overrides)), resume, told)
     ahead = Ahead(declared.alike)
     goes_on = folder.config.exists()
-    planned = plan_fit(declared.fit)
-    first_fit_shapes(planned)  # traces the step: a mistake in it shows before there is a folder
+    with told.task("start", 1.0) as task:
+        task.phase("tracing the program and its step")
+        planned = plan_fit(declared.fit)
+        first_fit_shapes(planned)  # a mistake in the step shows before there is a folder
     board = board_of(folder.path, tensorboard)
     checkpoints = Checkpoints(folder.checkpoints)  # from here on the folder is this run's own
     try:
@@ -114,12 +116,12 @@ def watcher(work: Fitting, folder: RunFolder, say: Callable[[str], None], task: 
         if drawn is not None:
             save_png(folder.samples, drawn)
 
-    return Watcher(task.to, journal.report, picture, say, journal.begin, inspect)
+    return Watcher(task.to, journal.report, picture, say, journal.begin, inspect, task.phase)
 
 
 def judged(fitted: Fitted, judging: Judging, folder: RunFolder, seed: int, narrator: AbstractNarrator) -> FitReport:
     """Judge a fitted program, and keep the figures in the run's evaluation.json."""
     with narrator.task("judge", 1.0) as task:
-        report = judge_fit(fitted, judging, seed, task.to)
+        report = judge_fit(fitted, judging, seed, task.to, task.phase)
     write_json(folder.evaluation, dataclasses.asdict(report))
     return report

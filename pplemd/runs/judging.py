@@ -89,7 +89,7 @@ def judged(
         known: a report that holds the teacher's figures already, or None.
     """
     with narrator.task("judge", 1.0) as task:
-        report = evaluate(distilled, teacher, evaluation, seed, task.to, known)
+        report = evaluate(distilled, teacher, evaluation, seed, task.to, known, task.phase)
     if first():
         write_json(file, dataclasses.asdict(report))
     return report

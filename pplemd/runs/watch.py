@@ -61,7 +61,9 @@ class Watch:
     def watcher(self) -> Watcher:
         """For the loop."""
         journal = self._journal
-        return Watcher(self._task.to, journal.report, self.picture, self._say, journal.begin, self.inspect)
+        return Watcher(
+            self._task.to, journal.report, self.picture, self._say, journal.begin, self.inspect, self._task.phase
+        )
 
     def inspect(self, step: int, state: EMState) -> dict[str, float]:
         """Figures of health, and of samples where there is an evaluation."""
@@ -69,6 +71,7 @@ class Watch:
         look, nothing = self._onlookers.look, dict[str, float]()
         figures = look("health check", step, self._health, state, key_health, otherwise=nothing)
         if self._measure is not None:
+            self._task.phase("evaluation")
             asked = self._work.distilled(state), self._measure, key_samples, self._count
             figures = figures | look("evaluation", step, glance, *asked, otherwise=nothing)
         return figures | self._onlookers.failed()

@@ -16,6 +16,10 @@ class AbstractTask(ABC):
     def show(self, figures: dict[str, float]) -> None:
         """The latest figures of the work."""
 
+    @abstractmethod
+    def phase(self, what: str) -> None:
+        """From now on until the next `to` or `phase` the work is something of which no share is known: compilation."""
+
 
 class AbstractNarrator(ABC):
     """Told what happens, while it happens."""
@@ -42,6 +46,9 @@ class SilentTask(AbstractTask):
         """Nothing."""
 
     def show(self, figures: dict[str, float]) -> None:
+        """Nothing."""
+
+    def phase(self, what: str) -> None:
         """Nothing."""
 
 

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from rich.console import Console
@@ -15,7 +15,8 @@ from pplemd.viewing.harmless import harmless
 from pplemd.viewing.narration import AbstractNarrator, AbstractTask
 
 QUIET_SECONDS = 10.0  # between lines where there is no terminal
-PATIENCE_SECONDS = 2.0  # of preparation before a line says that it is going on
+PATIENCE_SECONDS = 2.0  # of preparation, or of any other phase, before a line says that it is going on
+FIRST_PHASE = "getting ready"
 
 
 class Terminal(AbstractNarrator):
@@ -62,15 +63,49 @@ class _Left(ProgressColumn):
     max_refresh = 0.5  # seconds: a figure that changes faster is not read
 
     def render(self, task: Task) -> Text:
-        left = None if task.total is None else task.time_remaining
+        known = task.total is not None and not task.fields["phase"].told()
+        left = task.time_remaining if known else None
         return Text("" if left is None else f"{_clock(left)} left")
 
 
 class _Shown(ProgressColumn):
-    """The figures, on one line."""
+    """What is done where it is no share of the work, or the figures, on one line."""
 
     def render(self, task: Task) -> Text:
-        return Text(task.fields["figures"], style="dim", no_wrap=True, overflow="ellipsis")
+        shown = task.fields["phase"].told() or task.fields["figures"]
+        return Text(shown, style="dim", no_wrap=True, overflow="ellipsis")
+
+
+class _Phase:
+    """What is under way meanwhile, since when, and how long it took the last time."""
+
+    def __init__(self) -> None:
+        self._what, self._since = FIRST_PHASE, time.monotonic()
+        self._took: dict[str, float] = {}
+
+    def begin(self, what: str) -> None:
+        """It is this now."""
+        self.end()
+        self._what, self._since = what, time.monotonic()
+
+    def end(self) -> None:
+        """It is over, and the work itself goes on."""
+        if self._what:
+            self._took[self._what] = time.monotonic() - self._since
+        self._what = ""
+
+    def announced(self) -> str:
+        """In words; "" where there is none."""
+        took = self._took.get(self._what)
+        return self._what if took is None else f"{self._what}, about {_clock(took)}"
+
+    def told(self) -> str:
+        """In words, with its time until now; "" where there is none."""
+        if not self._what:
+            return ""
+        took = self._took.get(self._what)
+        usually = "" if took is None else f" of about {_clock(took)}"
+        return f"{self._what}, {_clock(time.monotonic() - self._since)}{usually}"
 
 
 class _Bar(AbstractTask):
@@ -85,17 +120,24 @@ class _Bar(AbstractTask):
 
     def __init__(self, progress: Progress, title: str, total: int | float, shown: tuple[str, ...]):
         self._progress, self._total, self._shown = progress, total, shown
-        self._task: TaskID = progress.add_task(title, total=None, done="", figures="getting ready")
+        self._phase = _Phase()
+        self._task: TaskID = progress.add_task(harmless(title), total=None, done="", figures="", phase=self._phase)
         self._started = False
 
     def to(self, done: int | float) -> None:
+        self._phase.end()
         if not self._started:  # the clock starts after the first step, which compiles; a resumed run starts further on
-            self._progress.reset(self._task, total=self._total, completed=int(done), done="", figures="")
+            self._progress.reset(
+                self._task, total=self._total, completed=int(done), done="", figures="", phase=self._phase
+            )
             self._started = True
         self._progress.update(self._task, completed=done, done=_done(done, self._total))
 
     def show(self, figures: dict[str, float]) -> None:
         self._progress.update(self._task, figures=_figures(figures, self._shown))
+
+    def phase(self, what: str) -> None:
+        self._phase.begin(harmless(what))
 
 
 class _Lines(AbstractTask):
@@ -111,14 +153,14 @@ class _Lines(AbstractTask):
         self._title, self._total, self._shown = title, total, shown
         self._began, self._first, self._said = 0.0, 0.0, 0.0
         self._figures = ""
-        self._preparing = threading.Timer(PATIENCE_SECONDS, self._print, ("getting ready",))
-        self._preparing.daemon = True
-        self._preparing.start()
+        self._phase, self._turn = _Phase(), 0
+        self._preparing = self._wait(PATIENCE_SECONDS, self._phase.announced, self._turn)
 
     def to(self, done: int | float) -> None:
         now = time.monotonic()
+        self.close()
+        self._phase.end()
         if not self._began:
-            self._preparing.cancel()
             self._began, self._first, self._said = now, done, now
         elif now - self._said > QUIET_SECONDS:
             self._said = now
@@ -127,9 +169,29 @@ class _Lines(AbstractTask):
     def show(self, figures: dict[str, float]) -> None:
         self._figures = _figures(figures, self._shown)
 
+    def phase(self, what: str) -> None:
+        self.close()
+        self._phase.begin(what)
+        self._preparing = self._wait(PATIENCE_SECONDS, self._phase.announced, self._turn)
+
     def close(self) -> None:
-        """No more lines."""
+        """No more lines of a phase."""
+        self._turn += 1
         self._preparing.cancel()
+
+    def _wait(self, seconds: float, told: Callable[[], str], turn: int) -> threading.Timer:
+        """Tell of the phase in so long, and now and then while it lasts."""
+
+        def tell() -> None:
+            sentence = told()
+            if turn == self._turn and sentence:
+                self._print(sentence)
+                self._preparing = self._wait(QUIET_SECONDS, self._phase.told, turn)
+
+        waiting = threading.Timer(seconds, tell)
+        waiting.daemon = True
+        waiting.start()
+        return waiting
 
     def _left(self, done: int | float, now: float) -> float:
         return (now - self._began) * (self._total - done) / max(done - self._first, 1e-9)

@@ -87,3 +87,44 @@ def test_a_terminal_shows_shares(monkeypatch):
         for share in (0.25, 0.5, 1.0):
             task.to(share)
     assert "100 %" in screen.getvalue()
+
+
+def test_a_phase_is_told_by_lines_with_its_time(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.01)
+    with Terminal().task("judge", 1.0) as task:
+        task.phase("compiling")
+        for _ in range(3):
+            task._preparing.join()
+        task.to(0.5)
+        task.phase("compiling")
+        task._preparing.join()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["judge: compiling", "judge: compiling, 0:00"]
+    assert "judge: compiling, about 0:00" in lines
+
+
+def test_a_phase_is_told_on_a_bar_and_the_time_left_of_the_work_is_not(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=screen, force_terminal=True, width=120))
+    with Terminal().task("distil", 40, ("pull",)) as task:
+        task.phase("compiling \x1b[2J")
+        for step in range(1, 41):
+            task.to(step)
+        task.phase("health check")
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
+    states = [state for state in re.split(r"[\r\n]+", shown) if state.strip()]
+    assert re.search(r"40 of 40 0:00:0\d +health check, 0:00", states[-1])
+    assert "left" not in states[-1]
+    assert "\x1b[2J" not in screen.getvalue()
+
+
+@pytest.mark.parametrize("hostile", ["\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "\r", "\u202e", "\x00", "\ud800"])
+def test_nothing_that_is_said_commands_the_terminal(hostile, capsys):
+    told = Terminal()
+    told.say(f"checkpoint of {hostile}w\nsecond line")
+    with told.task(f"draw {hostile}", 10, ("pull",)) as task:
+        task._print(hostile)
+    said = capsys.readouterr().err
+    assert hostile not in said
+    assert f"checkpoint of {ascii(hostile)[1:-1]}w\nsecond line\n" in said
