@@ -19,7 +19,7 @@ from pplemd.runs import record
 from pplemd.runs.declared import declare, environment
 from pplemd.runs.session import distil
 from pplemd.schooling import ready_teacher
-from pplemd.storage.folder import RunFolder, read_json, snapshots, write, write_json
+from pplemd.storage.folder import RunFolder, read_json, see_it_is_free, snapshots, write, write_json
 from pplemd.viewing.narration import AbstractNarrator
 from pplemd.viewing.progress import Terminal
 
@@ -114,6 +114,8 @@ def _check_changes(asked: Asked) -> None:
 def _planned(asked: Asked, folder: Path, told: AbstractNarrator) -> dict[str, Any]:
     """What was planned before, with what is new in it: how many steps each method has, and what a step is worth."""
     path = folder / "plan.json"
+    if not path.exists():
+        see_it_is_free(folder, "comparison")
     fixed = {
         "model": str(asked.model.absolute()),
         "name": asked.name,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pplemd.devices import first, led
-from pplemd.errors import CheckpointError, DeviceError, RecipeError
+from pplemd.errors import DeviceError, RecipeError
 from pplemd.fits import Fit
 from pplemd.model import Model
 from pplemd.runs import record
@@ -99,8 +99,8 @@ def _opened(
     narrator: AbstractNarrator,
 ) -> tuple[Declared, RunFolder]:
     named = None if out is None else RunFolder(out)
-    if named is not None and named.path.exists() and not named.path.is_dir():
-        raise CheckpointError(f"{named.path} is a file; expected a folder, or nothing yet. Choose another by --out.")
+    if named is not None and not (named.config.exists() if resume else named.is_run):
+        named.see_it_is_free()
     if named is not None and resume and not named.config.exists():
         narrator.say(f"{named.path} holds no run yet; starting one.")
         return _declared(model, chosen), named

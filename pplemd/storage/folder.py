@@ -4,7 +4,7 @@ import errno
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 
 from pplemd.errors import CheckpointError
 from pplemd.storage.files import sweep, write_atomic
+
+SHOWN = 3  # names of a folder's files in a message
 
 
 class RunFolder:
@@ -29,6 +31,23 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.evaluation = self.path / "evaluation.json"
 
+    @property
+    def is_run(self) -> bool:
+        """Whether a run lies here, as far as its config.json tells: one that cannot be read may be a run's."""
+        if not self.config.is_file():
+            return False
+        found = parsed(self.config.read_text(errors="replace"))
+        return not isinstance(found, dict) or {"model", "overrides"} <= set(found)
+
+    def see_it_is_free(self) -> None:
+        """See that a new run may lie here: in no folder yet, an empty one, or one of a run killed at its very start.
+
+        Raises:
+            CheckpointError: where the folder holds something else, or is a file.
+        """
+        begun = () if snapshots(self.checkpoints) else (self.checkpoints.name, "tensorboard")
+        see_it_is_free(self.path, "run", begun)
+
     def read_config(self) -> dict[str, Any]:
         """The configuration that the run was started with.
 
@@ -41,6 +60,37 @@ class RunFolder:
                 "printed, for example runs/digits."
             )
         return read_json(self.config, "Without it the run cannot be rebuilt; distil again, or restore it from a copy.")
+
+
+def see_it_is_free(path: Path, what: str, own: Collection[str] = ()) -> None:
+    """See that a folder may be filled: it is not there yet, or empty but for what is its own.
+
+    Hidden files, such as .gitkeep or what a killed write leaves, are nobody's.
+
+    Args:
+        path: the folder.
+        what: is to be written there, as a run.
+        own: names that may be there already.
+
+    Raises:
+        CheckpointError: where it is a file, holds something else, or cannot be read.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is a file; expected a folder, or nothing yet. Choose another by --out.")
+    try:
+        found = sorted(one.name for one in path.iterdir() if one.is_dir() or not one.name.startswith("."))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({reason(error)}). Choose another folder by --out.") from error
+    others = [name for name in found if name not in own]
+    if others:
+        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        raise CheckpointError(
+            f"{path} holds {', '.join(others[:SHOWN])}{more}, and no {what}; expected a folder that is empty, or not "
+            f"there yet, so that nothing of others is mixed with the {what}. Choose another by --out, as in --out "
+            f"{path / what}."
+        )
 
 
 def write(path: Path, content: bytes) -> None:
