@@ -62,7 +62,7 @@ def plan_fit(fit: Fit) -> FitPlan:
         RecipeError: where the recipe's fields do not fit.
     """
     check_fields(fit.recipe, "recipe")
-    with explained():
+    with explained("the fit's `program` to build one"):
         program = eqx.filter_eval_shape(build_observing, fit, jax.random.key(0))
     return FitPlan(fit, program, trace_observed(program, rows=None if fit.recipe.rows is None else 1))
 

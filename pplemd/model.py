@@ -102,14 +102,15 @@ def plan(model: Model) -> Plan:
     """
     check_fields(model.recipe, "recipe")
     declared = model.teacher
-    with explained():
+    with explained("the teacher to be built, and to be asked once on traced values"):
         teacher = model.recipe.compute.of(_of_shapes(declared))
         check(teacher)
-        key = jax.random.key(0)
+    key = jax.random.key(0)
+    with explained("the model's `program` to build one"):
         program = eqx.filter_eval_shape(build_program, model, teacher, key)
     problem = trace(program, shape=teacher.shape, classes=teacher.classes)
     _check_reached(problem)
-    with explained():
+    with explained("the model's `score_network` to build one"):
         score_network = eqx.filter_eval_shape(build_score_network, model, teacher, key)
     return Plan(model, teacher, program, score_network, problem, _labels(model, problem))
 

@@ -12,17 +12,21 @@ _CONCRETE = (errors.ConcretizationTypeError, errors.TracerIntegerConversionError
 
 
 @contextlib.contextmanager
-def explained() -> Iterator[None]:
-    """Turn any exception into a `ProgramError` that tells its place, its cause and the usual repair."""
+def explained(expected: str = "the program to run once on traced values") -> Iterator[None]:
+    """Turn any exception into a `ProgramError` that tells its place, its cause and the usual repair.
+
+    Args:
+        expected: what should have come to pass.
+    """
     try:
         yield
     except PplemdError:
         raise
     except Exception as error:
-        raise ProgramError(f"{place_of(error)}: {_explanation(error)}") from error
+        raise ProgramError(f"{place_of(error)}: {_explanation(error, expected)}") from error
 
 
-def _explanation(error: Exception) -> str:
+def _explanation(error: Exception, expected: str) -> str:
     if isinstance(error, errors.TracerBoolConversionError):
         return (
             "found a branch (if, while, and, or) on a traced value; expected branches on shapes and settings only, "
@@ -44,8 +48,11 @@ def _explanation(error: Exception) -> str:
             "found a traced value that left its transformation; expected values to be returned, not stored. Return "
             f"it from the transformed function. JAX says: {_first_line(error)}"
         )
+    owner, called, _ = str(error).partition(".__init__() ")
+    if isinstance(error, TypeError) and called:
+        return f"found {_message(error)}; expected the arguments that {owner} takes. See help({owner})."
     return (
-        f"found {type(error).__name__}: {_message(error)}; expected the program to run once on traced values. "
+        f"found {type(error).__name__}: {_message(error)}; expected {expected}. "
         "Repair that line; shapes are those of one sample, without a batch dimension."
     )
 

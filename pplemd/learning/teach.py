@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from pplemd.data import Dataset
 from pplemd.devices import mean_over_rows
 from pplemd.diffusion import LogNormal
-from pplemd.errors import DataError, RecipeError
+from pplemd.errors import DataError, RecipeError, TeacherError
 from pplemd.learning.compute import Compute
 from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.loop import AbstractState
@@ -79,9 +79,16 @@ class Taught:
 
         Raises:
             DataError: where the network's shape or classes are not the data's.
+            TeacherError: where what is built is no network.
         """
         sigma_data = float(np.std(self.data.train.x))
         network = self.network(jax.random.fold_in(jax.random.key(self.recipe.seed), 0))
+        if not isinstance(network, AbstractNetwork):
+            raise TeacherError(
+                f"the function of em.teach built a {type(network).__name__}; expected a network such as "
+                f"em.networks.ResidualMLP({self.data.shape}, key=key), or one of your own that derives from "
+                "em.networks.AbstractNetwork."
+            )
         if network.shape != self.data.shape:
             raise DataError(f"the teacher's network takes x of shape {network.shape}; the data has {self.data.shape}.")
         if network.classes is not None and network.classes != self.data.classes:

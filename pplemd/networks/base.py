@@ -1,7 +1,11 @@
 """The contract of a time-conditioned network."""
 
+import dataclasses
+import difflib
 from abc import abstractmethod
 from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any, TypeVar
 
 import equinox as eqx
 from jaxtyping import Array, Float, Int, Key
@@ -9,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 from pplemd.errors import RecipeError
 
 Label = Int[Array, ""] | int | None
+OptionsT = TypeVar("OptionsT", bound=eqx.Module)
 
 
 class AbstractNetwork(eqx.Module):
@@ -44,6 +49,45 @@ class AbstractNetwork(eqx.Module):
         """
 
 
+def options_of(
+    owner: str, kind: type[OptionsT], given: OptionsT | tuple[int, ...], sizes: Mapping[str, Any]
+) -> OptionsT:
+    """The options of a network that is given them as one value, or as a shape and sizes by name.
+
+    Args:
+        owner: name of the network's class.
+        kind: of its options.
+        given: the options, or the shape of one image.
+        sizes: fields of the options by name, beside a shape.
+
+    Raises:
+        RecipeError: another value, a name that is no field, a field that is lacking, or sizes beside options.
+    """
+    known = [field.name for field in dataclasses.fields(kind)]
+    form = f"{owner}((32, 32, 3), {known[1]}=..., key=key), or {owner}({kind.__name__}(...), key=key)"
+    for name in sizes:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            raise RecipeError(f"{owner} has no argument {name}; expected some of {', '.join(known)}, and key.{meant}")
+    if isinstance(given, kind):
+        if sizes:
+            raise RecipeError(f"{owner}: found {', '.join(sizes)} beside a {kind.__name__}; expected them in it.")
+        return given
+    if not isinstance(given, tuple | list):
+        raise RecipeError(f"{owner}: its first argument is {_brief(given)}; expected {form}.")
+    needed = [one.name for one in dataclasses.fields(kind) if one.default is dataclasses.MISSING]
+    lacking = [name for name in needed[1:] if name not in sizes]
+    if lacking:
+        raise RecipeError(f"{owner}: {' and '.join(lacking)} is missing; expected {form}.")
+    return kind(tuple(given), **sizes)
+
+
+def _brief(value: object) -> str:
+    """A value in a message, with its type where that says more than it does."""
+    return f"{value!r}"[:60] if isinstance(value, int | float | str | tuple | list) else f"a {type(value).__name__}"
+
+
 def check_sizes(owner: str, sizes: Mapping[str, int | None]) -> None:
     """Raise RecipeError unless every size is a positive integer or None (an option that is off).
 
@@ -55,9 +99,9 @@ def check_sizes(owner: str, sizes: Mapping[str, int | None]) -> None:
         RecipeError: a size is below 1.
     """
     for name, size in sizes.items():
-        if size is not None and size < 1:
+        if size is not None and not (isinstance(size, Integral) and size >= 1):
             repair = "Leave it None for no labels." if name == "classes" else "Raise it; the default is a start."
-            raise RecipeError(f"{owner}: {name} is {size}; expected an integer of 1 or more. {repair}")
+            raise RecipeError(f"{owner}: {name} is {_brief(size)}; expected an integer of 1 or more. {repair}")
 
 
 def check_dropout(owner: str, rate: float) -> None:
@@ -66,8 +110,8 @@ def check_dropout(owner: str, rate: float) -> None:
     Raises:
         RecipeError: it is not.
     """
-    if not 0.0 <= rate < 1.0:
-        raise RecipeError(f"{owner}: dropout is {rate}; expected a probability in [0, 1). Use 0 for none.")
+    if not (isinstance(rate, Real) and 0.0 <= rate < 1.0):
+        raise RecipeError(f"{owner}: dropout is {_brief(rate)}; expected a probability in [0, 1). Use 0 for none.")
 
 
 def check_shape(owner: str, name: str, shape: tuple[int, ...]) -> None:
@@ -81,8 +125,21 @@ def check_shape(owner: str, name: str, shape: tuple[int, ...]) -> None:
     Raises:
         RecipeError: the shape is empty or holds a size below 1.
     """
-    if not shape or min(shape) < 1:
-        raise RecipeError(f"{owner}: {name} is {shape}; expected positive sizes, such as (2,) or (8, 8, 1).")
+    sizes = shape if isinstance(shape, tuple | list) else ()
+    if not sizes or not all(isinstance(size, Integral) and size >= 1 for size in sizes):
+        raise RecipeError(f"{owner}: {name} is {_brief(shape)}; expected positive sizes, such as (2,) or (8, 8, 1).")
+
+
+def check_heights(owner: str, heights: tuple[int, ...]) -> None:
+    """Raise RecipeError unless the heights at which a network attends are a tuple of whole numbers.
+
+    Raises:
+        RecipeError: they are not.
+    """
+    if not isinstance(heights, tuple | list) or not all(isinstance(height, Integral) for height in heights):
+        raise RecipeError(
+            f"{owner}: attention is {_brief(heights)}; expected image heights in pixels, such as (16,), or () for none."
+        )
 
 
 def check_input(owner: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:

@@ -7,7 +7,15 @@ from jaxtyping import Array, Float, Key
 
 from pplemd.errors import RecipeError
 from pplemd.networks.attention import SelfAttention
-from pplemd.networks.base import AbstractNetwork, Label, check_dropout, check_input, check_shape, check_sizes
+from pplemd.networks.base import (
+    AbstractNetwork,
+    Label,
+    check_dropout,
+    check_heights,
+    check_input,
+    check_shape,
+    check_sizes,
+)
 from pplemd.networks.embeddings import Conditioning
 from pplemd.networks.layers import Conv, GroupNorm, Linear, branch_keys, dropout, zeroed
 
@@ -79,6 +87,7 @@ def _check_unet(shape: tuple[int, ...], multipliers: tuple[int, ...], attention:
             f"UNet: shape is {shape} with {len(multipliers)} levels; expected (h, w, c) with h and w divisible by "
             f"{factor}. Use fewer multipliers, or pad the images."
         )
+    check_heights("UNet", attention)
     heights = tuple(shape[0] // 2**level for level in range(len(multipliers)))
     if not set(attention) <= set(heights):
         raise RecipeError(

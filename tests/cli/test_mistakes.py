@@ -31,6 +31,11 @@ def model(**changed: str) -> str:
     return HEAD + f"m = em.Model({', '.join(f'{name}={text}' for name, text in fields.items())})\n"
 
 
+def taught(network: str) -> str:
+    """A model file whose teacher has a network that cannot be built: `network` is its call, up to its key."""
+    return model(teacher=f"em.teach(lambda key: em.networks.{network}, key=key), em.data.digits())")
+
+
 # kind: (file, phrases of the message)
 BAD = {
     "syntax": (HEAD + "m = em.Model(\n", ["line 18", "was never closed", "Repair that line"]),
@@ -110,6 +115,34 @@ BAD = {
     "network of another shape than the data": (
         model(teacher="em.teach(lambda k: em.networks.ResidualMLP((3,), width=4, blocks=1, key=k), em.data.digits())"),
         ["(3,)", "(8, 8, 1)"],
+    ),
+    "a network's unknown size": (
+        taught("SongUNet((8, 8, 1), chanels=8"),
+        ["SongUNet has no argument chanels", "mean channels"],
+    ),
+    "a network's unknown argument": (
+        taught("UNet((8, 8, 1), chanels=8"),
+        ["UNet.__init__() got", "'chanels'"],
+    ),
+    "options of another network": (
+        taught("UNet(em.networks.UNetOptions((8, 8, 1))"),
+        ["UNet: shape is a UNetOptions", "(8, 8, 1)"],
+    ),
+    "no options": (taught("SongUNet(8"), ["SongUNet: its first argument is 8", "SongUNet(UNetOptions(...), key=key)"]),
+    "another variant": (taught("SongUNet((8, 8, 1), 16"), ["SongUNet: variant is 16; expected DDPMPP"]),
+    "a size that is none": (
+        taught("UNet((8, 8, 1), channels=(8, 16)"),
+        ["UNet: channels is (8, 16); expected"],
+    ),
+    "one multiplier": (taught("UNet((8, 8, 1), multipliers=2"), ["UNet: multipliers is 2; expected positive sizes"]),
+    "attention as a number": (
+        taught("DhariwalUNet((8, 8, 1), attention=8"),
+        ["DhariwalUNet: attention is 8"],
+    ),
+    "levels that are missing": (taught("UNet2DModel((8, 8, 1)"), ["UNet2DModel: channels and down", "missing"]),
+    "what is no network": (
+        model(teacher="em.teach(lambda key: 'unet', em.data.digits())"),
+        ["em.teach", "built a str", "em.networks"],
     ),
 }
 
@@ -199,3 +232,8 @@ def test_wrong_command(said, kind):
     assert "Traceback" not in error
     for phrase in COMMANDS[kind][1]:
         assert phrase in error
+
+
+def test_a_mistake_in_a_network_is_not_one_of_the_program(met):
+    for kind in ("a network's unknown size", "options of another network", "one multiplier", "what is no network"):
+        assert "the program" not in met[kind][2]

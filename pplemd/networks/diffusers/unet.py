@@ -1,13 +1,14 @@
 """UNet2DModel: the U-Net of diffusers' pipelines of images without text."""
 
 import itertools
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from pplemd.networks.base import AbstractNetwork, Label, check_input
+from pplemd.networks.base import AbstractNetwork, Label, check_input, options_of
 from pplemd.networks.computing import Computing
 from pplemd.networks.diffusers.blocks import Stage
 from pplemd.networks.diffusers.conditioning import UNet2DConditioning
@@ -26,8 +27,9 @@ class UNet2DModel(AbstractNetwork):
     Departs: parameters start as those of pplemd's other networks do, and the last convolutions at 0.
 
     Args:
-        options: sizes and kinds of the network, and how it is computed.
+        options: sizes and kinds of the network, and how it is computed; or the shape of one image.
         key: random key.
+        sizes: fields of UNet2DOptions by name, beside a shape.
 
     Raises:
         RecipeError: options of which no network can be built.
@@ -45,7 +47,8 @@ class UNet2DModel(AbstractNetwork):
     divided: bool = eqx.field(static=True)  # the output, by the time
     computing: Computing
 
-    def __init__(self, options: UNet2DOptions, *, key: Key[Array, ""]) -> None:
+    def __init__(self, options: UNet2DOptions | tuple[int, ...], *, key: Key[Array, ""], **sizes: Any) -> None:
+        options = options_of("UNet2DModel", UNet2DOptions, options, sizes)
         options.check()
         key_condition, key_in, key_out = jax.random.split(key, 3)
         self.shape, self.classes = options.shape, options.classes

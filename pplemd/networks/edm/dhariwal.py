@@ -1,10 +1,12 @@
 """DhariwalUNet: the ADM network of EDM's ImageNet checkpoints."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 from jaxtyping import Array, Float, Key
 
-from pplemd.networks.base import AbstractNetwork, Label, check_input
+from pplemd.networks.base import AbstractNetwork, Label, check_input, options_of
 from pplemd.networks.computing import AbstractWide
 from pplemd.networks.edm.blocks import ADM_STYLE
 from pplemd.networks.edm.noise import PositionalNoise, check_features, waves
@@ -62,8 +64,9 @@ class DhariwalUNet(AbstractNetwork):
     Departs: parameters start as those of pplemd's other networks do, and the last convolution at 0.
 
     Args:
-        options: sizes of the network, and how it is computed.
+        options: sizes of the network, and how it is computed; or the shape of one image.
         key: random key.
+        sizes: fields of UNetOptions by name, beside a shape.
 
     Raises:
         RecipeError: options of which no network can be built.
@@ -77,7 +80,8 @@ class DhariwalUNet(AbstractNetwork):
     conditioning: DhariwalConditioning
     trunk: Trunk
 
-    def __init__(self, options: UNetOptions, *, key: Key[Array, ""]) -> None:
+    def __init__(self, options: UNetOptions | tuple[int, ...], *, key: Key[Array, ""], **sizes: Any) -> None:
+        options = options_of("DhariwalUNet", UNetOptions, options, sizes)
         options.check("DhariwalUNet")
         key_condition, key_trunk = jax.random.split(key)
         self.shape, self.classes, self.label_dropout = options.shape, options.classes, options.label_dropout

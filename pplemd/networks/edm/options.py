@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from pplemd.errors import RecipeError
-from pplemd.networks.base import check_dropout, check_shape, check_sizes
+from pplemd.networks.base import check_dropout, check_heights, check_shape, check_sizes
 from pplemd.networks.edm.noise import AbstractNoise, FourierNoise, PositionalNoise
 from pplemd.networks.resampling import Taps, check_taps
 
@@ -79,6 +79,7 @@ class UNetOptions(eqx.Module):
         check_shape(owner, "multipliers", self.multipliers)
         names = "channels", "embedding_multiplier", "blocks", "classes", "augment", "out_channels"
         check_sizes(owner, {name: getattr(self, name) for name in names})
+        check_heights(owner, self.attention)
         check_dropout(owner, self.dropout)
         check_dropout(owner, self.label_dropout)
         factor = 2 ** (len(self.multipliers) - 1)

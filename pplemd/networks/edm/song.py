@@ -1,12 +1,14 @@
 """SongUNet: the DDPM++ and NCSN++ networks of EDM's checkpoints."""
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
 from jaxtyping import Array, Float, Key
 
-from pplemd.networks.base import AbstractNetwork, Label, check_input
+from pplemd.errors import RecipeError
+from pplemd.networks.base import AbstractNetwork, Label, check_input, options_of
 from pplemd.networks.computing import AbstractWide
 from pplemd.networks.edm.blocks import song_style
 from pplemd.networks.edm.noise import AbstractNoise, check_features, waves
@@ -67,9 +69,10 @@ class SongUNet(AbstractNetwork):
     Departs: parameters start as those of pplemd's other networks do, and the last convolutions at 0.
 
     Args:
-        options: sizes of the network, and how it is computed.
+        options: sizes of the network, and how it is computed; or the shape of one image.
         variant: of the family; DDPMPP by default.
         key: random key.
+        sizes: fields of UNetOptions by name, beside a shape: `SongUNet((32, 32, 3), channels=64, key=key)`.
 
     Raises:
         RecipeError: options of which no network can be built.
@@ -83,8 +86,18 @@ class SongUNet(AbstractNetwork):
     conditioning: SongConditioning
     trunk: Trunk
 
-    def __init__(self, options: UNetOptions, variant: SongVariant = DDPMPP, *, key: Key[Array, ""]) -> None:
+    def __init__(
+        self,
+        options: UNetOptions | tuple[int, ...],
+        variant: SongVariant = DDPMPP,
+        *,
+        key: Key[Array, ""],
+        **sizes: Any,
+    ) -> None:
+        options = options_of("SongUNet", UNetOptions, options, sizes)
         options.check("SongUNet")
+        if not isinstance(variant, SongVariant):
+            raise RecipeError(f"SongUNet: variant is {variant!r}; expected DDPMPP, NCSNPP or a SongVariant.")
         variant.check("SongUNet")
         key_condition, key_trunk = jax.random.split(key)
         self.shape, self.classes, self.label_dropout = options.shape, options.classes, options.label_dropout
