@@ -51,8 +51,7 @@ def evaluate(
 
     told, folder = Terminal(), RunFolder(run)
     with stops.saved("Go on with the same command."):
-        with told.task("start", 1.0) as task:
-            task.phase("reading the run")
+        with told.preparing("reading the run"):
             loaded = loading.load_any(folder, model, told.say)
         if isinstance(loaded, loading.LoadedFit):
             Otherwise(features, data).refuse_fit()

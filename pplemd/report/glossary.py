@@ -58,13 +58,15 @@ OWN_GROUPS = {  # by how a name begins
     "lambda_": "Coordinates",
     "kappa_": "Coordinates",
     "cost_": "Coordinates",
+    "failed_": "Left out",
 }
 REST = "Other figures"
-ORDER = ("Learning", "Samples on the way", "Score network", "Chains", "Parameters", "Coordinates", REST)
+ORDER = ("Learning", "Samples on the way", "Score network", "Chains", "Parameters", "Coordinates", "Left out", REST)
 SAYS = {
     "Samples on the way": "of 1,000 samples of the averaged generator",
     "Parameters": "of the averaged program",
     "Coordinates": "chosen from the chains' own draws",
+    "Left out": "1 where what only looks at the training failed; its messages said why",
 }
 
 FIGURES = {  # of evaluation.json: title, whether more is better, None where it is neither

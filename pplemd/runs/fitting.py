@@ -79,8 +79,7 @@ def fit(
     declared, folder = opened(model, out, Chosen(name, tuple(overrides)), resume, told)
     ahead = Ahead(declared.alike)
     goes_on = folder.config.exists()
-    with told.task("start", 1.0) as task:
-        task.phase("tracing the program and its step")
+    with told.preparing("tracing the program and its step"):
         planned = plan_fit(declared.fit)
         first_fit_shapes(planned)  # a mistake in the step shows before there is a folder
     board = board_of(folder.path, tensorboard)

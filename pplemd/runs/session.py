@@ -113,8 +113,7 @@ def _distil(
     goes_on = folder.config.exists()
     if declared.imported is not None:
         declared.imported.checkpoint()  # says where to get one before anything is traced
-    with told.task("start", 1.0) as task:
-        task.phase("tracing the model and its step")
+    with told.preparing("tracing the model and its step"):
         planned = plan(declared.distilled_model)
         devices = chosen(mesh, planned.model.recipe.batch)
         first_shapes(planned)  # a mistake in the step shows now, not after the teacher's training

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 
 class AbstractTask(ABC):
@@ -37,6 +37,10 @@ class AbstractNarrator(ABC):
             total: what `to` is called with at the end: a number of steps, or 1 for shares.
             shown: which of the figures to show.
         """
+
+    def preparing(self, what: str) -> AbstractContextManager[object]:
+        """The time of a `with` block goes by before there is any work; nobody is told, unless a narrator says it."""
+        return nullcontext()
 
 
 class SilentTask(AbstractTask):

@@ -27,6 +27,13 @@ class Terminal(AbstractNarrator):
         _print(sentence)
 
     @contextmanager
+    def preparing(self, what: str) -> Iterator[None]:
+        """A bar without an end, or lines."""
+        with self.task("start", 1.0) as task:
+            task.phase(what)
+            yield
+
+    @contextmanager
     def task(self, title: str, total: int | float, shown: tuple[str, ...] = ()) -> Iterator[AbstractTask]:
         """A bar, or lines."""
         console = Console(stderr=True)

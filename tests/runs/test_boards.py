@@ -5,7 +5,7 @@ from PIL import Image
 
 from pplemd.learning import Watcher
 from pplemd.runs.boards import with_board
-from pplemd.viewing.board import AbstractBoard
+from pplemd.viewing.board import AbstractBoard, NoBoard
 
 
 class Told(AbstractBoard):
@@ -51,3 +51,21 @@ def test_a_board_is_closed_however_it_ends(tmp_path):
     with pytest.raises(KeyError), with_board(Watcher(), board, tmp_path / "samples.png"):
         raise KeyError
     assert board.told == ["closed"]
+
+
+def test_a_board_that_fails_is_left_out(tmp_path):
+    class Failing(NoBoard):
+        def figures(self, step, figures):
+            raise OSError(28, "No space left on device")
+
+        def close(self):
+            raise OSError(28, "No space left on device")
+
+    notes, reports = [], []
+    told = Watcher(report=lambda step, figures: reports.append(figures), note=notes.append)
+    with with_board(told, Failing(), tmp_path / "samples.png") as watcher:
+        watcher.report(5, {"pull": 1.0})
+        watcher.report(10, {"pull": 0.5})
+    assert reports == [{"pull": 1.0, "failed_tensorboard_file": 1.0}, {"pull": 0.5, "failed_tensorboard_file": 1.0}]
+    (note,) = notes
+    assert "the TensorBoard file failed (OSError: no space left on the disk)" in note

@@ -202,3 +202,19 @@ def test_unadjusted_steps_that_end_in_infinity_are_told_within_fifty_steps(tmp_p
     said = next(sentence for sentence in heard.sentences if sentence.startswith("ALARM at step 50"))
     assert "the kernel accepts every step (unadjusted), and its steps are too long" in said
     assert "em.mala()" in said
+
+
+def test_a_health_check_that_fails_leaves_the_other_figures(tmp_path, monkeypatch):
+    model, heard = ring(), Heard()
+    work = distillation(plan(model), model.teacher)
+    seen = Watch(work, model.evaluation, RunFolder(tmp_path), heard.say, heard.the_task)
+
+    def fail(state, key):
+        raise RuntimeError("INTERNAL: YNNPACK operation failed: unsupported parameter")
+
+    monkeypatch.setattr(seen, "_health", fail)
+    for step in (8, 16):
+        found = seen.inspect(step, work.initial())
+        assert found.keys() == ON_THE_WAY | {"failed_health_check"}
+    (sentence,) = heard.sentences
+    assert "at step 8 the health check failed (RuntimeError: INTERNAL: YNNPACK" in sentence
