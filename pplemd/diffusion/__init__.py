@@ -23,6 +23,7 @@ from pplemd.diffusion.convert import VPEps as VPEps
 from pplemd.diffusion.convert import VPSchedule as VPSchedule
 from pplemd.diffusion.convert import VPVelocity as VPVelocity
 from pplemd.diffusion.convert import linear_schedule as linear_schedule
+from pplemd.diffusion.convert import record_of as record_of
 from pplemd.diffusion.grids import SPACINGS as SPACINGS
 from pplemd.diffusion.grids import StepGrid as StepGrid
 from pplemd.diffusion.grids import karras_grid as karras_grid

@@ -5,6 +5,8 @@ Write networks for one sample; vmap the record to batch it. A model with reverse
 in a function that turns it first.
 """
 
+import functools
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
@@ -108,6 +110,16 @@ class AbstractConvention(eqx.Module):
 
         True of eps, of velocities, of a score; False of a network that predicts the clean sample itself.
         """
+
+
+def record_of(function: Callable[..., object]) -> object:
+    """The record that a function is, also where it is compiled, partial, or a method of one; any other as it is."""
+    if inspect.ismethod(function):  # first: a method shows what wraps its function, too
+        return function.__self__
+    if isinstance(function, functools.partial):
+        return record_of(function.func)
+    inner = inspect.unwrap(function, stop=lambda one: inspect.ismethod(one) or isinstance(one, functools.partial))
+    return function if inner is function else record_of(inner)
 
 
 class VPEps(AbstractConvention):
@@ -253,7 +265,8 @@ class Rescaled(AbstractConvention):
     @property
     def predicts_noise(self) -> bool:
         """As the denoiser of u."""
-        return isinstance(self.denoiser, AbstractConvention) and self.denoiser.predicts_noise
+        told = record_of(self.denoiser)
+        return isinstance(told, AbstractConvention) and told.predicts_noise
 
     def __call__(
         self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None

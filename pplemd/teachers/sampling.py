@@ -16,6 +16,7 @@ from pplemd.diffusion import (
     denoised_from_score,
     heun,
     karras_grid,
+    record_of,
     step_grid,
 )
 from pplemd.errors import TeacherError
@@ -118,7 +119,7 @@ def own_schedule(teacher: AbstractTeacher) -> VPSchedule:
 
 def _schedule(told: object) -> VPSchedule | None:
     if isinstance(told, Rescaled):  # noise scales with the data
-        inner = _schedule(told.denoiser)
+        inner = _schedule(record_of(told.denoiser))
         return None if inner is None else inner.scaled(told.scale)
     return told.schedule if isinstance(told, VPEps | VPVelocity | VPClean | StepVP) else None
 

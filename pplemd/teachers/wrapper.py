@@ -1,9 +1,8 @@
 """Denoisers around another one, and the one place that looks through them."""
 
-import inspect
-
 import equinox as eqx
 
+from pplemd.diffusion import record_of
 from pplemd.teachers.base import AbstractDenoiser, AbstractTeacher
 from pplemd.teachers.function import DenoiserFunction
 from pplemd.teachers.preconditioned import Preconditioned
@@ -44,9 +43,8 @@ def convention(teacher: AbstractTeacher) -> object:
         return inner.coefficients
     if not isinstance(inner, DenoiserFunction):
         return inner
-    told = inspect.unwrap(inner.function, stop=inspect.ismethod)
-    owner: object = told.__self__ if inspect.ismethod(told) else told  # as of DenoiserFunction(other.denoise, ...)
-    return convention(owner) if isinstance(owner, AbstractTeacher) else owner
+    told = record_of(inner.function)
+    return convention(told) if isinstance(told, AbstractTeacher) else told  # as of DenoiserFunction(other.denoise, ...)
 
 
 def told_classes(denoiser: AbstractDenoiser) -> str:

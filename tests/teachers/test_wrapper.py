@@ -1,5 +1,7 @@
 """Wrappers are looked through, however they are nested."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -64,7 +66,20 @@ def test_ddim_draws_what_the_label_says():
     np.testing.assert_allclose(none, 3.0, atol=1e-3)
 
 
-@pytest.mark.parametrize("function", [RECORD, eqx.filter_jit(RECORD), RECORD.__call__, INNER.denoise])
+@pytest.mark.parametrize(
+    "function",
+    [
+        RECORD,
+        eqx.filter_jit(RECORD),
+        jax.jit(RECORD),
+        RECORD.__call__,
+        INNER.denoise,
+        eqx.filter_jit(INNER.denoise),
+        functools.partial(RECORD),
+        jax.tree_util.Partial(eqx.filter_jit(RECORD)),
+        eqx.filter_checkpoint(RECORD),
+    ],
+)
 def test_a_function_s_convention_is_found(function):
     assert convention(LastIsNone(DenoiserFunction(function, (2,), 4))) == RECORD
 
@@ -73,6 +88,9 @@ def test_data_in_other_units_have_the_schedule_in_their_own():
     """Images of [0, 1] that are asked for in [-1, 1]: twice the noise at each step."""
     teacher = DenoiserFunction(Rescaled(RECORD, 2.0, -1.0), (2,), 4)
     found = own_schedule(teacher)
+    compiled = DenoiserFunction(Rescaled(eqx.filter_jit(RECORD), 2.0, -1.0), (2,), 4)
+    assert own_schedule(compiled) == found
+    assert convention(compiled).predicts_noise
     np.testing.assert_allclose(found.sigmas, 2 * SCHEDULE.sigmas, rtol=1e-9)
     np.testing.assert_allclose(found.time(2 * SCHEDULE.sigmas[300]), 300, atol=1e-3)
     draws = sample(jax.random.key(1), teacher, 2, jnp.array([1, 2]), DDIMSampler(10))
