@@ -44,6 +44,7 @@ def evaluate(
     """
     options.prepare(device, debug)
     from pplemd.runs import loading
+    from pplemd.runs.afterwards import saved_in
     from pplemd.runs.fitting import judged as judge_fit
     from pplemd.runs.judging import Otherwise, judge
     from pplemd.storage.folder import RunFolder
@@ -55,7 +56,8 @@ def evaluate(
             loaded = loading.load_any(folder, model, told.say)
         if isinstance(loaded, loading.LoadedFit):
             Otherwise(features, data).refuse_fit()
-            report = judge_fit(loaded.fitted, loaded.plan.fit.recipe.judging, folder, seed or 0, told)
+            with saved_in(folder.path):
+                report = judge_fit(loaded.fitted, loaded.plan.fit.recipe.judging, folder, seed or 0, told)
             figures, printed = dataclasses.asdict(report), show.fit_report
         else:
             found = judge(loaded, folder, seed or 0, told, Otherwise(features, data))

@@ -11,6 +11,7 @@ from pplemd.evaluation import Report, evaluate
 from pplemd.given_features import features
 from pplemd.metrics import AbstractEvaluation, ImageEvaluation
 from pplemd.runs import loading
+from pplemd.runs.afterwards import saved_in
 from pplemd.schooling import ready_teacher
 from pplemd.storage.folder import RunFolder, write_json
 from pplemd.teachers import AbstractTeacher
@@ -113,5 +114,6 @@ def judge(
     """
     model = loaded.plan.model
     evaluation = otherwise.evaluation(model.evaluation)
-    teacher = ready_teacher(model.teacher, narrator)
-    return judged(loaded.distilled, teacher, evaluation, otherwise.file(folder), seed, narrator)
+    with saved_in(folder.path):
+        teacher = ready_teacher(model.teacher, narrator)
+        return judged(loaded.distilled, teacher, evaluation, otherwise.file(folder), seed, narrator)
