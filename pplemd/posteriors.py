@@ -20,6 +20,7 @@ from pplemd.inference import (
     Run,
     TiltedLaw,
     annealed_marginal,
+    climbed,
     importance_marginal,
     long_chains,
     normal_proposal,
@@ -71,6 +72,11 @@ class Posteriors(eqx.Module):
 
     def law(self, lam: Centering) -> TiltedLaw:
         """The joint law of the latents of all rows, in the coordinates of lam."""
+        return placed(self._base, lambda v: self._place(v, lam))
+
+    @property
+    def _base(self) -> TiltedLaw:
+        """The same in base coordinates."""
         program = self.fitted.program
         unravel = ravel_pytree(self._each(lambda of: _zeros(of)))[1]
 
@@ -80,12 +86,11 @@ class Posteriors(eqx.Module):
         def log_base(u: Values) -> Array:
             return jnp.sum(self._each(lambda of, one: of.log_base(program, one), u))
 
-        base = TiltedLaw(lambda u: ravel_pytree(u)[0], Potential(energy), log_base)
-        return placed(base, lambda v: self._place(v, lam))
+        return TiltedLaw(lambda u: ravel_pytree(u)[0], Potential(energy), log_base)
 
     @eqx.filter_jit
     def chains(self, key: PRNGKeyArray, lam: Centering, kernel: AbstractKernel, wanted: tuple[int, int, int]) -> Drawn:
-        """Long chains from draws of the prior, in the coordinates of lam.
+        """Long chains from where draws of the prior climb to, in the coordinates of lam.
 
         Args:
             key: a key.
@@ -161,11 +166,11 @@ class Posteriors(eqx.Module):
 
     def _start(self, key: PRNGKeyArray, lam: Centering) -> Values:
         program, count = self.fitted.program, 1 if self.rows is None else self.rows.shape[0]
-
-        def one(of: Problem, own_key: PRNGKeyArray) -> Values:
-            return of.displace(program, of.draw(own_key, program), lam)
-
-        return self._each(one, key if self.rows is None else jax.random.split(key, count))
+        key_draw, key_climb = jax.random.split(key)
+        keys = key_draw if self.rows is None else jax.random.split(key_draw, count)
+        drawn = self._each(lambda of, own_key: of.draw(own_key, program), keys)
+        camp = climbed(key_climb, self._base, drawn)  # in coordinates in which what moves together is one number
+        return self._each(lambda of, u: of.displace(program, u, lam), camp.position)
 
     def _place(self, v: Values, lam: Centering) -> tuple[Values, Float[Array, ""]]:
         u, log_det = self._each(lambda of, one: of.place(self.fitted.program, one, lam), v)

@@ -73,3 +73,41 @@ def test_chains_that_never_move_are_told(monkeypatch):
     monkeypatch.setattr(reference, "WARM_UP", 40)
     with pytest.raises(DivergenceError, match="proper law"):
         em.reference_draws(em.Density(lambda x: jnp.nan * jnp.sum(x), (2,)), 80)
+
+
+def apart(x):
+    """Two modes that no chain crosses."""
+    return jnp.logaddexp(-0.5 * jnp.sum((x - 20.0) ** 2), -0.5 * jnp.sum((x + 20.0) ** 2))
+
+
+def offset(x):
+    """A normal law less a constant that 32 bits round to the nearest 32: nothing is decided by its density."""
+    return -0.5 * jnp.sum(x**2) - 3e8
+
+
+@pytest.mark.parametrize(("log_q", "shape"), [(apart, (1,)), (offset, (2,))], ids=["modes", "constant"])
+def test_a_reference_that_will_not_do_is_refused(log_q, shape):
+    with pytest.raises(
+        DivergenceError, match="not good enough to judge by: R-hat is .* worth [0-9]+ draws .at least 400"
+    ):
+        em.reference_draws(em.Density(log_q, shape), 800)
+
+
+@pytest.mark.parametrize("place", [3e3, 1e6])
+def test_a_reference_may_lie_far_from_where_its_chains_start(place):
+    x = em.reference_draws(em.Density(lambda x: -0.5 * jnp.sum((x - place) ** 2), (2,)), 1600)
+    np.testing.assert_allclose(x.mean(axis=0, dtype=np.float64), place, rtol=0, atol=0.15)
+    np.testing.assert_allclose(x.std(axis=0, dtype=np.float64), 1.0, atol=0.1)
+
+
+def vague(y):
+    level = numpyro.sample("level", dist.Normal(0.0, 1000.0))
+    numpyro.sample("y", dist.Normal(level, 0.01), obs=y)
+
+
+def test_a_vague_prior_with_precise_data_has_its_moments():
+    y = np.asarray(2000.0 + 0.01 * np.random.default_rng(0).standard_normal(4), np.float32)
+    teacher = em.posterior(vague, y)
+    level = np.asarray(teacher.constrained(jnp.asarray(em.reference_draws(teacher, 1600)))["level"], np.float64)
+    assert abs(level.mean() - y.astype(np.float64).mean()) < 0.12 * 0.005
+    assert abs(level.std() / 0.005 - 1) < 0.1

@@ -16,6 +16,7 @@ from pplemd.inference.chain import Cancellation as Cancellation
 from pplemd.inference.chain import Chain as Chain
 from pplemd.inference.chain import Draw as Draw
 from pplemd.inference.chain import Free as Free
+from pplemd.inference.climbing import climbed as climbed
 from pplemd.inference.corrections import AbstractCorrection as AbstractCorrection
 from pplemd.inference.corrections import Automatic as Automatic
 from pplemd.inference.corrections import Exact as Exact

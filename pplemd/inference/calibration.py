@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.dsl import Centering, Problem, Program
 from pplemd.errors import ProgramError, RecipeError
+from pplemd.inference.climbing import climbed
 from pplemd.inference.kernels import NUTS, AbstractKernel
 from pplemd.inference.long_chains import long_chains
 from pplemd.inference.posterior import posterior_law
@@ -41,8 +42,10 @@ class ChainSampler(eqx.Module):
     def __call__(self, key: PRNGKeyArray, problem: Problem, program: Program, start: Values, draws: int) -> Values:
         """Draw from the posterior of the problem's data."""
         lam = Centering({}, {}) if self.lam is None else self.lam
-        law = placed(posterior_law(problem, program), lambda v: problem.place(program, v, lam))
-        starts = jax.tree.map(lambda leaf: leaf[None], problem.displace(program, start, lam))
+        base = posterior_law(problem, program)
+        law = placed(base, lambda v: problem.place(program, v, lam))
+        begun = problem.displace(program, climbed(key, base, start).position, lam)
+        starts = jax.tree.map(lambda leaf: leaf[None], begun)
         run = long_chains(key, law, self.kernel, starts, self.warm_up, draws * self.thin)
         kept = jax.tree.map(lambda leaf: leaf[0, self.thin - 1 :: self.thin], run.positions)
         return jax.vmap(lambda v: problem.place(program, v, lam)[0])(kept)

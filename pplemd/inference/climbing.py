@@ -39,7 +39,7 @@ class Camp(eqx.Module):
 
     Attributes:
         position: its coordinates.
-        scale: about how far each coordinate goes there, flat; 1, as a priori, where nothing was climbed.
+        scale: about how far each coordinate goes there, flat; 1, as a priori, of a start that was left.
     """
 
     position: PyTree
@@ -51,11 +51,12 @@ def climbed(key: PRNGKeyArray, law: TiltedLaw, start: PyTree) -> Camp:
 
     Each coordinate moves by the sign of its score and a length of its own, which grows until the sign turns: no scale
     is assumed, and 1 and 1e6 standard deviations are some 100 moves apart. Far out is where a first move of any
-    coordinate promises many nats: warm-up alone would bring home what lies nearer, and keeps its spread.
+    coordinate promises many nats: warm-up alone would bring home what lies nearer, and a mode may lie in a neck of no
+    mass. A law that says what to climb on (`TiltedLaw.climbs_on`) has no such necks there: all its starts climb.
 
     Args:
         key: a key, for what is asked of the law's curvature.
-        law: the law; what it says to climb on instead (`TiltedLaw.climbs_on`) goes before it.
+        law: the law.
         start: coordinates of one chain, a pytree.
 
     Source: Riedmiller and Braun 1993 (Rprop), its updates without backtracking.
@@ -78,10 +79,11 @@ def climbed(key: PRNGKeyArray, law: TiltedLaw, start: PyTree) -> Camp:
 
     here = score(first)
     promised = FIRST * jnp.max(jnp.abs(here))
-    gain = jnp.where(promised > FAR, promised, 0.0)
+    gain = jnp.where(promised > (FAR if law.climbs_on is None else LITTLE), promised, 0.0)
     begun = _Climb(first, here, jnp.full_like(first, FIRST), gain, jnp.zeros((), jnp.int32))
     end = jax.lax.while_loop(lambda now: now.goes_on, move, begun)
-    return Camp(unravel(end.x), _scale(key, score, end))
+    known = (end.moves > 0) | (law.climbs_on is not None)
+    return Camp(unravel(end.x), jnp.where(known, _scale(key, score, end), 1.0))
 
 
 def _scale(key: PRNGKeyArray, score: Callable[[Array], Array], end: _Climb) -> Float[Array, " n"]:
@@ -96,7 +98,4 @@ def _scale(key: PRNGKeyArray, score: Callable[[Array], Array], end: _Climb) -> F
         steep = jnp.abs(score(end.x + step) - end.score) / scale
         return jnp.where(jnp.isfinite(steep), jax.lax.rsqrt(jnp.maximum(steep, 1.0)), SHORTER * scale), None
 
-    def found() -> Array:
-        return jax.lax.scan(probe, jnp.minimum(end.sizes, 1.0), jax.random.split(key, PROBES))[0]
-
-    return jax.lax.cond(end.moves > 0, found, lambda: jnp.ones_like(end.x))
+    return jax.lax.scan(probe, jnp.minimum(end.sizes, 1.0), jax.random.split(key, PROBES))[0]

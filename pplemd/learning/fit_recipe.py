@@ -13,7 +13,7 @@ class Judging(eqx.Module):
 
     Attributes:
         kernel: of the chains; a step size that it lacks is found in their warm-up.
-        chains: how many, from draws of the prior.
+        chains: how many, from where draws of the prior climb to.
         warm_up: transitions of each before its draws.
         draws: kept draws of each.
         rows: rows whose posteriors are looked at, where the recipe takes rows; evenly spread.

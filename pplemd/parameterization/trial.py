@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from pplemd.dsl import Centering
 from pplemd.errors import RecipeError
-from pplemd.inference import AbstractKernel, Run, TiltedLaw, bulk_ess, long_chains, r_hat
+from pplemd.inference import AbstractKernel, Run, TiltedLaw, bulk_ess, climbed, long_chains, r_hat
 from pplemd.parameterization.placement import Change, Placement, Values, flat
 
 
@@ -76,9 +76,11 @@ def trial(
     change = Change(placement, lam)
     problem, program, label = placement.problem, placement.program, placement.label
     key_start, key_run = jax.random.split(key)
-    starts = jax.vmap(lambda k: change.inverse(problem.draw(k, program, label)))(
-        jax.random.split(key_start, length.chains)
-    )
+
+    def start(start_key: PRNGKeyArray) -> Values:
+        return change.inverse(climbed(start_key, law, problem.draw(start_key, program, label)).position)
+
+    starts = jax.vmap(start)(jax.random.split(key_start, length.chains))
     run = long_chains(key_run, placement.law(law, lam), kernel, starts, length.warm_up, length.draws)
     u = jax.vmap(jax.vmap(lambda v: change(v)[0]))(run.positions)
     values = jax.vmap(jax.vmap(lambda one: flat(problem.latents(program, one, label))))(u)

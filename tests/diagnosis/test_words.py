@@ -23,6 +23,7 @@ def row(**changed):
 def test_sound_chains_are_not_spoken_of():
     assert findings([SOUND, row(sigma=2.0), row(site="eps", ess_per_gradient=0.19), row(e_bfmi=NAN)]) == []
     assert findings([row(acceptance=1.0)]) == []  # an unadjusted kernel's
+    assert findings([row(adjusted=True)]) == []
     assert findings([]) == []
 
 
@@ -36,6 +37,11 @@ FAULTS = {
     "diverged": ({"divergences": 13}, "divergences", None, "13 of 2,000", "none", "smaller steps"),
     "rejects": ({"acceptance": 0.213}, "acceptance", None, "21 % of proposals", "40 to 95 %", "smaller steps"),
     "accepts": ({"acceptance": 0.987}, "acceptance", None, "98.7 % of proposals", "40 to 95 %", "larger steps"),
+    "all": ({"acceptance": 1.0, "adjusted": True}, "acceptance", None,
+            "100.00 % of proposals are accepted at sigma = 0.5, by a kernel that should", "40 to 95 %", "32 bits"),
+    "nearly all": ({"acceptance": 0.9995}, "acceptance", None, "99.95 % of proposals", "40 to 95 %", "far too short"),
+    "no energy": ({"e_bfmi": NAN, "adjusted": True}, "e_bfmi", None,
+                  "E-BFMI is undefined at sigma = 0.5: energies", "at least 0.3", "rounding decides"),
     "still": ({"still": 2}, "still", None, "2 of 4 chains never moved", "every chain moves", "smaller steps"),
     "NaN": ({"r_hat": NAN, "ess_bulk": NAN, "ess_tail": NAN, "ess_per_gradient": NAN}, "r_hat", "z",
             "z at sigma = 0.5 has draws that are constant or not finite", "finite draws", "--debug"),

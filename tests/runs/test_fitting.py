@@ -68,6 +68,11 @@ def whole(tmp_path_factory):
     return em.fit(declared(), folder, narrator=em.Silent())
 
 
+def test_what_is_wrong_with_the_chains_is_in_the_report(whole):
+    """Two chains of 50 draws are not worth 200."""
+    assert {"ess_bulk", "ess_tail"} & {one.about for one in whole.report.findings}
+
+
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(whole, tmp_path):
     with pytest.raises(Interrupted, match="after step 7"):
         em.fit(declared(), tmp_path / "run", narrator=StopsAt(7))
