@@ -57,6 +57,9 @@ def judge_fit(
         seed: seed of chains and estimate; training never uses its key.
         advance: told the share that is done, 0 to 1.
         phase: told what is done, before it is.
+
+    Raises:
+        ProgramError: where discrete data have probabilities above 1.
     """
     phase("compiling and running the posterior's chains")
     key_chains, key_marginal = jax.random.split(jax.random.fold_in(jax.random.key(seed), 0x5EED))
@@ -66,6 +69,7 @@ def judge_fit(
     advance(0.6)
     phase("log p(y)")
     pooled = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), drawn.u)
+    of.check(pooled)
     found = of.marginal(key_marginal, pooled, judging.marginal)
     advance(0.9)
     phase("figures of the chains")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
@@ -63,8 +64,21 @@ def plan_fit(fit: Fit) -> FitPlan:
     """
     check_fields(fit.recipe, "recipe")
     with explained("the fit's `program` to build one"):
-        program = eqx.filter_eval_shape(build_observing, fit, jax.random.key(0))
+        program = _with_constants(fit, eqx.filter_eval_shape(build_observing, fit, jax.random.key(0)))
     return FitPlan(fit, program, trace_observed(program, rows=None if fit.recipe.rows is None else 1))
+
+
+def _with_constants(fit: Fit, shapes: Program) -> Program:
+    """Shapes of a program, with the arrays in their place that are not trained: its data may be among them."""
+
+    def is_constant(leaf: object) -> bool:
+        return isinstance(leaf, jax.ShapeDtypeStruct) and not jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+    leaves, structure = jax.tree.flatten(shapes)
+    if any(map(is_constant, leaves)):
+        built = jax.tree.leaves(build_observing(fit, jax.random.key(0)))
+        leaves = [leaf if is_constant(shape) else shape for shape, leaf in zip(leaves, built, strict=True)]
+    return jax.tree.unflatten(structure, leaves)
 
 
 def build_observing(fit: Fit, key: PRNGKeyArray) -> Program:

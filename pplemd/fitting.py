@@ -1,7 +1,8 @@
 """From a traced fit to a fitted program: Monte Carlo EM in the same loop that distils."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Collection
 from typing import Any
 
 import equinox as eqx
@@ -12,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pplemd.devices import ONE, Devices
 from pplemd.dsl import Centering, Problem, Program
+from pplemd.errors import ProgramError
 from pplemd.fits import FitPlan, build_observing
 from pplemd.learning import (
     Adjustment,
@@ -63,15 +65,33 @@ class Fitted(eqx.Module):
         return jax.vmap(lambda k: of.generate(self.program, of.draw(k, self.program)))(jax.random.split(key, count))
 
     @eqx.filter_jit
-    def simulate(self, key: PRNGKeyArray, count: int) -> dict[str, Array]:
-        """Draw data from the program's own latents, by observation: the prior predictive law."""
-        of = self._any_row()
+    def simulate(self, key: PRNGKeyArray, count: int, but: tuple[str, ...] = ()) -> dict[str, Array]:
+        """Draw data from the program's own latents, by observation: the prior predictive law.
 
-        def one(one_key: PRNGKeyArray) -> dict[str, Array]:
-            key_latents, key_data = jax.random.split(one_key)
-            return of.simulate(key_data, self.program, of.draw(key_latents, self.program))
+        Args:
+            key: a key.
+            count: how many times.
+            but: observations that are left out.
 
-        return jax.vmap(one)(jax.random.split(key, count))
+        Raises:
+            ProgramError: a law that cannot be drawn from.
+        """
+        return jax.vmap(lambda one: self._simulated(one, but))(jax.random.split(key, count))
+
+    def unsimulated(self) -> dict[str, str]:
+        """Observations whose data cannot be simulated, and why."""
+        names, found = [one.name for one in self.problem.observed], {}
+        for name in names:
+            try:
+                others = [other for other in names if other != name]
+                jax.eval_shape(functools.partial(self._simulated, but=others), jax.random.key(0))
+            except ProgramError as error:
+                found[name] = str(error)
+        return found
+
+    def _simulated(self, key: PRNGKeyArray, but: Collection[str]) -> dict[str, Array]:
+        of, (key_latents, key_data) = self._any_row(), jax.random.split(key)
+        return of.simulate(key_data, self.program, of.draw(key_latents, self.program), but=but)
 
     def _any_row(self) -> Problem:
         """The problem with a row to look at: its own data are not asked for."""

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.diagnosis import Chains
-from pplemd.dsl import Centering, Problem
+from pplemd.dsl import Centering, Problem, check_probability
 from pplemd.fitting import Fitted
 from pplemd.inference import (
     AbstractKernel,
@@ -29,6 +29,7 @@ from pplemd.inference import (
 from pplemd.parameterization import Pilot, Placement
 
 Values = dict[str, Array]
+CHECKED = 16  # draws at which probabilities are looked at
 ANNEALED, LEVELS = 64, 500  # draws and transitions of annealed importance sampling, where no normal law will do
 
 
@@ -155,6 +156,26 @@ class Posteriors(eqx.Module):
             return one(self.fitted.problem, u, key)
         by_row = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), u)
         return self._each(one, by_row, jax.random.split(key, self.rows.shape[0]))
+
+    def check(self, u: Values) -> None:
+        """See that discrete data have probabilities.
+
+        Args:
+            u: draws in base coordinates, a leading dimension draw; some of them are looked at.
+
+        Raises:
+            ProgramError: a log-probability above 0.
+        """
+        discrete = [one.name for one in self.fitted.problem.observed if one.support.discrete]
+        if discrete:
+            terms = self._terms(jax.tree.map(lambda leaf: leaf[:: -(-len(leaf) // CHECKED)], u))
+            for name in discrete:
+                check_probability(terms[name], name)
+
+    @eqx.filter_jit
+    def _terms(self, u: Values) -> Values:
+        program = self.fitted.program
+        return jax.vmap(lambda one: self._each(lambda of, own: of.log_likelihoods(program, own), one))(u)
 
     def _base_score(self, u: Values) -> Values:
         program = self.fitted.program

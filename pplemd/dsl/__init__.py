@@ -17,5 +17,6 @@ from pplemd.dsl.sites import Observed as Observed
 from pplemd.dsl.sites import Output as Output
 from pplemd.dsl.sites import Plate as Plate
 from pplemd.dsl.sites import Site as Site
+from pplemd.dsl.support import check_probability as check_probability
 from pplemd.dsl.trace import trace as trace
 from pplemd.dsl.trace import trace_observed as trace_observed

@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pplemd.dsl.dependencies import Origins
+from pplemd.dsl.dependencies import Origins, origin_of, origins
 from pplemd.dsl.effects import Declarations, DeclaredLatent, DeclaredOutput
+from pplemd.dsl.graph import Graph, is_array, observed_index
 from pplemd.dsl.places import defined
 from pplemd.dsl.program import Program
 from pplemd.errors import ProgramError
@@ -40,6 +41,11 @@ def check_trained(program: Program) -> None:
 def is_trained(leaf: Any) -> bool:
     """Whether a leaf of a program is trained: a floating-point JAX array, or the shape of one."""
     return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def is_constant(leaf: Any) -> bool:
+    """Whether a leaf of a program is an array that is not trained, and known."""
+    return is_array(leaf) and not is_trained(leaf) and not isinstance(leaf, jax.ShapeDtypeStruct)
 
 
 def check_signature(program: Program, classes: int | None) -> None:
@@ -109,6 +115,24 @@ def check_observed(program: Program, declarations: Declarations) -> None:
                 f"{output.place}: generated {output.name!r} has a `centered` of its own; expected none in a program "
                 "that observes, whose x is not noised. Leave it out, or center its latents."
             )
+
+
+def check_constant(program: Program, graph: Graph, declarations: Declarations) -> None:
+    """Raise where a trained array serves as data alone: training would move the data to what is likely."""
+    paths = [(path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(program) if is_array(leaf)]
+    seeds: list[Origins] = [frozenset({-1 - i} if is_trained(leaf) else ()) for i, (_, leaf) in enumerate(paths)]
+    of = origins(graph.jaxpr.jaxpr, seeds)  # each array by itself, under numbers that no latent has
+    observed = [one for one in graph.cuts if observed_index(one) is not None]
+    laws = [atom for one in graph.cuts for atom in (one.invars[:-1] if one in observed else one.invars)]
+    needed = frozenset[Any]().union(*(origin_of(atom, of) for atom in (*laws, *graph.jaxpr.jaxpr.outvars)))
+    for site, equation in zip(declarations.observed, observed, strict=True):
+        for origin in origin_of(equation.invars[-1], of) - needed:
+            if isinstance(origin, int) and origin < 0:
+                name = jax.tree_util.keystr(paths[-1 - origin][0], simple=True, separator=".")
+                raise ProgramError(
+                    f"{site.place}: the data of {site.name!r} are the program's {name!r}, a floating-point JAX array, "
+                    "which is trained: its numbers would move to what is likely. Make it one of NumPy: np.asarray(...)."
+                )
 
 
 def check_local(declarations: Declarations) -> None:

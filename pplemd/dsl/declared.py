@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike
 from pplemd.dsl.graph import Parameters
 from pplemd.dsl.places import here
 from pplemd.dsl.sites import Centered
-from pplemd.dsl.transport import base_shape, draw, innermost, location_scale, log_base, push, scored
+from pplemd.dsl.transport import base_shape, draw, innermost, location_scale, log_base, push
 from pplemd.errors import ProgramError
 
 
@@ -96,24 +96,12 @@ def kind(value: Any) -> str:
 
 
 def check_data(name: str, distribution: dist.Distribution, data: ArrayLike) -> None:
-    """Raise unless a distribution may have given these data."""
+    """Raise unless data have the shape of a distribution's."""
     family = type(innermost(distribution)).__name__
     if np.shape(data) != distribution.shape():
         raise ProgramError(
             f"{here()}: observation {name!r} has data of shape {np.shape(data)}; its {family} is of shape "
             f"{distribution.shape()}. Give one number for each: index both alike, or change the parameters' shape."
-        )
-    seen = scored(distribution)
-    if seen is None or isinstance(data, jax.core.Tracer):
-        return
-    values = np.asarray(data)
-    wrong = ~np.isfinite(values) if np.issubdtype(values.dtype, np.inexact) else np.zeros(values.shape, bool)
-    wrong &= seen
-    if wrong.any():
-        raise ProgramError(
-            f"{here()}: observation {name!r} has {int(wrong.sum())} of {values.size} values that are not finite (the "
-            f"first at {tuple(int(i) for i in np.argwhere(wrong)[0])}). Leave missing rows out, mask them "
-            "(distribution.mask(present)), or declare them as latents."
         )
 
 

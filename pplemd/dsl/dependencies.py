@@ -7,12 +7,15 @@ depend on every operand.
 """
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.extend.core as jex
+import jax.numpy as jnp
+from jaxtyping import PyTree
 
-from pplemd.dsl.graph import latent_index, observed_index
+from pplemd.dsl.graph import advance, latent_index, observed_index, read, stage_of, variables
 
 
 class Origin(enum.Enum):
@@ -44,6 +47,35 @@ def origins(jaxpr: jex.Jaxpr, arguments: Sequence[Origins]) -> Mapping[Any, Orig
 def origin_of(atom: Any, known: Mapping[Any, Origins]) -> Origins:
     """Return the origins of a variable or of a literal, which has none."""
     return _NOTHING if isinstance(atom, jex.Literal) else known[atom]
+
+
+def known(function: Callable, given: PyTree, unknown: PyTree, wanted: Sequence[bool] | None = None) -> list[Any]:
+    """Return the leaves of function(given, unknown) that depend on what is given alone; of all others the shapes.
+
+    Nothing else is computed.
+
+    Args:
+        function: of two trees of arrays.
+        given: arrays.
+        unknown: arrays, or their shapes.
+        wanted: which of the leaves to compute; by default all.
+    """
+    closed = jax.make_jaxpr(function)(given, unknown)
+    leaves, jaxpr = [jnp.asarray(leaf) for leaf in jax.tree.leaves(given)], closed.jaxpr
+    rest = len(jaxpr.invars) - len(leaves)
+    found = origins(jaxpr, [_NOTHING] * len(leaves) + [frozenset({Origin.LEARNED})] * rest)
+    asked = wanted or [True] * len(jaxpr.outvars)
+    of = [one and not origin_of(atom, found) for atom, one in zip(jaxpr.outvars, asked, strict=True)]
+    chosen = [atom for atom, one in zip(jaxpr.outvars, of, strict=True) if one]
+    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*closed.consts, *leaves), strict=False))
+    pure = [equation for equation in jaxpr.eqns if not equation.effects]
+    with jax.ensure_compile_time_eval():
+        advance(stage_of(closed, pure, variables(chosen)), values)
+    return [read(atom, values) if one else _shape(atom) for atom, one in zip(jaxpr.outvars, of, strict=True)]
+
+
+def _shape(atom: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype)
 
 
 def _results(equation: Any, operands: list[Origins]) -> list[Origins]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from jaxtyping import Array, Float, Int, Num, Real
+from jaxtyping import Array, Float, Int, Real, Shaped
 from numpyro.primitives import Messenger, apply_stack
 
 from pplemd.dsl.declared import (
@@ -65,8 +65,8 @@ def latent(
 
 
 def observe(
-    name: str, distribution: dist.Distribution, data: Num[Array, "..."] | Num[np.ndarray, "..."]
-) -> Num[Array, "..."]:
+    name: str, distribution: dist.Distribution, data: Shaped[Array, "..."] | Shaped[np.ndarray, "..."]
+) -> Shaped[Array, "..."]:
     """Declare what was observed: data that follow a distribution given the latents.
 
     Args:
@@ -219,8 +219,8 @@ class Declarations(Messenger):
 
     def _observe(self, name: str, distribution: dist.Distribution, data: Any, plates: tuple[str, ...]) -> Array:
         self.check_name(name, "observe")
-        check_data(name, distribution, data)  # before it is an array of JAX's, which the trace knows no values of
         data = jnp.asarray(data)
+        check_data(name, distribution, data)
         parameters, arrays = split_parameters(distribution)
         family = type(innermost(distribution)).__name__
         self.observed.append(DeclaredObserved(name, here(), parameters, data.shape, family, plates))

@@ -49,6 +49,11 @@ class Parameters:
         left = iter(arrays)
         return jax.tree.unflatten(self.treedef, [next(left) if leaf is None else leaf for leaf in self.leaves])
 
+    def arrays(self, distribution: Distribution) -> list[Any]:
+        """Return the arrays of a distribution of this structure, in order."""
+        leaves = jax.tree.leaves(distribution)
+        return [leaf for leaf, static in zip(leaves, self.leaves, strict=True) if static is None]
+
 
 def split_parameters(distribution: Distribution) -> tuple[Parameters, list[Any]]:
     """Split a distribution into what is static of it and its arrays, in order."""
@@ -158,14 +163,14 @@ class Graph:
         for stage, equation in zip(self.stages, self.cuts, strict=False):
             if filled == latents:
                 return None
-            _advance(stage, values)
-            operands = [_read(atom, values) for atom in equation.invars]
+            advance(stage, values)
+            operands = [read(atom, values) for atom in equation.invars]
             filled += equation.primitive is _latent_p
             values[equation.outvars[0]] = self._declared(equation, operands, fill, see, rows or {})
         if latents is not None:
             return None
-        _advance(self.stages[-1], values)
-        return _read(self.jaxpr.jaxpr.outvars[0], values) if self.jaxpr.jaxpr.outvars else None
+        advance(self.stages[-1], values)
+        return read(self.jaxpr.jaxpr.outvars[0], values) if self.jaxpr.jaxpr.outvars else None
 
     def _declared(
         self, equation: Any, operands: list[Any], fill: Fill, see: See | None, rows: Mapping[str, Array]
@@ -203,13 +208,15 @@ def _rows(rows: Mapping[str, Array], name: str, size: int) -> Array:
     return jnp.asarray(rows[name], jnp.int32)
 
 
-def _advance(stage: Stage, values: dict[Any, Any]) -> None:
+def advance(stage: Stage, values: dict[Any, Any]) -> None:
+    """Add what a stage computes to the values of variables."""
     if stage.outputs:
         results = jex.jaxpr_as_fun(stage.jaxpr)(*(at_hand(values[variable]) for variable in stage.inputs))
         values.update(zip(stage.outputs, results, strict=True))
 
 
-def _read(atom: Any, values: dict[Any, Any]) -> Any:
+def read(atom: Any, values: dict[Any, Any]) -> Any:
+    """Return the value of a variable or of a literal."""
     return atom.val if isinstance(atom, jex.Literal) else values[atom]
 
 
@@ -224,23 +231,24 @@ def cut(closed: jex.ClosedJaxpr) -> tuple[tuple[Stage, ...], tuple[Any, ...]]:
         else:
             pieces[-1].append(equation)
     stages: list[Stage] = []
-    needed = _variables(closed.jaxpr.outvars)
+    needed = variables(closed.jaxpr.outvars)
     for index in reversed(range(len(pieces))):
-        stage = _stage(closed, pieces[index], needed)
+        stage = stage_of(closed, pieces[index], needed)
         stages.append(stage)
         needed |= set(stage.inputs)
         if index:
-            needed |= _variables(cuts[index - 1].invars)
+            needed |= variables(cuts[index - 1].invars)
     return tuple(reversed(stages)), tuple(cuts)
 
 
-def _stage(closed: jex.ClosedJaxpr, equations: list[Any], needed: set[Any]) -> Stage:
+def stage_of(closed: jex.ClosedJaxpr, equations: list[Any], needed: set[Any]) -> Stage:
+    """Return the equations that what is needed depends on, and those with effects."""
     kept: list[Any] = []
     reads = set(needed)
     for equation in reversed(equations):
         if equation.effects or not reads.isdisjoint(equation.outvars):
             kept.append(equation)
-            reads |= _variables(equation.invars)
+            reads |= variables(equation.invars)
     kept.reverse()
     made = [variable for equation in kept for variable in equation.outvars]
     outputs = tuple(variable for variable in made if variable in needed)
@@ -251,5 +259,6 @@ def _stage(closed: jex.ClosedJaxpr, equations: list[Any], needed: set[Any]) -> S
     return Stage(jex.ClosedJaxpr(jaxpr, ()), inputs, outputs)
 
 
-def _variables(atoms: Sequence[Any]) -> set[Any]:
+def variables(atoms: Sequence[Any]) -> set[Any]:
+    """Return what is no literal."""
     return {atom for atom in atoms if not isinstance(atom, jex.Literal)}

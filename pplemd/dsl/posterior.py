@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro import handlers
 from numpyro.infer.util import constrain_fn, helpful_support_errors, potential_energy
 
-from pplemd.dsl.posterior_checks import check_sites, is_latent
+from pplemd.dsl.posterior_checks import check_data, check_sites, is_latent
 from pplemd.dsl.reading import Reading, first_run, left_out, ran
 from pplemd.errors import TeacherError
 from pplemd.teachers import Posterior
@@ -55,6 +55,8 @@ def posterior(model: Callable, *args: Any, **kwargs: Any) -> Posterior:
         latents = [site for site, message in sites.items() if is_latent(message)]
         absent = left_out(model, key_trace, args, kwargs, latents)
     told += check_sites(name, sites, reading.given, absent)
+    with ran(name, told):
+        check_data(name, sites, lambda values: _traced_at(seeded, values, args, kwargs))
 
     def log_joint(values: dict[str, Array]) -> Array:
         return -potential_energy(seeded, args, kwargs, values)
@@ -72,6 +74,11 @@ def posterior(model: Callable, *args: Any, **kwargs: Any) -> Posterior:
     for word in told:
         warnings.warn(f"em.posterior, the model {name}: {word}", UserWarning, stacklevel=2)
     return Posterior(name, shapes, density, values, start, notes=tuple(told))
+
+
+def _traced_at(model: Callable, values: dict[str, Array], args: Any, kwargs: Any) -> dict[str, Any]:
+    """The model's sites where its latents have these values."""
+    return handlers.trace(handlers.substitute(model, data=values)).get_trace(*args, **kwargs)
 
 
 def _unconstrained(sites: dict[str, Any], latents: list[str]) -> dict[str, Array]:

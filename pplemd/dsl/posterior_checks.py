@@ -1,12 +1,17 @@
 """What a NumPyro model must be to have a posterior of one density over unconstrained latents."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 import numpyro.distributions as dist
+from jaxtyping import Array
 
+from pplemd.dsl.dependencies import known
+from pplemd.dsl.graph import split_parameters
+from pplemd.dsl.support import check_probability, or_nan, support_of
 from pplemd.dsl.transport import innermost
 from pplemd.errors import TeacherError
 
@@ -62,6 +67,36 @@ def check_sites(name: str, sites: Sites, given: set[str], left_out: Mapping[str,
             "least one numpyro.sample without obs."
         )
     return told
+
+
+def check_data(name: str, sites: Sites, at: Callable[[dict[str, Array]], Sites]) -> None:
+    """See that observed data lie where their laws have a density.
+
+    Args:
+        name: of the model.
+        sites: its sites.
+        at: the sites, where the latents have other values.
+
+    Raises:
+        TeacherError: data outside of a support that depends on no latent, or a probability above 1.
+    """
+    latents = {site: message["value"] for site, message in sites.items() if is_latent(message)}
+    observed = {site: m["fn"] for site, m in sites.items() if m["type"] == "sample" and m["is_observed"]}
+    laws = {site: split_parameters(law) for site, law in observed.items() if law.support is not None}
+
+    def met(_: Any, values: dict[str, Array]) -> list[list[Any]]:
+        found = at(values)
+        return [[*law.arrays(found[site]["fn"]), found[site]["value"]] for site, (law, _) in laws.items()]
+
+    parts = iter(known(met, (), latents))
+    for site, (law, own) in laws.items():
+        *arrays, data = (next(parts) for _ in range(len(own) + 1))
+        support = support_of(law, [or_nan(array) for array in arrays])
+        fault = None if isinstance(data, jax.ShapeDtypeStruct) else support.fault(data)
+        if fault is not None:
+            raise TeacherError(f"the observed site {site!r} of the model {name} {fault}")
+        if support.discrete and not support.moving:
+            check_probability(observed[site].log_prob(sites[site]["value"]), site, TeacherError)
 
 
 def _param_repair(site: str) -> str:

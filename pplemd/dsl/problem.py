@@ -1,19 +1,20 @@
 """The typed value of a program: its sites, and its densities and maps as pure functions."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, Float, Int, Key, PyTree, Scalar
 from numpyro.distributions import Distribution
 
 from pplemd.dsl import transport
 from pplemd.dsl.centering import Centering
 from pplemd.dsl.graph import Graph
-from pplemd.dsl.sites import Observed, Output, Plate, Site
+from pplemd.dsl.sites import Observed, Output, Plate, Site, check_given
+from pplemd.dsl.support import bounded
 from pplemd.errors import ProgramError
 
 Label = Int[Array, ""] | int | None
@@ -67,9 +68,15 @@ class Problem(eqx.Module):
         """Return the problem of some rows of its plates, by plate; for one that was traced to look at some."""
         return eqx.tree_at(lambda p: p.rows, self, dict(rows), is_leaf=lambda leaf: leaf is self.rows)
 
-    def given(self, data: Mapping[str, Array]) -> "Problem":
-        """Return the problem with other data, by observation."""
-        return eqx.tree_at(lambda p: p.data, self, dict(data), is_leaf=lambda leaf: leaf is self.data)
+    def given(self, data: Mapping[str, ArrayLike]) -> "Problem":
+        """Return the problem with other data, by observation.
+
+        Raises:
+            ProgramError: no such observation, other shapes, or data that its law cannot have given.
+        """
+        check_given(self.name, self.observed, data)
+        arrays = {name: jnp.asarray(one) for name, one in data.items()}
+        return eqx.tree_at(lambda p: p.data, self, arrays, is_leaf=lambda leaf: leaf is self.data)
 
     def draw(self, key: Key[Array, ""], program: PyTree, label: Label = None) -> dict[str, Float[Array, "..."]]:
         """Draw base coordinates of one sample: u ~ N(0, I), or the unconstrained value of a draw from the prior."""
@@ -208,6 +215,8 @@ class Problem(eqx.Module):
             name = self.observed[index].name
             seen = self.data.get(name, data)
             terms[name] = transport.log_prob(distribution, seen)
+            if self.observed[index].support.moving:
+                terms[name] = bounded(distribution, seen, terms[name])
             return seen
 
         self._see(program, u, label, see)
@@ -218,17 +227,21 @@ class Problem(eqx.Module):
         terms = self.log_likelihoods(program, u, label).values()
         return jnp.sum(jnp.stack([jnp.sum(term) for term in terms]))
 
-    def simulate(self, key: Key[Array, ""], program: PyTree, u: Values, label: Label = None) -> dict[str, Array]:
-        """Draw data given the latents at base coordinates u: the prior or posterior predictive of one draw."""
+    def simulate(
+        self, key: Key[Array, ""], program: PyTree, u: Values, label: Label = None, but: Collection[str] = ()
+    ) -> dict[str, Array]:
+        """Draw data given the latents at base coordinates u, but of some observations: the predictive of one draw.
+
+        Raises:
+            ProgramError: a law that cannot be drawn from.
+        """
         drawn: dict[str, Array] = {}
 
         def see(index: int, distribution: Distribution, data: Any) -> Any:
-            value = transport.sample(jax.random.fold_in(key, index), distribution)
-            value = (
-                value.astype(data.dtype) if distribution.is_discrete else value
-            )  # real ones may be given as integers
-            drawn[self.observed[index].name] = value
-            return value
+            one = self.observed[index]
+            if one.name not in but:
+                drawn[one.name] = one.draw(jax.random.fold_in(key, index), distribution, data)
+            return drawn.get(one.name, data)
 
         self._see(program, u, label, see)
         return drawn

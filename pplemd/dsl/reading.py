@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpyro import handlers
@@ -20,6 +21,8 @@ from pplemd.errors import TeacherError
 
 class Reading(Messenger):
     """The handler around a model and the handlers that its user put around it.
+
+    It makes data JAX's arrays: NumPyro compares NumPy's with traced bounds by NumPy, which fails.
 
     Attributes:
         given: parameters and latents whose values those handlers substitute.
@@ -37,7 +40,7 @@ class Reading(Messenger):
         if msg["type"] != "sample":
             return
         if msg["is_observed"]:
-            self._before = msg["name"]
+            self._before, msg["value"] = msg["name"], jnp.asarray(msg["value"])
             return
         if msg["value"] is not None:
             self.given.add(msg["name"])

@@ -1,8 +1,16 @@
 """What a program declares, as records: latents, observations, plates, and the generated value."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import equinox as eqx
+import numpy as np
+from jaxtyping import Array, ArrayLike, Key
+from numpyro.distributions import Distribution
+
+from pplemd.dsl.support import Support
+from pplemd.dsl.transport import sample
+from pplemd.errors import ProgramError
 
 Centered = float | tuple[float, ...] | Literal["auto"]  # a number, one for each element in order, or left to be chosen
 
@@ -55,6 +63,8 @@ class Observed(eqx.Module):
         parents: latents that its parameters depend on directly.
         learned: its parameters depend on a trained array of the program directly.
         plates: those that it was declared in, the innermost last.
+        place: where it was declared.
+        support: where its data may lie, as far as it is known before anything is computed.
     """
 
     name: str = eqx.field(static=True)
@@ -62,7 +72,59 @@ class Observed(eqx.Module):
     family: str = eqx.field(static=True)
     parents: tuple[str, ...] = eqx.field(static=True)
     learned: bool = eqx.field(static=True)
-    plates: tuple[str, ...] = eqx.field(static=True, default=())
+    plates: tuple[str, ...] = eqx.field(static=True)
+    place: str = eqx.field(static=True)
+    support: Support = eqx.field(static=True)
+
+    def check(self, data: Any) -> None:
+        """Raise where its law cannot have given some of the data.
+
+        Raises:
+            ProgramError: where it cannot; traced data are taken as they are.
+        """
+        fault = self.support.fault(data)
+        if fault is not None:
+            raise ProgramError(f"{self.place}: observation {self.name!r} {fault}")
+
+    def draw(self, key: Key[Array, ""], distribution: Distribution, like: Any) -> Array:
+        """Draw data of its law, real ones or whole numbers of the type that was observed.
+
+        Raises:
+            ProgramError: where the law cannot be drawn from.
+        """
+        try:
+            value = sample(key, distribution)
+            return value.astype(like.dtype) if distribution.is_discrete else value  # real ones may be given as integers
+        except Exception as error:  # of NumPyro's samplers, and of laws of the user's own
+            said = (str(error).strip() or "(no message)").split("\n", 1)[0].rstrip(".")
+            raise ProgramError(
+                f"{self.place}: data of observation {self.name!r} cannot be simulated: {self.family} raised "
+                f"{type(error).__name__}: {said}; expected a law that can be drawn from. A fit needs none; for draws, "
+                "look at the types of its parameters: totals and counts are integers."
+            ) from error
+
+
+def check_given(program: str, observed: Sequence[Observed], data: Mapping[str, ArrayLike]) -> None:
+    """Raise unless data are of observations, of their shapes, and lie where their laws have a density.
+
+    Args:
+        program: what it is called.
+        observed: its observations.
+        data: by name.
+
+    Raises:
+        ProgramError: where they are not.
+    """
+    shapes = {one.name: one.shape for one in observed}
+    found = {name: np.shape(one) for name, one in data.items()}
+    if not found.items() <= shapes.items():
+        raise ProgramError(
+            f"{program} was given data of shapes {found}; expected some of its observations, {shapes}, of one sample. "
+            "Give them by name, and batch with jax.vmap."
+        )
+    for one in observed:
+        if one.name in data:
+            one.check(data[one.name])
 
 
 class Plate(eqx.Module):

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from pplemd.dsl import checks
+from pplemd.dsl.beforehand import supports
 from pplemd.dsl.dependencies import Origin, Origins, origin_of, origins
 from pplemd.dsl.effects import Declarations, DeclaredLatent
 from pplemd.dsl.explain import explained
@@ -57,18 +59,19 @@ def trace_observed(program: Program, *, rows: int | None = None) -> Problem:
     graph, declarations = _graph(program, None, rows)
     checks.check_observed(program, declarations)
     checks.check_local(declarations)
+    checks.check_constant(program, graph, declarations)
     return _problem(program, graph, declarations, None)
 
 
 def _problem(program: Program, graph: Graph, declarations: Declarations, classes: int | None) -> Problem:
     trained = [checks.is_trained(leaf) for leaf in jax.tree.leaves(program) if is_array(leaf)]
     seeds = [frozenset({Origin.LEARNED}) if one else frozenset() for one in trained]
-    known = origins(graph.jaxpr.jaxpr, seeds + ([] if classes is None else [frozenset({Origin.LABEL})]))
+    reached = origins(graph.jaxpr.jaxpr, seeds + ([] if classes is None else [frozenset({Origin.LABEL})]))
     return Problem(
         name=type(program).__name__,
-        sites=_sites(graph, declarations.latents, known),
-        generated=_generated(graph, declarations, known),
-        observed=_observed(graph, declarations, known),
+        sites=_sites(graph, declarations.latents, reached),
+        generated=_generated(graph, declarations, reached),
+        observed=_observed(graph, program, declarations, reached),
         plates=tuple(Plate(one.name, one.size, one.rows) for one in declarations.plates),
         classes=classes,
         graph=graph,
@@ -91,13 +94,15 @@ def _generated(graph: Graph, declarations: Declarations, known: Any) -> Output |
     )
 
 
-def _observed(graph: Graph, declarations: Declarations, known: Any) -> tuple[Observed, ...]:
-    found = []
-    equations = (one for one in graph.cuts if observed_index(one) is not None)
-    for one, equation in zip(declarations.observed, equations, strict=True):
-        reached = frozenset[Origin | int]().union(*(origin_of(atom, known) for atom in equation.invars[:-1]))
-        parents = _names(reached, declarations.latents)
-        found.append(Observed(one.name, one.shape, one.family, parents, Origin.LEARNED in reached, one.plates))
+def _observed(graph: Graph, program: Program, declarations: Declarations, of: Any) -> tuple[Observed, ...]:
+    if not declarations.observed:
+        return ()
+    found, equations = [], (one for one in graph.cuts if observed_index(one) is not None)
+    own = supports(graph, program, eqx.filter(program, checks.is_constant), declarations)
+    for one, equation, support in zip(declarations.observed, equations, own, strict=True):
+        reached = frozenset[Origin | int]().union(*(origin_of(atom, of) for atom in equation.invars[:-1]))
+        parents, learned = _names(reached, declarations.latents), Origin.LEARNED in reached
+        found.append(Observed(one.name, one.shape, one.family, parents, learned, one.plates, one.place, support))
     return tuple(found)
 
 

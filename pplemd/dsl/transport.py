@@ -26,22 +26,18 @@ _UNCONSTRAINED_BOUND = 87.0
 
 
 @contextlib.contextmanager
-def _promotion() -> Iterator[None]:
+def promotion() -> Iterator[None]:
+    """NumPyro's own rules of ranks and types."""
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         yield
 
 
-def scored(distribution: dist.Distribution) -> np.ndarray | None:
-    """Return which values NumPyro scores: those that no mask leaves out; it broadcasts with the value.
-
-    None where a mask is not known yet, being traced.
-    """
+def scored(distribution: dist.Distribution) -> Any:
+    """Return which values NumPyro scores: those that no mask leaves out; it broadcasts with the value."""
     if isinstance(distribution, dist.MaskedDistribution):
-        mask, inner = distribution._mask, scored(distribution.base_dist)  # NumPyro has no other access to it
-        if inner is None or isinstance(mask, jax.core.Tracer):
-            return None
-        mask = np.asarray(mask)
-        return mask.reshape(mask.shape + (1,) * distribution.event_dim) & inner
+        mask = distribution._mask == 1  # NumPyro has no other access to it; NaN stands for what is not known
+        mask = np.asarray(mask) if isinstance(mask, bool) else mask
+        return mask.reshape(mask.shape + (1,) * distribution.event_dim) & scored(distribution.base_dist)
     if isinstance(distribution, dist.Independent | dist.ExpandedDistribution):
         return scored(distribution.base_dist)
     return np.asarray(True)
@@ -111,7 +107,7 @@ def _noise_shape(distribution: dist.Distribution) -> tuple[int, ...]:
 
 def push(distribution: dist.Distribution, u: Float[Array, "..."]) -> Float[Array, "..."]:
     """Return the value z = T(u) at base coordinates u."""
-    with _promotion():
+    with promotion():
         if has_normal_base(distribution):
             return _push_noise(distribution, u)
         return transforms.biject_to(distribution.support)(u)
@@ -135,7 +131,7 @@ def draw(key: Key[Array, ""], distribution: dist.Distribution) -> Float[Array, "
     if has_normal_base(distribution):
         return jax.random.normal(key, base_shape(distribution))
     core = innermost(distribution)
-    with _promotion():
+    with promotion():
         bijection = transforms.biject_to(distribution.support)
         if isinstance(core, dist.Dirichlet):
             u = sticks.draw(key, core.concentration, base_shape(distribution))
@@ -163,7 +159,7 @@ def place(
 
     Source: arXiv:1906.03028. Departs: powers of the scale and shares of the location apart.
     """
-    with _promotion():
+    with promotion():
         mu, log_tau = _moments(distribution, v)
         s = (v - loc * mu) * jnp.exp(-scale * log_tau)
         if has_normal_base(distribution):
@@ -177,7 +173,7 @@ def displace(
     distribution: dist.Distribution, u: Float[Array, "..."], loc: Float[Array, "..."], scale: Float[Array, "..."]
 ) -> Float[Array, "..."]:
     """Return the partially centered coordinate v at base coordinates u: the inverse of ``place``."""
-    with _promotion():
+    with promotion():
         mu, log_tau = _moments(distribution, u)
         if has_normal_base(distribution):
             s = STANDARD[type(_unwrap(distribution)[0])][0](u)
@@ -217,7 +213,7 @@ def log_base(distribution: dist.Distribution, u: Float[Array, "..."]) -> Float[S
     if has_normal_base(distribution):
         return -0.5 * jnp.sum(jnp.square(u)) - 0.5 * u.size * math.log(2.0 * math.pi)
     core = innermost(distribution)
-    with _promotion():
+    with promotion():
         if isinstance(core, dist.Dirichlet):
             return sticks.log_density(core.concentration, u)
         bijection = transforms.biject_to(distribution.support)
@@ -227,17 +223,17 @@ def log_base(distribution: dist.Distribution, u: Float[Array, "..."]) -> Float[S
 
 def log_prob(distribution: dist.Distribution, value: Any) -> Float[Array, "..."]:
     """Return log p(value), of the distribution's batch shape."""
-    with _promotion():
+    with promotion():
         return distribution.log_prob(value)
 
 
 def sample(key: Key[Array, ""], distribution: dist.Distribution) -> Num[Array, "..."]:
     """Draw a value, discrete or not."""
-    with _promotion():
+    with promotion():
         return distribution.sample(key)
 
 
 def log_prior(distribution: dist.Distribution, z: Float[Array, "..."]) -> Float[Scalar, ""]:
     """Return log p(z), summed over every batch dimension."""
-    with _promotion():
+    with promotion():
         return jnp.sum(distribution.log_prob(z))

@@ -28,6 +28,7 @@ class PosteriorSamples:
         posterior: latents given the data, by site, (chain, draw, *shape); with an axis of rows where rows are looked
             at.
         prior_predictive: data given nothing, by observation, (1, chain x draw, *shape).
+        unsimulated: observations that it leaves out, since their laws cannot be drawn from, and why.
         rows: which rows of the program's plate; None for all data.
         count: draws of the posterior, of all chains.
         per_second: draws of the posterior in a second, warm-up and compilation in it.
@@ -35,6 +36,7 @@ class PosteriorSamples:
 
     posterior: dict[str, np.ndarray]
     prior_predictive: dict[str, np.ndarray]
+    unsimulated: dict[str, str]
     rows: tuple[int, ...] | None
     count: int
     per_second: float
@@ -60,11 +62,15 @@ def draw_posterior(
         values = {name: np.asarray(value) for name, value in drawn.values.items()}
         seconds = time.perf_counter() - began
         task.to(0.8)
-        data = {name: np.asarray(y)[None] for name, y in fitted.simulate(key_data, judging.chains * each).items()}
+        without = fitted.unsimulated()
+        simulated = fitted.simulate(key_data, judging.chains * each, tuple(without))
+        data = {name: np.asarray(y)[None] for name, y in simulated.items()}
         task.to(1.0)
+    for reason in without.values():
+        narrator.say(f"Left out of the draws: {reason}")
     rows = None if of.rows is None else tuple(int(row) for row in of.rows)
     count = judging.chains * each
-    return PosteriorSamples(values, data, rows, count, count / seconds)
+    return PosteriorSamples(values, data, without, rows, count, count / seconds)
 
 
 def save_posterior(path: Path, samples: PosteriorSamples, step: int) -> None:
@@ -79,7 +85,9 @@ def save_posterior(path: Path, samples: PosteriorSamples, step: int) -> None:
     if path.suffix == ".nc":
         groups = {"posterior": samples.posterior, "prior_predictive": samples.prior_predictive}
         rows = {} if samples.rows is None else {"rows": list(samples.rows)}
-        save_groups(path, groups, {"step": step, **rows})
+        without = {f"not_simulated.{name}": reason for name, reason in samples.unsimulated.items()}
+        known = {name: group for name, group in groups.items() if group}
+        save_groups(path, known, {"step": step, **rows, **without})
         return
     flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in samples.posterior.items()}
     if path.suffix == ".png":

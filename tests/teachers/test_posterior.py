@@ -145,6 +145,10 @@ def impossible(y):
     numpyro.sample("y", dist.Normal(numpyro.sample("z", dist.Normal(0, 1)), 1.0), obs=y * np.nan)
 
 
+def nowhere(y):
+    numpyro.factor("y", numpyro.sample("z", dist.Normal(0, 1)) - np.inf)
+
+
 @pytest.mark.parametrize(
     ("model", "data", "message"),
     [
@@ -153,7 +157,8 @@ def impossible(y):
         (point, (1.0,), "point mass"),
         (parameter, (1.0,), "'loc'"),
         (subsampled, (np.zeros(2),), "2 of 10 data at random"),
-        (impossible, (1.0,), "expected a finite density"),
+        (impossible, (1.0,), "'y' of the model impossible has 1 of 1 values that are not finite"),
+        (nowhere, (1.0,), "expected a finite density"),
         (schools, (), "the model schools raised TypeError"),
         (schools, (S, Y[:2]), "the model schools raised"),
     ],
