@@ -40,12 +40,17 @@ class Weighted:
         return float(1 / np.sum(np.exp(2 * self.log_weights)))
 
     @property
+    def reliable(self) -> bool:
+        """Whether k is known, and no larger than smoothed weights can stand."""
+        return self.k_hat <= RELIABLE
+
+    @property
     def word(self) -> str:
         """What k-hat means, in a sentence."""
         found = f"Pareto k = {self.k_hat:.2f}, effective draws {self.effective:,.0f} of {len(self.x):,}"
         if math.isnan(self.k_hat):
             return f"{found}: too few of the largest weights differ for k to be found. Draw more."
-        if self.k_hat <= RELIABLE:
+        if self.reliable:
             return f"{found}: the correction can be relied on (k <= {RELIABLE})."
         return (
             f"{found}: do not rely on the correction (k > {RELIABLE}): the sampler leaves out a part of the target, "

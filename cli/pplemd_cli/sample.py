@@ -42,8 +42,14 @@ def sample(
         Format, typer.Option(help="What to write in the run folder, where there is no --out.")
     ] = Format.png,
     correct: Annotated[
-        bool, typer.Option("--correct", help="Resample by importance weights; needs em.networks.CouplingFlow.")
-    ] = False,
+        int,
+        typer.Option(
+            "--correct",
+            count=True,
+            show_default=False,
+            help="Resample by importance weights; needs em.networks.CouplingFlow. Twice: by unreliable ones, too.",
+        ),
+    ] = 0,
     beside: Annotated[
         bool,
         typer.Option("--beside", help="A picture: the teacher's samples beside them, a class in each row."),
@@ -78,16 +84,16 @@ def sample(
 
     told, target = Terminal(), out or run / f"sample.{SUFFIX[format]}"
     drawing.check_format(target)
-    drawing.refuse_together(target, count, label, correct, beside)
+    drawing.refuse_together(target, count, label, bool(correct), beside)
     count, seed = count or USUAL, seed or 0
     loaded = loading.load_any(RunFolder(run), model, told.say)
     if isinstance(loaded, loading.LoadedFit):
-        fit_drawing.refuse_options(label, correct, beside)
+        fit_drawing.refuse_options(label, bool(correct), beside)
         found, line = _of_fit(loaded, target, count, seed, told)
     elif beside:
         found, line = _beside_teacher(loaded, target, seed, told)
     elif correct:
-        found, line = _corrected(loaded, target, count, seed, told)
+        found, line = _corrected(loaded, target, (count, seed, correct > 1), told)
     else:
         found, line = _of_run(loaded, target, count, label, seed, told)
     show.either(json, {"out": str(target), **found, "step": loaded.step}, f"{target}: {line}")
@@ -121,12 +127,14 @@ def _beside_teacher(loaded: "Loaded", target: Path, seed: int, told: "AbstractNa
     return {}, f"samples of the teacher, and of step {loaded.step:,} at its right"
 
 
-def _corrected(loaded: "Loaded", target: Path, count: int, seed: int, told: "AbstractNarrator") -> Told:
-    """Samples resampled by their importance weights, and how good these were."""
+def _corrected(loaded: "Loaded", target: Path, wanted: tuple[int, int, bool], told: "AbstractNarrator") -> Told:
+    """Samples resampled by their importance weights, and how good these were; wanted are count, seed and insistence."""
     from pplemd.runs import drawing
 
-    samples, weighted = drawing.corrected_samples(loaded, count, seed)
+    samples, weighted = drawing.corrected_samples(loaded, *wanted)
     told.say(weighted.word)
+    if len(samples.x) < wanted[0]:
+        told.say(f"{len(samples.x):,} samples in place of {wanted[0]:,}: more of them would say nothing new.")
     found, line = _saved(loaded, target, samples, weighted)
     return {**found, "pareto_k": weighted.k_hat, "effective_draws": weighted.effective}, line
 
@@ -144,6 +152,6 @@ def _saved(loaded: "Loaded", target: Path, samples: "Samples", weighted: "Weight
     if target.suffix == ".nc":
         drawing.save_named(target, samples.x, loaded, weighted)
     else:
-        drawing.save_samples(target, samples, loaded.distilled.problem.output.shape)
+        drawing.save_samples(target, samples, loaded.distilled.problem.output.shape, weighted)
     count, rate = len(samples.x), round(samples.per_second)
     return {"count": count, "per_second": rate}, f"{count:,} samples of step {loaded.step:,}, {rate:,} a second"

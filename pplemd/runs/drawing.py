@@ -69,24 +69,29 @@ def draw_samples(
     return Samples(drawn.x[:count], labels, chunks * size / drawn.seconds)
 
 
-def corrected_samples(loaded: Loaded, count: int, seed: int = 0) -> tuple[Samples, Weighted]:
+def corrected_samples(loaded: Loaded, count: int, seed: int = 0, insist: bool = False) -> tuple[Samples, Weighted]:
     """Draw more samples than are wanted, and resample them by importance weights.
 
     Args:
         loaded: the run.
-        count: how many samples are wanted.
+        count: how many samples are wanted; no more are made than the draws are worth, their effective number.
         seed: seed of everything random.
+        insist: whether to do it by weights that cannot be relied on, too.
 
     Returns:
         The samples, and the draws that they were taken from.
 
     Raises:
         TeacherError: where the density of the generator or of its teacher is not known.
+        DataError: weights that cannot be relied on.
     """
     began = time.perf_counter()
     weighted = importance(loaded.distilled, loaded.plan.teacher, max(SURPLUS * count, LEAST), seed)
-    x = weighted.resample(count, seed)
-    return Samples(x, None, count / (time.perf_counter() - began)), weighted
+    if not (weighted.reliable or insist):
+        raise DataError(f"{weighted.word} To have such draws all the same, ask twice: --correct --correct.")
+    made = max(min(count, int(weighted.effective)), 1)
+    x = weighted.resample(made, seed)
+    return Samples(x, None, made / (time.perf_counter() - began)), weighted
 
 
 def _labels(distilled: Distilled, count: int, label: int | None, seed: int) -> Int[np.ndarray, " count"] | None:
@@ -102,24 +107,26 @@ def _labels(distilled: Distilled, count: int, label: int | None, seed: int) -> I
     return np.full(count, label, np.int32)
 
 
-def save_samples(path: Path, samples: Samples, shape: tuple[int, ...]) -> None:
+def save_samples(path: Path, samples: Samples, shape: tuple[int, ...], correction: Weighted | None = None) -> None:
     """Write samples, whole or not at all: x and label to an .npz file, a picture to a .png file.
 
     Args:
         path: the file.
         samples: what to write.
         shape: the shape of one sample.
+        correction: where they were resampled by importance, the weights; the file tells how good they were.
 
     Raises:
         PplemdError: where the name ends otherwise, or the file cannot be written.
     """
     check_format(path)
     if path.suffix == ".png":
-        save_png(path, draw(samples.x, shape))
+        save_png(path, draw(samples.x, shape), {name: str(value) for name, value in _corrected(correction).items()})
         return
     buffer = io.BytesIO()
     arrays = {"x": samples.x} if samples.label is None else {"x": samples.x, "label": samples.label}
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # numpy 2.1 added one flag among the names
+    told = {name: np.asarray(value) for name, value in _corrected(correction).items()}
+    np.savez(buffer, **arrays, **told)  # type: ignore[arg-type]  # numpy 2.1 added one flag among the names
     write(path, buffer.getvalue())
 
 
@@ -139,8 +146,20 @@ def save_named(path: Path, x: Float[np.ndarray, "count ..."], loaded: Loaded, co
     values = {name: x}
     if isinstance(teacher, Posterior):
         values = {site: np.asarray(value) for site, value in teacher.constrained(jax.numpy.asarray(x)).items()}
-    corrected = {} if correction is None else {"pareto_k": correction.k_hat, "effective_draws": correction.effective}
-    save_draws(path, values, {"step": loaded.step, **corrected})
+    save_draws(path, values, {"step": loaded.step, **_corrected(correction)})
+
+
+def _corrected(correction: Weighted | None) -> dict[str, float | int | str]:
+    """What a file says of a correction that its samples went through."""
+    if correction is None:
+        return {}
+    return {
+        "correction": "resampled by importance weights: "
+        + ("reliable" if correction.reliable else "NOT RELIABLE, see pareto_k"),
+        "pareto_k": correction.k_hat,
+        "effective_draws": correction.effective,
+        "weighted_draws": len(correction.x),
+    }
 
 
 def check_format(path: Path) -> None:

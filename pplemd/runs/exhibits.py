@@ -178,7 +178,7 @@ def _posterior(loaded: Loaded, x: np.ndarray | None) -> dict[str, Any]:
     many = np.asarray(loaded.distilled.sample(jax.random.key(KEY), NAMED))
     found: dict[str, Any] = {"named": _constrained(teacher, many)}
     try:
-        samples, weighted = corrected_samples(loaded, NAMED)
+        samples, weighted = corrected_samples(loaded, NAMED, insist=True)
     except TeacherError:  # the generator's density is not known
         return found
     return found | {"corrected": _constrained(teacher, samples.x), "reliance": weighted.word}

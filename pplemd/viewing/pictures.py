@@ -3,11 +3,13 @@
 import io
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Num, UInt8
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from pplemd.errors import DataError
 from pplemd.storage.files import write_atomic
@@ -87,15 +89,22 @@ def draw(
     return scatter(flat(x), None if reference is None else flat(reference))
 
 
-def save_png(path: str | os.PathLike[str], picture: Image.Image) -> None:
+def save_png(path: str | os.PathLike[str], picture: Image.Image, told: Mapping[str, str] | None = None) -> None:
     """Write the picture beside the path, then rename: a reader sees the old file or the whole new one.
+
+    Args:
+        path: the file.
+        picture: what to write.
+        told: what the file says of itself, as text by name.
 
     Raises:
         DataError: the folder cannot be written.
     """
-    target, content = Path(path), io.BytesIO()
+    target, content, texts = Path(path), io.BytesIO(), PngInfo()
+    for name, text in (told or {}).items():
+        texts.add_text(name, text)
     try:
-        picture.save(content, format="PNG")
+        picture.save(content, format="PNG", **({"pnginfo": texts} if told else {}))
         write_atomic(target, content.getvalue())
     except OSError as error:
         raise DataError(f"found {target} not writable ({error}), expected a writable folder: choose another") from error
