@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
 from pplemd.diagnosis import RELIABLE, pareto_smoothed
 from pplemd.distillation import Distilled
 from pplemd.errors import DataError, TeacherError
+from pplemd.precision import in_single
 from pplemd.teachers import AbstractDensity, AbstractExactTeacher, AbstractTeacher
 
 CHUNK = 20_000  # draws of one compiled call
@@ -69,6 +70,7 @@ class Weighted:
         return self.x[rng.permutation(np.minimum(chosen, len(self.x) - 1))]
 
 
+@in_single
 def importance(distilled: Distilled, teacher: AbstractTeacher, count: int = 20_000, seed: int = 0) -> Weighted:
     """Draw of a one-step sampler, and weight the draws by q(x) / p(x).
 

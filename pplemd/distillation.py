@@ -22,6 +22,7 @@ from pplemd.learning import (
     fit,
 )
 from pplemd.model import Plan, build_program, build_score_network
+from pplemd.precision import in_single
 from pplemd.storage.ahead import Ahead
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.teachers import AbstractTeacher
@@ -43,6 +44,7 @@ class Distilled(eqx.Module):
     program: Program
     labels: Labels | None
 
+    @in_single
     @eqx.filter_jit
     def sample(
         self, key: PRNGKeyArray, count: int, labels: Int[Array, " count"] | None = None

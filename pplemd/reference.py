@@ -37,7 +37,7 @@ def reference_draws(teacher: AbstractTeacher, count: int, seed: int = 0) -> Floa
     key_start, key_run = jax.random.split(jax.random.key(seed))
     starts = jax.random.normal(key_start, (CHAINS, *teacher.shape))
     if isinstance(teacher, Posterior):
-        starts = teacher.start[None] + 0.1 * starts
+        starts = jnp.asarray(teacher.start, starts.dtype)[None] + 0.1 * starts
     each = max(-(-count // CHAINS), LEAST)
     run = _run(key_run, teacher, starts, WARM_UP, each)
     x = np.asarray(run.positions, np.float32)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro import handlers
 from numpyro.infer.util import constrain_fn, helpful_support_errors, potential_energy
 
+from pplemd.dsl.own_mode import in_own_mode
 from pplemd.dsl.posterior_checks import check_data, check_sites, is_latent
 from pplemd.dsl.reading import Reading, first_run, left_out, ran
 from pplemd.errors import TeacherError
@@ -93,11 +94,11 @@ def _unconstrained(sites: dict[str, Any], latents: list[str]) -> dict[str, Array
 
 
 def _traced(function: Callable, x: Float[Array, " d"]) -> Callable:
-    """The function as its own trace, so that no effect handler runs again."""
+    """The function as its own trace, so that no effect handler runs again, in the mode of 32 or 64 bits of today."""
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(x)
     structure = jax.tree.structure(shapes)
     run = jex.jaxpr_as_fun(closed)
-    return lambda x: jax.tree.unflatten(structure, run(x))
+    return in_own_mode(lambda x: jax.tree.unflatten(structure, run(x)), x.dtype)
 
 
 def _start(name: str, key: PRNGKeyArray, density: Callable, size: int) -> Float[Array, " d"]:

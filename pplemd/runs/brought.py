@@ -21,6 +21,7 @@ from pplemd.importers import (
     write_teacher_folder,
 )
 from pplemd.inspection import parameters
+from pplemd.precision import in_single
 from pplemd.storage.folder import finite
 from pplemd.teachers import AbstractDenoiser, DDIMSampler, HeunSampler, sample
 from pplemd.viewing.narration import AbstractNarrator
@@ -29,6 +30,7 @@ from pplemd.viewing.pictures import draw, save_png
 CHUNK = 16  # images of one compiled call
 
 
+@in_single
 def show(path: Path) -> dict[str, Any]:
     """What a checkpoint is; its weights are not read.
 
@@ -53,6 +55,7 @@ def show(path: Path) -> dict[str, Any]:
     }
 
 
+@in_single
 def import_teacher(path: Path, out: Path) -> dict[str, Any]:
     """Read a checkpoint once, see that it is sound, and keep it as a teacher folder.
 
@@ -123,6 +126,7 @@ class Grid:
         return np.full(self.count, self.label, np.int32)
 
 
+@in_single
 def draw_grid(path: Path, picture: Path, grid: Grid, narrator: AbstractNarrator) -> float:
     """Draw samples of a checkpoint into a picture.
 

@@ -18,6 +18,7 @@ from pplemd.importers import Imported
 from pplemd.learning import Taught
 from pplemd.model import Model
 from pplemd.override import as_data, override
+from pplemd.precision import narrowed, single
 from pplemd.storage.digests import digest, digest_of_file
 from pplemd.teachers import AbstractTeacher, guidance_of
 
@@ -34,12 +35,14 @@ class Declared:
         name: the model's name.
         model: the model or the fit, with the recipe that is used.
         overrides: the changes to its recipe, as `path=value`.
+        narrowed: whether JAX's 64-bit mode was on and is off now, since a model is distilled in 32 bits.
     """
 
     path: Path | None
     name: str
     model: Model | Fit
     overrides: tuple[str, ...]
+    narrowed: bool = False
 
     @property
     def distilled_model(self) -> Model:
@@ -120,7 +123,7 @@ def declare(
     given = dict(one.removeprefix(GIVEN).split("=", 1) for one in overrides if one.startswith(GIVEN) and "=" in one)
     found, model = select(load_file(path, given), (Model, Fit), name)
     rest = tuple(one for one in overrides if not one.startswith(GIVEN) or "=" not in one)
-    return Declared(path.absolute(), found, changed(with_teacher(model, teacher), rest), overrides)
+    return _settled(Declared(path.absolute(), found, changed(with_teacher(model, teacher), rest), overrides))
 
 
 def declare_value(model: Model | Fit, overrides: tuple[str, ...] = (), teacher: Path | None = None) -> Declared:
@@ -129,7 +132,14 @@ def declare_value(model: Model | Fit, overrides: tuple[str, ...] = (), teacher: 
     Raises:
         RecipeError: where an override does not fit.
     """
-    return Declared(None, "model", changed(with_teacher(model, teacher), overrides), overrides)
+    return _settled(Declared(None, "model", changed(with_teacher(model, teacher), overrides), overrides))
+
+
+def _settled(declared: Declared) -> Declared:
+    """A model in JAX's 32-bit mode from here on; a fit in whatever mode JAX is in."""
+    if isinstance(declared.model, Fit):
+        return declared
+    return dataclasses.replace(declared, narrowed=single(), model=narrowed(declared.model))
 
 
 def with_teacher(model: Model | Fit, path: Path | None) -> Model | Fit:
@@ -194,7 +204,8 @@ def packages() -> dict[str, str]:
 def environment() -> dict[str, str]:
     """What the figures of a run depend on besides its model."""
     device = jax.devices()[0]
-    return {
+    bits = {"bits": "64"} if jax.config.read("jax_enable_x64") else {}
+    return bits | {
         "pplemd": importlib.metadata.version("pplemd"),
         "jax": jax.__version__,
         "python": platform.python_version(),

@@ -21,6 +21,7 @@ from pplemd.evaluation import draw_teacher, uniform_classes
 from pplemd.inspection import describe, describe_fit, parameters
 from pplemd.learning import EMStep, alarms
 from pplemd.model import Model
+from pplemd.precision import restored
 from pplemd.report import Exhibits, Told
 from pplemd.runs.diagnose import corrections, typical_sigmas
 from pplemd.runs.drawing import corrected_samples
@@ -59,6 +60,7 @@ class _Noting:
             self.notes.append(f"{what} could not be drawn ({reason(error)}).")
 
 
+@restored()
 def exhibits(folder: RunFolder, model_file: Path | None, narrator: AbstractNarrator) -> Exhibits:
     """Draw what a report shows of a run.
 

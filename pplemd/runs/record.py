@@ -10,7 +10,8 @@ from typing import Any
 
 from pplemd.devices import ONE, Devices, led
 from pplemd.errors import CheckpointError, DeviceError
-from pplemd.runs.declared import Declared, configuration, declare
+from pplemd.fits import Fit
+from pplemd.runs.declared import Declared, configuration, declare, environment
 from pplemd.storage.folder import RunFolder, finite, write_json
 
 Say = Callable[[str], None]
@@ -158,6 +159,7 @@ def declared_again(folder: RunFolder, model_file: Path | None, say: Say) -> Decl
             f"the run {folder.path} was made from {path}, which is gone. Give its new place with --model FILE."
         )
     declared = declare(path, known.name, known.overrides, known.teacher)
+    check_mode(declared, folder)
     check_teacher(declared, folder, known.teacher_sha256)
     for file in _changed(declared, known.sha256, known.modules):
         say(f"note: {file} has changed since the run {folder.path} was started.")
@@ -207,6 +209,21 @@ def moved_teacher(declared: Declared, folder: RunFolder) -> None:
         write_json(folder.config, {**config, "teacher": place})
 
 
+def check_mode(declared: Declared, folder: RunFolder) -> None:
+    """See that a fit is read in the mode, of 32 bits or 64, that it was made in.
+
+    Raises:
+        CheckpointError: where JAX is in the other.
+    """
+    then, now = (found.get("bits", "32") for found in (folder.read_config().get("environment", {}), environment()))
+    if isinstance(declared.model, Fit) and then != now:
+        switch = "Set JAX_ENABLE_X64=1" if then == "64" else "Leave JAX_ENABLE_X64 (or numpyro.enable_x64()) out"
+        raise CheckpointError(
+            f"the fit {folder.path} was made in JAX's {then}-bit mode, and JAX is in its {now}-bit mode; expected the "
+            f"same. {switch}."
+        )
+
+
 def check_same(declared: Declared, folder: RunFolder, say: Say) -> None:
     """See that a run that is resumed would be the same run.
 
@@ -219,6 +236,7 @@ def check_same(declared: Declared, folder: RunFolder, say: Say) -> None:
         CheckpointError: where its file, its recipe or its teacher's data has changed.
     """
     then, now = folder.read_config(), json.loads(json.dumps(finite(configuration(declared))))
+    check_mode(declared, folder)
     known = started_from(folder)
     if changed := _changed(declared, known.sha256, known.modules):
         raise CheckpointError(

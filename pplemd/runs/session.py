@@ -13,6 +13,7 @@ from pplemd.fitting import Fitted
 from pplemd.learning import EMState, Watcher
 from pplemd.metrics import AbstractEvaluation, prepared
 from pplemd.model import Model, Plan, plan
+from pplemd.precision import restored
 from pplemd.runs import loading, record
 from pplemd.runs.afterwards import saved_in
 from pplemd.runs.boards import with_board
@@ -91,7 +92,7 @@ def distil(
         Interrupted: after SIGINT or SIGTERM, once the run is saved.
     """
     asked = Chosen(name, tuple(overrides), None if teacher is None else Path(teacher))
-    with together():
+    with together(), restored():
         told = (narrator or Terminal()) if first() else Silent()
         return _distil(model, out, asked, resume, told, mesh, tensorboard, known, judging if judge else None)
 
@@ -109,6 +110,8 @@ def _distil(
 ) -> Outcome:
     began = time.monotonic()
     declared, folder = opened(model, out, asked, resume, told)
+    if declared.narrowed:
+        told.say("note: JAX's 64-bit mode is on; this distils in 32 bits, and asks a posterior's density in its own 64")
     ahead = Ahead(declared.alike)
     goes_on = folder.config.exists()
     if declared.imported is not None:
@@ -180,7 +183,8 @@ def load(run_folder: Path | str, model_file: Path | str | None = None) -> Distil
         PplemdError: where the run cannot be read.
     """
     given = None if model_file is None else Path(model_file)
-    loaded = loading.load_any(RunFolder(run_folder), given, Terminal().say)
+    with restored():
+        loaded = loading.load_any(RunFolder(run_folder), given, Terminal().say)
     return loaded.fitted if isinstance(loaded, loading.LoadedFit) else loaded.distilled
 
 
