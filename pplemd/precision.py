@@ -1,6 +1,6 @@
 """JAX's 64-bit mode: distillation computes in 32 bits, whatever the session that asks for it is in.
 
-A fit, a posterior and its reference draws are in the session's own mode, 32 bits or 64.
+A fit and a posterior are in the session's own mode, 32 bits or 64.
 """
 
 import contextlib
