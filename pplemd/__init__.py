@@ -53,6 +53,7 @@ from pplemd.learning import Compute as Compute
 from pplemd.learning import FitRecipe as FitRecipe
 from pplemd.learning import Judging as Judging
 from pplemd.learning import Labels as Labels
+from pplemd.learning import Newton as Newton
 from pplemd.learning import Optax as Optax
 from pplemd.learning import Recipe as Recipe
 from pplemd.learning import ScoreRecipe as ScoreRecipe

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from pplemd.diagnosis import FEWEST, RELIABLE, Finding, Row, findings, pareto_smoothed, table
 from pplemd.fitting import Fitted
 from pplemd.inference import FEWEST_EFFECTIVE, Marginal
-from pplemd.learning import Judging
+from pplemd.learning import Convergence, Judging
 from pplemd.posteriors import Drawn, posteriors
 
 TOLD = 20  # numbers of an array that are told one by one; of a larger one its size, mean and s.d.
@@ -32,6 +32,7 @@ class FitReport:
         centering: by site, the mean lambda that the chains moved in.
         seed: seed of the chains and of the estimate.
         findings: what is wrong with the chains, the most serious first.
+        convergence: whether the parameters are where the likelihood is greatest; None where its run was not looked at.
     """
 
     parameters: dict[str, Any]
@@ -40,6 +41,7 @@ class FitReport:
     centering: dict[str, float]
     seed: int
     findings: list[Finding]
+    convergence: Convergence | None = None
 
 
 def judge_fit(

@@ -123,6 +123,11 @@ class Fitting:
         return self.step.choose(choice_key(self.key, step), state)
 
 
+def rows_of(problem: Problem) -> int:
+    """How many rows a likelihood has that is told for one of them; 1 where it is told for all data."""
+    return next((plate.size for plate in problem.plates if plate.rows < plate.size), 1)
+
+
 def fitted(plan: FitPlan, state: FitState) -> Fitted:
     """The fitted program of a plan's state: the averaged one."""
     return Fitted(plan.problem, state.average, state.centering)

@@ -57,7 +57,7 @@ def evaluate(
         if isinstance(loaded, loading.LoadedFit):
             Otherwise(features, data).refuse_fit()
             with saved_in(folder.path):
-                report = judge_fit(loaded.fitted, loaded.plan.fit.recipe.judging, folder, seed or 0, told)
+                report = judge_fit(loaded.fitted, loaded.plan.fit.recipe, folder, seed or 0, told)
             figures, printed = dataclasses.asdict(report), show.fit_report
         else:
             found = judge(loaded, folder, seed or 0, told, Otherwise(features, data))

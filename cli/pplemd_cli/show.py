@@ -95,10 +95,7 @@ def short(figures: dict[str, Any]) -> tuple[str, ...]:
 def fit_report(figures: dict[str, Any]) -> None:
     """What a fit ends with: its parameters, log p(y), and the figures of its latents' chains."""
     console = Console(highlight=False)
-    made = table("parameters", "parameter", "value")
-    for path, value in figures["parameters"].items():
-        made.add_row(path, _array(value))
-    console.print(made)
+    _parameters(console, figures["parameters"], figures["convergence"] or {})
     found = figures["log_marginal"]
     what = f"log p(y), mean of {found['rows']} rows" if "rows" in found else "log p(y)"
     beside = f"(no error: {found.get('doubt', 'not known')})"
@@ -116,6 +113,27 @@ def fit_report(figures: dict[str, Any]) -> None:
     for one in figures["findings"]:
         what = f"[bold]{escape(one['found'])}[/bold]; expected: {escape(one['expected'])}."
         console.print(f"- {what} {escape(one['repair'])}")
+
+
+def _parameters(console: Console, parameters: dict[str, Any], told: dict[str, Any]) -> None:
+    """Parameters as estimates where the fit has converged, else as what they are, with what to change."""
+    converged, moves = told.get("converged"), told.get("moves") or {}
+    title = {
+        True: "parameters",
+        False: "where the parameters are; NOT CONVERGED, so no estimates",
+        None: "parameters; whether they have converged cannot be told",
+    }
+    made = table(title[converged], "parameter", "value")
+    if not converged and moves:
+        made.add_column("one more M-step adds")
+    for path, value in parameters.items():
+        added = [f"{moves[name]:+.2g}" for name in moves if name == path or name.rpartition(".")[0] == path]
+        made.add_row(path, _array(value), *([", ".join(added)] if not converged and moves else []))
+    console.print(made)
+    if told:
+        words = {True: "Converged", False: "[bold red]Not converged[/bold red]", None: "Converged or not"}[converged]
+        repair = f"\n  repair: {told['repair']}." if told["repair"] else ""
+        console.print(f"{words}: {told['found']}.{repair}\n")
 
 
 def _array(value: Any) -> str:

@@ -7,6 +7,9 @@ from pplemd.learning.choosing import Choosing as Choosing
 from pplemd.learning.choosing import choice_key as choice_key
 from pplemd.learning.choosing import figures as figures
 from pplemd.learning.compute import Compute as Compute
+from pplemd.learning.convergence import Convergence as Convergence
+from pplemd.learning.convergence import convergence as convergence
+from pplemd.learning.convergence import fit_alarms as fit_alarms
 from pplemd.learning.em_state import EMState as EMState
 from pplemd.learning.em_step import PARTS as PARTS
 from pplemd.learning.em_step import EMStep as EMStep
@@ -16,6 +19,7 @@ from pplemd.learning.health import HealthCheck as HealthCheck
 from pplemd.learning.labels import Labels as Labels
 from pplemd.learning.labels import uniform_labels as uniform_labels
 from pplemd.learning.learner import Learner as Learner
+from pplemd.learning.learner import followed as followed
 from pplemd.learning.loop import Adjustment as Adjustment
 from pplemd.learning.loop import Schedule as Schedule
 from pplemd.learning.loop import Watcher as Watcher
@@ -28,12 +32,14 @@ from pplemd.learning.methods import AbstractMethod as AbstractMethod
 from pplemd.learning.monte_carlo import FIT_PARTS as FIT_PARTS
 from pplemd.learning.monte_carlo import FitState as FitState
 from pplemd.learning.monte_carlo import FitStep as FitStep
+from pplemd.learning.newton import Newton as Newton
 from pplemd.learning.onlookers import Onlookers as Onlookers
 from pplemd.learning.optimisers import AbstractOptimiser as AbstractOptimiser
 from pplemd.learning.optimisers import Adam as Adam
 from pplemd.learning.optimisers import Optax as Optax
 from pplemd.learning.recipe import Recipe as Recipe
 from pplemd.learning.recipe import ScoreRecipe as ScoreRecipe
+from pplemd.learning.remaining import remaining as remaining
 from pplemd.learning.score_matching import denoising_loss as denoising_loss
 from pplemd.learning.stops import Interrupted as Interrupted
 from pplemd.learning.teach import Taught as Taught

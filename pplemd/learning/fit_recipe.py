@@ -5,7 +5,8 @@ import equinox as eqx
 from pplemd.errors import RecipeError
 from pplemd.inference import HMC, NONE, NUTS, AbstractKernel, Adaptation, Chain
 from pplemd.learning.choosing import Choosing
-from pplemd.learning.optimisers import AbstractOptimiser, Adam
+from pplemd.learning.newton import Newton
+from pplemd.learning.optimisers import AbstractOptimiser
 
 
 class Judging(eqx.Module):
@@ -66,11 +67,11 @@ class FitRecipe(eqx.Module):
     adaptation: Adaptation = Adaptation(bins=1)
     centering: float = 0.0
     choosing: Choosing | None = Choosing()
-    optimiser: AbstractOptimiser = Adam(learning_rate=1e-2, clip=0.0, final=0.02)
+    optimiser: AbstractOptimiser = Newton()
     ema: float = 0.99
     judging: Judging = Judging()
     seed: int = 0
-    log_every: int = 50
+    log_every: int = 25
     sample_every: int = 500
     checkpoint_every: int = 500
     patience: int = 20

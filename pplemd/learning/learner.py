@@ -1,6 +1,8 @@
 """A module under training: its value and its optimiser's state."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,6 +11,8 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from pplemd.learning.optimisers import norm
+
+FEW = 20  # numbers in all that are followed by name
 
 
 class Learner(eqx.Module):
@@ -44,7 +48,12 @@ def copied(module: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype) if eqx.is_array(leaf) else leaf, module)
 
 
-def descend(current: Learner, gradient: PyTree, optimiser: optax.GradientTransformation) -> Learner:
+def descend(
+    current: Learner,
+    gradient: PyTree,
+    optimiser: optax.GradientTransformation,
+    objective: Callable[[PyTree], Float[Array, ""]] | None = None,
+) -> Learner:
     """One update of the module's parameters; skipped and counted where the gradient's norm is not finite.
 
     A skipped update leaves the parameters as they are, and is a gradient of zero to the optimiser's memory. Selecting
@@ -54,6 +63,7 @@ def descend(current: Learner, gradient: PyTree, optimiser: optax.GradientTransfo
         current: the module and its optimiser's state.
         gradient: a gradient of the module's structure.
         optimiser: the Optax transformation that the learner was made with.
+        objective: what is descended, of a module; told to an optimiser that asks for it, Optax's `value_fn`.
     """
     parameters = eqx.filter(current.module, eqx.is_inexact_array)
     size = norm(gradient)
@@ -63,7 +73,10 @@ def descend(current: Learner, gradient: PyTree, optimiser: optax.GradientTransfo
         return jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), tree)
 
     with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer count
-        told = {"size": unless_skipped(size)}  # one who clips by it need not take it again
+        told: dict[str, Any] = {"size": unless_skipped(size)}  # one who clips by it need not take it again
+        if objective is not None:
+            fixed = eqx.filter(current.module, eqx.is_inexact_array, inverse=True)
+            told["value_fn"] = lambda moving: objective(eqx.combine(moving, fixed))
         update = optax.with_extra_args_support(optimiser).update
         updates, memory = update(unless_skipped(gradient), current.memory, parameters, **told)
     module = eqx.apply_updates(current.module, unless_skipped(updates))
@@ -84,3 +97,16 @@ def warmed(decay: float, step: Int[Array, ""]) -> Float[Array, ""]:
     Source: the rule of TensorFlow's ExponentialMovingAverage for `num_updates`.
     """
     return jnp.minimum(decay, (1 + step) / (10 + step))
+
+
+def followed(module: PyTree) -> dict[str, Float[Array, ""]]:
+    """The numbers of a module's parameters that are followed by name: all where they are few, else single ones."""
+    leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(module, eqx.is_inexact_array))
+    named = [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in leaves]
+    if sum(leaf.size for _, leaf in named) > FEW:
+        named = [(path, leaf) for path, leaf in named if leaf.size == 1][:FEW]
+    return {
+        path if leaf.size == 1 else f"{path}.{place}": number
+        for path, leaf in named
+        for place, number in enumerate(leaf.reshape(-1))
+    }

@@ -11,8 +11,9 @@ from pplemd.errors import RecipeError
 from pplemd.inference import StepSizes, TiltedLaw, placed, posterior_law
 from pplemd.learning.choosing import figures
 from pplemd.learning.fit_recipe import FitRecipe
-from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
+from pplemd.learning.learner import Learner, average, copied, descend, followed, learner, warmed
 from pplemd.learning.loop import AbstractState
+from pplemd.learning.newton import FORMS
 from pplemd.learning.optimisers import norm
 from pplemd.parameterization import Pilot, Placement, Situation
 
@@ -87,19 +88,19 @@ class FitStep(eqx.Module):
     def __call__(self, state: FitState, key: PRNGKeyArray) -> tuple[FitState, dict[str, Float[Array, ""]]]:
         """One step: move the chains of some rows, ascend the complete-data likelihood at where they are."""
         key_rows, key_chain = jax.random.split(key)
-        rows = self._rows(key_rows, state)
+        rows = self.rows(key_rows, state)
         program = state.learner.module
         before = jax.tree.map(lambda leaf: leaf[rows], state.positions)
         with jax.named_scope(FIT_PARTS[0]):
             after, acceptance, divergences = self.e_step(program, key_chain, rows, before, state)
         with jax.named_scope(FIT_PARTS[1]):
-            loss, gradient = eqx.filter_value_and_grad(self.loss)(program, rows, after, state.centering)
-            fitted = descend(state.learner, gradient, self._optimiser)
+            fitted, gradient, log_joint, after = self.m_step(state, rows, after)
         metrics = {
-            "log_joint": -loss,
+            "log_joint": log_joint,
             "gradient_norm": norm(gradient),
             "acceptance": jnp.mean(acceptance),
             "divergences": jnp.mean(divergences),
+            **{f"parameter_{path}": number for path, number in followed(program).items()},
             "skipped": (fitted.skipped - state.learner.skipped).astype(jnp.float32),
         }
         positions = jax.tree.map(lambda all_, new: all_.at[rows].set(new), state.positions, after)
@@ -129,6 +130,26 @@ class FitStep(eqx.Module):
             return draw.position, draw.acceptance, draw.divergences
 
         return jax.vmap(one)(jax.random.split(key, rows.shape[0]), rows, positions)
+
+    def m_step(
+        self, state: FitState, rows: Int[Array, " chains"], positions: dict
+    ) -> tuple[Learner, Program, Float[Array, ""], dict[str, Array]]:
+        """The learner after an M-step, the gradient, log p(y, u), and the positions in the new program's coordinates.
+
+        Draws are held in the coordinates in which the likelihood is climbed: those of the chains, or non-centered and
+        centered ones in turn.
+        """
+        program, lam = state.learner.module, self._form(state)
+        held = self.recast(program, rows, positions, state.centering, lam)
+        loss, gradient = eqx.filter_value_and_grad(self.loss)(program, rows, held, lam)
+        fitted = descend(state.learner, gradient, self._optimiser, lambda one: self.loss(one, rows, held, lam))
+        log_dets = jax.vmap(lambda number, v: self._of(number).place(program, v, lam)[1])(rows, held)
+        return (
+            fitted,
+            gradient,
+            -loss - jnp.mean(log_dets),
+            self.recast(fitted.module, rows, held, lam, state.centering),
+        )
 
     def choose(self, key: PRNGKeyArray, state: FitState) -> tuple[FitState, dict[str, float]]:
         """The state in coordinates that are chosen from draws of its chains, and the figures of the choice.
@@ -184,16 +205,12 @@ class FitStep(eqx.Module):
         """The state with its chains where they are, in the coordinates of lam; variances are those of a pilot."""
         program = state.learner.module
 
-        def move(number, v):
-            problem = self._of(number)
-            return problem.displace(program, problem.place(program, v, state.centering)[0], lam)
-
         def variances(u):
             v = jax.vmap(lambda one: self.problem.displace(program, one, lam))(u)
             return jax.tree.map(lambda leaf: jnp.var(leaf, axis=0) + 1e-12, v)  # of a coordinate that never moved
 
         count = jax.tree.leaves(state.positions)[0].shape[0]
-        positions = jax.vmap(move)(jnp.arange(count), state.positions)
+        positions = self.recast(program, jnp.arange(count), state.positions, state.centering, lam)
         spread = None if state.variances is None else variances(pilot.u)
         return eqx.tree_at(
             lambda s: (s.positions, s.centering, s.variances),
@@ -210,11 +227,32 @@ class FitStep(eqx.Module):
 
         return -jnp.mean(jax.vmap(one)(rows, jax.lax.stop_gradient(positions)))
 
-    def _rows(self, key: PRNGKeyArray, state: FitState) -> Int[Array, " chains"]:
+    def rows(self, key: PRNGKeyArray, state: FitState) -> Int[Array, " chains"]:
+        """Which chains a step moves: all, or those of some rows."""
         count = jax.tree.leaves(state.positions)[0].shape[0]
         if self.recipe.rows is None or self.recipe.rows >= count:
             return jnp.arange(count)
         return jax.random.choice(key, count, (self.recipe.rows,), replace=False)
+
+    def _form(self, state: FitState) -> Centering:
+        """The coordinates of an M-step."""
+        parameters = eqx.filter(state.learner.module, eqx.is_inexact_array)
+        if not self.recipe.optimiser.interleaves(sum(leaf.size for leaf in jax.tree.leaves(parameters))):
+            return state.centering
+        return jax.tree.map(lambda leaf: jnp.full_like(leaf, state.step % FORMS), state.centering)
+
+    def recast(
+        self, program: Program, rows: Int[Array, " chains"], positions: dict, old: Centering, new: Centering
+    ) -> dict[str, Array]:
+        """Positions of chains in other coordinates."""
+        if old is new:
+            return positions
+
+        def one(number: Array, v: dict[str, Array]) -> dict[str, Array]:
+            problem = self._of(number)
+            return problem.displace(program, problem.place(program, v, old)[0], new)
+
+        return jax.vmap(one)(rows, positions)
 
     def _of(self, number: Int[Array, ""]) -> Problem:
         """The problem of one chain."""

@@ -19,6 +19,10 @@ class AbstractOptimiser(eqx.Module):
     def transformation(self, steps: int) -> optax.GradientTransformation:
         """The Optax transformation for a run of `steps` updates."""
 
+    @abstractmethod
+    def interleaves(self, parameters: int) -> bool:
+        """Whether a fit of so many parameters takes the latents' forms in turn in its M-steps."""
+
 
 class Adam(AbstractOptimiser):
     """Adam with warm-up, cosine decay and clipping of the global gradient norm.
@@ -56,6 +60,10 @@ class Adam(AbstractOptimiser):
         adam = optax.chain(scaled, optax.scale_by_learning_rate(self._schedule(steps)))
         return optax.chain(_clipped(self.clip), adam) if self.clip else adam
 
+    def interleaves(self, parameters: int) -> bool:
+        """Never: its second moments are of gradients of one form."""
+        return False
+
     def _schedule(self, steps: int) -> optax.Schedule:
         decay = optax.cosine_decay_schedule(self.learning_rate, max(steps - self.warmup, 1), alpha=self.final)
         if not self.warmup:
@@ -80,6 +88,10 @@ class Optax(AbstractOptimiser):
     def transformation(self, steps: int) -> optax.GradientTransformation:
         """The transformation that was given."""
         return self.given
+
+    def interleaves(self, parameters: int) -> bool:
+        """Never: what it remembers may be of one form."""
+        return False
 
 
 def norm(gradient: PyTree) -> Float[Array, ""]:

@@ -27,6 +27,9 @@ GROUPS: dict[str, dict[str, Meaning]] = {
     "Learning": {
         "pull": Meaning("Pull", "mean square of how far the E-step moves x: falls as the student learns", log=True),
         "log_joint": Meaning("Log joint density", "of data and latents: rises, then is level"),
+        "gain": Meaning(
+            "Left to climb", "nats that one more M-step would gain at the end: 0 where a fit has converged"
+        ),
         "score_loss": Meaning("Score loss", "denoising loss of the student's score network"),
         "anchor": Meaning("Anchor loss", "distance from the teacher's own map of noise to samples", log=True),
         "gradient_norm": Meaning("Gradient norm", "of the generator, before clipping", log=True),
@@ -55,13 +58,24 @@ GROUPS: dict[str, dict[str, Meaning]] = {
 OWN_GROUPS = {  # by how a name begins
     "run_": "Samples on the way",
     "parameter_": "Parameters",
+    "move_": "What one more M-step adds",
     "lambda_": "Coordinates",
     "kappa_": "Coordinates",
     "cost_": "Coordinates",
     "failed_": "Left out",
 }
 REST = "Other figures"
-ORDER = ("Learning", "Samples on the way", "Score network", "Chains", "Parameters", "Coordinates", "Left out", REST)
+ORDER = (
+    "Learning",
+    "Samples on the way",
+    "Score network",
+    "Chains",
+    "Parameters",
+    "What one more M-step adds",
+    "Coordinates",
+    "Left out",
+    REST,
+)
 SAYS = {
     "Samples on the way": "of 1,000 samples of the averaged generator",
     "Parameters": "of the averaged program",
@@ -101,10 +115,10 @@ def meaning(name: str) -> Meaning:
         if name in group:
             return group[name]
     own = next((begin for begin in OWN_GROUPS if name.startswith(begin)), "")
-    bare = name.removeprefix(own) if own in ("run_", "parameter_") else name
+    bare = name.removeprefix(own) if own in ("run_", "parameter_", "move_") else name
     if own == "run_":
         return Meaning(figure_title(bare))
-    return Meaning(bare if own == "parameter_" else spaced(bare))
+    return Meaning(f"{bare}, next step" if own == "move_" else bare if own == "parameter_" else spaced(bare))
 
 
 def group_of(name: str) -> str:

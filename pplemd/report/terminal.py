@@ -14,7 +14,7 @@ from pplemd.report.markup import clean
 from pplemd.report.numbers import number
 from pplemd.report.standing import Standing, State
 from pplemd.report.subject import Exhibits, Subject
-from pplemd.storage.remains import Remains
+from pplemd.storage.remains import Remains, dig
 
 BLOCKS, LETTERS = "▁▂▃▄▅▆▇█", "_.-=+*#@"  # of rising height; the second where a terminal knows ASCII alone
 WIDTH = 32  # characters of a curve
@@ -40,6 +40,7 @@ def shown(standing: Standing, *, rows: int = ROWS, plain: bool = False) -> Rende
         for name, step in first_alarms(subject.remains)
     ]
     parts += [Text(clean(note), "yellow") for note in subject.notes if subject.remains.lines]
+    parts += [Text(clean(told), "red") for told in _unconverged(subject.remains)]
     if _is_scored(standing, subject):
         parts.append(_scores(subject))
         parts += [Text(told, "yellow") for told in subject.shortfalls]
@@ -163,6 +164,14 @@ def first_alarms(remains: Remains) -> list[tuple[str, int]]:
         for name in one.alarms:
             found.setdefault(clean(name), one.step)
     return list(found.items())
+
+
+def _unconverged(remains: Remains) -> list[str]:
+    """Why a fit that was judged has not converged, and what to do."""
+    found = dig(remains.evaluation, dict, "convergence") if remains.judged else None
+    if dig(found, bool, "converged") is not False:
+        return []
+    return [f"not converged: {dig(found, str, 'found')}", f"repair: {dig(found, str, 'repair')}"]
 
 
 def _scores(subject: Subject) -> Table:

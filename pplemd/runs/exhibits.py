@@ -18,13 +18,15 @@ from pplemd.distillation import Distilled
 from pplemd.dsl import Problem
 from pplemd.errors import TeacherError
 from pplemd.evaluation import draw_teacher, uniform_classes
+from pplemd.fitting import rows_of
 from pplemd.inspection import describe, describe_fit, parameters
-from pplemd.learning import EMStep, alarms
+from pplemd.learning import EMStep, alarms, fit_alarms
 from pplemd.model import Model
 from pplemd.precision import restored
 from pplemd.report import Exhibits, Told
 from pplemd.runs.diagnose import corrections, typical_sigmas
 from pplemd.runs.drawing import corrected_samples
+from pplemd.runs.journal import Judge
 from pplemd.runs.loading import Loaded, LoadedFit, load_any
 from pplemd.schooling import is_ready, ready_teacher
 from pplemd.storage.folder import RunFolder, reason
@@ -79,18 +81,21 @@ def exhibits(folder: RunFolder, model_file: Path | None, narrator: AbstractNarra
             loaded = load_any(folder, model_file, noting.say)
             task.to(1)
             if isinstance(loaded, LoadedFit):
-                found = _of_fit(loaded, noting)
+                found = _of_fit(folder, loaded, noting)
             else:
                 found = _of_distillation(folder, loaded, noting, task.to)
         task.to(STAGES)
     return Exhibits(**found, notes=tuple(noting.notes))
 
 
-def _of_fit(loaded: LoadedFit, noting: _Noting) -> dict[str, Any]:
+def _of_fit(folder: RunFolder, loaded: LoadedFit, noting: _Noting) -> dict[str, Any]:
     found: dict[str, Any] = {"step": loaded.step}
     fitted = loaded.fitted
     with noting.trying("Its plan"):
         found["plan"] = describe_fit(loaded.plan, compiled=False)
+    with noting.trying("Its alarms in words"):
+        recipe, size = loaded.plan.fit.recipe, rows_of(fitted.problem)
+        found["alarms"] = _alarms(folder, lambda lines: fit_alarms(lines, recipe, size))
     if fitted.problem.generated is None:
         return found
     with noting.trying("Its samples"):
@@ -110,7 +115,7 @@ def _of_distillation(
     with noting.trying("Its plan"):
         found["plan"] = describe(loaded.plan, compiled=False)
     with noting.trying("Its alarms in words"):
-        found["alarms"] = _alarms(folder, recipe)
+        found["alarms"] = _alarms(folder, lambda lines: alarms(lines, recipe))
     advance(2)
     with noting.trying("Its samples"):
         found |= _samples(distilled, shape)
@@ -228,14 +233,13 @@ def _by_sigma(loaded: Loaded) -> dict[str, tuple[list[float], list[float]]]:
     return found
 
 
-def _alarms(folder: RunFolder, recipe: Any) -> tuple[Told, ...]:
+def _alarms(folder: RunFolder, judge: Judge) -> tuple[Told, ...]:
     """Each alarm in words, as it was first raised."""
-    history: list[dict[str, Any]] = []
-    found: dict[str, Told] = {}
-    for line in read_remains(folder.path).lines:
-        history.append({"step": line.step, **{k: None if np.isnan(v) else v for k, v in line.figures.items()}})
+    remains = read_remains(folder.path)
+    history, found = remains.history, dict[str, Told]()
+    for number, line in enumerate(remains.lines, 1):
         if set(line.alarms) - found.keys():
-            raised = {alarm.name: alarm for alarm in alarms(history, recipe)}
+            raised = {alarm.name: alarm for alarm in judge(history[:number])}
             for name in line.alarms:
                 if name in raised and name not in found:
                     found[name] = Told(step=line.step, **dataclasses.asdict(raised[name]))

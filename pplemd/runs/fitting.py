@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pplemd.devices import ONE
+from pplemd.dsl import Program
 from pplemd.fit_report import FitReport, judge_fit
 from pplemd.fits import Fit, plan_fit
-from pplemd.fitting import Fitted, Fitting, first_fit_shapes, fitting, run_fit
-from pplemd.learning import FitState, Judging, Watcher
+from pplemd.fitting import Fitted, Fitting, first_fit_shapes, fitting, rows_of, run_fit
+from pplemd.learning import FitRecipe, FitState, Watcher, convergence, fit_alarms, followed, remaining
 from pplemd.runs import record
 from pplemd.runs.afterwards import saved_in
 from pplemd.runs.boards import with_board
@@ -19,13 +20,13 @@ from pplemd.runs.portrait import fit_portrait
 from pplemd.storage.ahead import Ahead
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder, write_json
+from pplemd.storage.remains import read_remains
 from pplemd.viewing.board import board_of
 from pplemd.viewing.narration import AbstractNarrator, AbstractTask
 from pplemd.viewing.pictures import save_png
 from pplemd.viewing.progress import Terminal
 
 SHOWN = ("log_joint", "gradient_norm", "acceptance")
-FEW = 20  # numbers in all that metrics.jsonl follows by name, those of parameters of one number each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,17 +99,21 @@ def fit(
     fitted, report = work.fitted(state), None
     if judge:
         with saved_in(folder.path):
-            report = judged(fitted, work.step.recipe.judging, folder, 0, told)
+            report = judged(fitted, work.step.recipe, folder, 0, told)
     return FitOutcome(fitted, report, folder.path, work.step.recipe.steps, time.monotonic() - began)
 
 
 def watcher(work: Fitting, folder: RunFolder, say: Callable[[str], None], task: AbstractTask) -> Watcher:
     """What a fit tells while it runs: its figures in metrics.jsonl, parameters among them, and its samples."""
-    journal = Journal(folder, say, task)
+    recipe, size = work.step.recipe, rows_of(work.plan.problem)
+    journal = Journal(folder, say, task, lambda lines: fit_alarms(lines, recipe, size))
 
     def inspect(step: int, state: FitState) -> dict[str, float]:
-        scalars = {path: value for path, value in work.fitted(state).parameters().items() if value.size == 1}
-        return {f"parameter_{path}": float(value.item()) for path, value in list(scalars.items())[:FEW]}
+        found = _floats("parameter", state.average)
+        left = remaining(work.step, work.key, state) if step == recipe.steps else None
+        if left is None:
+            return found
+        return found | {"gain": float(left.gain), "gain_error": float(left.error)} | _floats("move", left.move)
 
     def picture(step: int, state: FitState) -> None:
         drawn = fit_portrait(work.fitted(state))
@@ -118,9 +123,16 @@ def watcher(work: Fitting, folder: RunFolder, say: Callable[[str], None], task: 
     return Watcher(task.to, journal.report, picture, say, journal.begin, inspect, task.phase)
 
 
-def judged(fitted: Fitted, judging: Judging, folder: RunFolder, seed: int, narrator: AbstractNarrator) -> FitReport:
+def _floats(what: str, module: Program) -> dict[str, float]:
+    return {f"{what}_{path}": float(number) for path, number in followed(module).items()}
+
+
+def judged(fitted: Fitted, recipe: FitRecipe, folder: RunFolder, seed: int, narrator: AbstractNarrator) -> FitReport:
     """Judge a fitted program, and keep the figures in the run's evaluation.json."""
     with narrator.task("judge", 1.0) as task:
-        report = judge_fit(fitted, judging, seed, task.to, task.phase)
+        report = judge_fit(fitted, recipe.judging, seed, task.to, task.phase)
+    report = dataclasses.replace(
+        report, convergence=convergence(read_remains(folder.path).history, recipe, rows_of(fitted.problem))
+    )
     write_json(folder.evaluation, dataclasses.asdict(report))
     return report

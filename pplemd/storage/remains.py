@@ -64,6 +64,12 @@ class Remains:
         return self.lines[-1].step if self.lines else 0
 
     @property
+    def history(self) -> list[dict[str, Any]]:
+        """Its lines as alarms are judged by: None stands for what is not finite."""
+        kept = ({name: None if math.isnan(x) else x for name, x in line.figures.items()} for line in self.lines)
+        return [{"step": line.step, **figures} for line, figures in zip(self.lines, kept, strict=True)]
+
+    @property
     def steps(self) -> int | None:
         """Steps of its recipe, where they are known."""
         return dig(self.config, int, "recipe", "steps")

@@ -71,6 +71,7 @@ def _fits(subjects: Sequence[Subject]) -> list[Element | None]:
     parameters = {subject.number: dig(subject.remains.evaluation, dict, "parameters") or {} for subject in subjects}
     names = list(dict.fromkeys(str(name) for found in parameters.values() for name in found))[:MOST_ROWS]
     rows = [[name, *(_parameter(parameters[subject.number].get(name)) for subject in subjects)] for name in names]
+    rows.insert(0, ["converged", *(_converged(subject) for subject in subjects)])
     rows.insert(0, ["log p(y)", *(_marginal(subject) for subject in subjects)])
     return [
         table(["", *map(named, subjects)], rows, "figures"),
@@ -92,6 +93,14 @@ def _marginal(subject: Subject) -> str:
     found = {name: dig(subject.remains.evaluation, float, "log_marginal", name) for name in ("value", "rows")}
     rows = "" if found["rows"] is None else f", mean of {number(found['rows'])} rows"
     return f"{number(found['value'])} {subject.marginal_error}{rows}"
+
+
+def _converged(subject: Subject) -> str:
+    """Whether parameters are estimates, and why."""
+    found = dig(subject.remains.evaluation, dict, "convergence") or {}
+    converged = dig(found, bool, "converged")
+    answer = {True: "yes", False: "NO: the parameters are no estimates", None: "not known"}[converged]
+    return ": ".join(part for part in (answer, dig(found, str, "found")) if part)
 
 
 def _posterior(subject: Subject) -> Element:

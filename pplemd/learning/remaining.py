@@ -1,0 +1,110 @@
+"""What a fit of few parameters leaves to climb: gradients at the fitted program against their noise, in nats."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from pplemd.dsl import Program
+from pplemd.learning.monte_carlo import FitState, FitStep
+from pplemd.learning.newton import FORMS, REACH, Newton, newton_step, spectrum
+
+CHECK = 2**32 - 3  # folded into the run's key: no step has this number, so that training never uses these keys
+BATCHES, ROUNDS = 8, 8  # of E-steps whose mean gradients are compared; a batch before them is not looked at
+SHARES = 8  # halvings of a move
+
+
+class Remaining(eqx.Module):
+    """What the next M-step would gain at the averaged program.
+
+    Attributes:
+        gain: nats by which the likelihood would rise at least, g^T H^-1 g / 2 without the bias of noise in g; less
+            where the draws say that the move gains less.
+        error: its standard error, over batches of E-steps.
+        move: what that M-step would add to each parameter.
+    """
+
+    gain: Float[Array, ""]
+    error: Float[Array, ""]
+    move: Program
+
+
+def remaining(step: FitStep, key: PRNGKeyArray, state: FitState) -> Remaining | None:
+    """Ask what is left to climb; None of a program of many parameters.
+
+    At the greatest likelihood, the gradient of the complete-data log-likelihood is 0 on average over the posterior.
+    The likelihood rises at least as much as that function of the draws in the mean. Both forms of the latents say so
+    of the same likelihood, and the one that finds more is right.
+
+    Source: Dempster, Laird and Rubin 1977 (gain); Caffo, Jank and Jones 2005 (against its Monte Carlo error).
+
+    Args:
+        step: the step of the fit.
+        key: the run's key.
+        state: the state to look at; its chains go on from where they are, at the averaged program.
+    """
+    parameters = eqx.filter(state.average, eqx.is_inexact_array)
+    if sum(leaf.size for leaf in jax.tree.leaves(parameters)) > Newton().most:
+        return None
+    return _remaining(step, jax.random.fold_in(key, CHECK), state)
+
+
+@eqx.filter_jit
+def _remaining(step: FitStep, key: PRNGKeyArray, state: FitState) -> Remaining:
+    moving, fixed = eqx.partition(state.average, eqx.is_inexact_array)
+    at, unravel = ravel_pytree(moving)
+    count = jax.tree.leaves(state.positions)[0].shape[0]
+
+    def value(theta: Array, form: int, rows: Array, after: dict[str, Array]) -> Array:
+        lam = jax.tree.map(lambda leaf: jnp.full_like(leaf, form), state.centering)
+        held = step.recast(state.average, rows, after, state.centering, lam)
+        return step.loss(eqx.combine(unravel(theta), fixed), rows, held, lam)
+
+    def climbed(form: int, move: Array) -> Array:
+        """What the move gains in truth, or a half, a quarter, ... of it: far away, curvature alone says too much."""
+        shares = 0.5 ** jnp.arange(float(SHARES))
+
+        def mean(share: Array) -> Array:
+            return jnp.mean(jax.lax.map(lambda one: value(at + share * move, form, *one), draws))
+
+        return mean(jnp.zeros(())) - jnp.min(jax.lax.map(mean, shares))
+
+    def batch(positions: dict[str, Array], batch_key: PRNGKeyArray):
+        def one(positions, round_key):
+            key_rows, key_chain = jax.random.split(round_key)
+            rows = step.rows(key_rows, state)
+            before = jax.tree.map(lambda leaf: leaf[rows], positions)
+            after = step.e_step(state.average, key_chain, rows, before, state)[0]
+            slopes = jnp.stack([jax.grad(value)(at, form, rows, after) for form in range(FORMS)])
+            positions = jax.tree.map(lambda all_, new: all_.at[rows].set(new), positions, after)
+            return positions, (slopes, rows, after)
+
+        positions, (slopes, rows, after) = jax.lax.scan(one, positions, jax.random.split(batch_key, ROUNDS))
+        last = jax.tree.map(lambda leaf: leaf[-1], (rows, after))
+        bends = jnp.stack([jax.hessian(value)(at, form, *last) for form in range(FORMS)])
+        return positions, (slopes.mean(axis=0), bends, last)
+
+    _, (slopes, bends, draws) = jax.lax.scan(batch, state.positions, jax.random.split(key, BATCHES + 1))
+    size = 1 if step.recipe.rows is None else count
+    reach = REACH * jnp.maximum(1.0, jnp.abs(at))
+    found = [_gain(slopes[1:, form], bends[1:, form].mean(axis=0), reach) for form in range(FORMS)]
+    gains, errors, moves = map(jnp.stack, zip(*found, strict=True))
+    gains = jnp.minimum(gains, jnp.stack([climbed(form, moves[form]) for form in range(FORMS)]))
+    best = jnp.argmax(gains)
+    return Remaining(size * gains[best], size * errors[best], unravel(moves[best]))
+
+
+def _gain(
+    slopes: Float[Array, "batches p"], curvature: Float[Array, "p p"], reach: Float[Array, " p"]
+) -> tuple[Array, Array, Array]:
+    """Gain, its error by the jackknife, and the move: of pairs of different batches, whose noise is independent."""
+    mean, count = slopes.mean(axis=0), slopes.shape[0]
+    scale, values, vectors = spectrum(mean, curvature, reach)
+    white = jax.vmap(lambda slope: vectors.T @ (slope / scale) / jnp.sqrt(values))(slopes)
+    total, own = white.sum(axis=0), jnp.sum(white**2, axis=1)
+    gain = (jnp.sum(total**2) - jnp.sum(own)) / (2 * count * (count - 1))
+    others = jax.vmap(lambda one: jnp.sum((total - one) ** 2))(white) - (jnp.sum(own) - own)
+    without = others / (2 * (count - 1) * (count - 2))
+    error = jnp.sqrt((count - 1) * jnp.mean((without - without.mean()) ** 2))
+    return gain, error, newton_step(mean, curvature, reach)
