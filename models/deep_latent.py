@@ -7,6 +7,7 @@ Command: pplemd fit models/deep_latent.py --program auto (or noncentered, or cen
 Then: samples.png in the run folder; pplemd evaluate gives log p(x) of 16 images, pplemd diagnose the choice.
 Expect: log p(x) per image some 28 nats by auto, 24 noncentered, 15 centered (seed 0); two minutes of processor time
     and its judgement, no GPU. Long chains of single images, from the prior, do not agree: several modes.
+    Whether it has converged is not known: its log joint may still rise where the learning rate has decayed.
 """
 
 from typing import Any

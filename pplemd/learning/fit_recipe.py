@@ -49,8 +49,8 @@ class FitRecipe(eqx.Module):
         centering: 0 for non-centered latents, 1 for centered ones, or between, for every site that may be either; where
             coordinates are chosen, that is where it starts.
         choosing: how the sites' coordinates are chosen from the chains' own draws; None keeps them as they start.
-        optimiser: of the program's networks and parameters; clipped gradients of few draws, whose noise is skewed,
-            would not be 0 on average where the likelihood is greatest.
+        optimiser: of the program's networks and parameters: Newton's steps where they are few, else Adam's. Clipped
+            gradients of few draws, whose noise is skewed, would not be 0 on average where the likelihood is greatest.
         ema: decay of the averaged program.
         judging: what the fit is judged by at its end.
         seed: seed of everything random.

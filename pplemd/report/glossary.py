@@ -78,7 +78,7 @@ ORDER = (
 )
 SAYS = {
     "Samples on the way": "of 1,000 samples of the averaged generator",
-    "Parameters": "of the averaged program",
+    "Parameters": "means between lines; at the end, of the averaged program",
     "Coordinates": "chosen from the chains' own draws",
     "Left out": "1 where what only looks at the training failed; its messages said why",
 }
