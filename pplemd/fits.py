@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from pplemd.dsl import Problem, Program, explained, trace_observed
+from pplemd.dsl import Problem, Program, constants, explained, trace_observed
 from pplemd.errors import ProgramError, RecipeError
 from pplemd.learning import FitRecipe
 from pplemd.override import check_fields
@@ -64,21 +65,24 @@ def plan_fit(fit: Fit) -> FitPlan:
     """
     check_fields(fit.recipe, "recipe")
     with explained("the fit's `program` to build one"):
-        program = _with_constants(fit, eqx.filter_eval_shape(build_observing, fit, jax.random.key(0)))
-    return FitPlan(fit, program, trace_observed(program, rows=None if fit.recipe.rows is None else 1))
+        program, known = _traced(fit)
+    rows = None if fit.recipe.rows is None else 1
+    return FitPlan(fit, program, trace_observed(program, rows=rows, constants=known))
 
 
-def _with_constants(fit: Fit, shapes: Program) -> Program:
-    """Shapes of a program, with the arrays in their place that are not trained: its data may be among them."""
+def _traced(fit: Fit) -> tuple[Program, list[Any]]:
+    """The shapes of a fit's program, and for each leaf the array, where it is one that is not trained: data, too."""
+    met: list[Program] = []
 
-    def is_constant(leaf: object) -> bool:
-        return isinstance(leaf, jax.ShapeDtypeStruct) and not jnp.issubdtype(leaf.dtype, jnp.inexact)
+    def build(key: PRNGKeyArray) -> Program:
+        met.append(build_observing(fit, key))
+        return met[-1]
 
-    leaves, structure = jax.tree.flatten(shapes)
-    if any(map(is_constant, leaves)):
-        built = jax.tree.leaves(build_observing(fit, jax.random.key(0)))
-        leaves = [leaf if is_constant(shape) else shape for shape, leaf in zip(leaves, built, strict=True)]
-    return jax.tree.unflatten(structure, leaves)
+    shapes = eqx.filter_eval_shape(build, jax.random.key(0))
+    arrays = [leaf for leaf in jax.tree.leaves(met) if isinstance(leaf, jax.Array)]
+    if not all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in arrays):
+        met.append(build_observing(fit, jax.random.key(0)))  # whole numbers of JAX's have no values while it is traced
+    return shapes, constants(met[-1])
 
 
 def build_observing(fit: Fit, key: PRNGKeyArray) -> Program:

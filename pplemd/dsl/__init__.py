@@ -1,6 +1,7 @@
 """The declarations of a program, its abstract trace, and the problem that the trace yields."""
 
 from pplemd.dsl.centering import Centering as Centering
+from pplemd.dsl.checks import constants as constants
 from pplemd.dsl.effects import generate as generate
 from pplemd.dsl.effects import latent as latent
 from pplemd.dsl.effects import observe as observe

@@ -1,12 +1,12 @@
 """What is known of observations before anything is drawn: data and supports that nothing drawn or trained moves."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
 from pplemd.dsl.dependencies import known
 from pplemd.dsl.effects import Declarations, DeclaredPlate
@@ -18,13 +18,13 @@ from pplemd.errors import ProgramError
 Met = list[list[Any]]  # of each observation the arrays of its law, and its data; shapes of what is not known yet
 
 
-def supports(graph: Graph, program: Program, constants: PyTree, declarations: Declarations) -> list[Support]:
+def supports(graph: Graph, program: Program, constants: Sequence[Any], declarations: Declarations) -> list[Support]:
     """The support of each observation, whichever rows are looked at, once its data were seen to lie there.
 
     Args:
         graph: the traced program.
         program: the program; what is trained may be shapes.
-        constants: of the program those arrays that are not trained; None in the place of other leaves.
+        constants: for each leaf of the program the array, where it is one that is not trained, else None.
         declarations: what it declared.
 
     Raises:
@@ -41,40 +41,39 @@ def supports(graph: Graph, program: Program, constants: PyTree, declarations: De
     return found
 
 
-def _met(graph: Graph, program: Program, constants: PyTree, declarations: Declarations) -> tuple[Met, Met]:
+def _met(graph: Graph, program: Program, constants: Sequence[Any], declarations: Declarations) -> tuple[Met, Met]:
     """What is known whichever rows of the plates are looked at, and what is known of all rows together."""
-    trained, static = eqx.partition(program, is_array)
-    trained = jax.tree.map(lambda leaf, one: leaf if one is None else None, trained, constants, is_leaf=_is_none)
+    leaves, structure = jax.tree.flatten(program)
+    trained = [leaf if is_array(leaf) and one is None else None for leaf, one in zip(leaves, constants, strict=True)]
+    static = [None if is_array(leaf) else leaf for leaf in leaves]
     latents = [jax.ShapeDtypeStruct(one.shape, one.dtype) for one in declarations.latents]
 
-    def met(constants: PyTree, unknown: tuple[PyTree, list[Array]], rows: dict[str, Array]) -> Met:
+    def met(constants: list[Any], unknown: tuple[list[Any], list[Array]], rows: dict[str, Array]) -> Met:
         seen: Met = []
 
         def see(index: int, distribution: Any, data: Any) -> Any:
             seen.append([*graph.observed[index].arrays(distribution), data])
             return data
 
-        filled = eqx.combine(constants, unknown[0], static)
-        graph.walk(filled, None, lambda index, _: unknown[1][index], None, see, rows)
+        filled = [
+            next(one for one in leaf if one is not None) for leaf in zip(constants, unknown[0], static, strict=True)
+        ]
+        graph.walk(jax.tree.unflatten(structure, filled), None, lambda index, _: unknown[1][index], None, see, rows)
         return seen
 
     plates = {one.name: one for one in declarations.plates if one.rows < one.size}
     shapes = {name: jax.ShapeDtypeStruct((one.rows,), jnp.int32) for name, one in plates.items()}
-    some = every = known(lambda given, unknown: met(given, *unknown), constants, ((trained, latents), shapes))
+    some = every = known(lambda given, unknown: met(given, *unknown), list(constants), ((trained, latents), shapes))
     if plates:
 
-        def by_rows(given: tuple[PyTree, dict[str, Array]], unknown: tuple[PyTree, list[Array]]) -> Met:
+        def by_rows(given: tuple[list[Any], dict[str, Array]], unknown: tuple[list[Any], list[Array]]) -> Met:
             return jax.vmap(lambda rows: met(given[0], unknown, rows))(given[1])
 
         left = [_is_unknown(one) for one in some]
-        many = known(by_rows, (constants, _all_rows(plates)), (trained, latents), left)
+        many = known(by_rows, (list(constants), _all_rows(plates)), (trained, latents), left)
         every = [_joined(*each) if _is_unknown(each[0]) else each[0] for each in zip(some, many, strict=True)]
     counts = [sum(leaf is None for leaf in parameters.leaves) + 1 for parameters in graph.observed]
     return _split(some, counts), _split(every, counts)
-
-
-def _is_none(leaf: Any) -> bool:
-    return leaf is None
 
 
 def _is_unknown(array: Any) -> bool:

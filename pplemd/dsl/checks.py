@@ -43,9 +43,13 @@ def is_trained(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
-def is_constant(leaf: Any) -> bool:
-    """Whether a leaf of a program is an array that is not trained, and known."""
-    return is_array(leaf) and not is_trained(leaf) and not isinstance(leaf, jax.ShapeDtypeStruct)
+def constants(program: Program) -> list[Any]:
+    """Return, for each leaf of a program, the array, where it is one that is known and not trained, else None."""
+    return [leaf if is_array(leaf) and _is_known(leaf) else None for leaf in jax.tree.leaves(program)]
+
+
+def _is_known(leaf: Any) -> bool:
+    return not isinstance(leaf, jax.ShapeDtypeStruct | jax.core.Tracer) and not is_trained(leaf)
 
 
 def check_signature(program: Program, classes: int | None) -> None:
@@ -117,10 +121,11 @@ def check_observed(program: Program, declarations: Declarations) -> None:
             )
 
 
-def check_constant(program: Program, graph: Graph, declarations: Declarations) -> None:
+def check_constant(program: Program, constants: Sequence[Any], graph: Graph, declarations: Declarations) -> None:
     """Raise where a trained array serves as data alone: training would move the data to what is likely."""
-    paths = [(path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(program) if is_array(leaf)]
-    seeds: list[Origins] = [frozenset({-1 - i} if is_trained(leaf) else ()) for i, (_, leaf) in enumerate(paths)]
+    found = zip(jax.tree_util.tree_leaves_with_path(program), constants, strict=True)
+    paths = [(path, is_trained(leaf) and one is None) for (path, leaf), one in found if is_array(leaf)]
+    seeds: list[Origins] = [frozenset({-1 - i} if trained else ()) for i, (_, trained) in enumerate(paths)]
     of = origins(graph.jaxpr.jaxpr, seeds)  # each array by itself, under numbers that no latent has
     observed = [one for one in graph.cuts if observed_index(one) is not None]
     laws = [atom for one in graph.cuts for atom in (one.invars[:-1] if one in observed else one.invars)]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Shaped
 from numpyro.distributions import constraints, transforms
 
 from pplemd.dsl.graph import Parameters
@@ -58,7 +58,7 @@ class Support:
         """What is wrong with data, to be said after their name; None where nothing is, or they are traced."""
         if isinstance(data, jax.core.Tracer):
             return None
-        values = np.asarray(data)
+        values = np.array(data)
         real = np.issubdtype(values.dtype, np.inexact)
         wrong = np.asarray(~np.isfinite(values) & self.seen if real else np.zeros(values.shape, bool))
         if wrong.any():
@@ -80,7 +80,7 @@ class Support:
             f"{_repair(self.constraint)}"
         )
 
-    def _inside(self, values: np.ndarray) -> Bool[np.ndarray, "..."]:
+    def _inside(self, values: Shaped[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
         """Which events NumPyro's constraint takes, as they are or in 64 bits, where sums are rounded less."""
         assert self.constraint is not None
         wide = values.astype(np.float64)
@@ -89,7 +89,7 @@ class Support:
             inside = inside | np.asarray(self.constraint(values))
         if self.constraint.is_discrete:
             inside = inside & np.asarray(wide % 1 == 0).all(axis=tuple(range(inside.ndim, wide.ndim)))
-        return inside
+        return np.asarray(inside)
 
 
 def or_nan(array: Any) -> np.ndarray:

@@ -1,8 +1,8 @@
 """From a program to a problem: one abstract evaluation of ``__call__``."""
 
+from collections.abc import Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +16,7 @@ from pplemd.dsl.graph import Graph, cut, is_array, latent_index, observed_index
 from pplemd.dsl.problem import Problem
 from pplemd.dsl.program import Program
 from pplemd.dsl.sites import Observed, Output, Plate, Site
+from pplemd.dsl.support import Support
 
 
 def trace(program: Program, *, shape: tuple[int, ...], classes: int | None = None, dtype: Any = jnp.float32) -> Problem:
@@ -44,12 +45,14 @@ def trace(program: Program, *, shape: tuple[int, ...], classes: int | None = Non
     return _problem(program, graph, declarations, classes)
 
 
-def trace_observed(program: Program, *, rows: int | None = None) -> Problem:
+def trace_observed(program: Program, *, rows: int | None = None, constants: Sequence[Any] | None = None) -> Problem:
     """Trace a program that observes data once, abstractly, into a problem.
 
     Args:
         program: instance of a `Program`; it may have nothing to train.
         rows: how many rows of each plate are looked at together; None for all. Which, is told by `Problem.at`.
+        constants: for each leaf of a program of shapes the array, where it is one that is not trained, else None; data
+            may be among them.
 
     Raises:
         ProgramError: the program is not one, observes nothing, or has latents that a minibatch would split.
@@ -59,11 +62,19 @@ def trace_observed(program: Program, *, rows: int | None = None) -> Problem:
     graph, declarations = _graph(program, None, rows)
     checks.check_observed(program, declarations)
     checks.check_local(declarations)
-    checks.check_constant(program, graph, declarations)
-    return _problem(program, graph, declarations, None)
+    if constants is None:
+        constants = checks.constants(program)
+    checks.check_constant(program, constants, graph, declarations)
+    return _problem(program, graph, declarations, None, supports(graph, program, constants, declarations))
 
 
-def _problem(program: Program, graph: Graph, declarations: Declarations, classes: int | None) -> Problem:
+def _problem(
+    program: Program,
+    graph: Graph,
+    declarations: Declarations,
+    classes: int | None,
+    of_data: Sequence[Support] = (),
+) -> Problem:
     trained = [checks.is_trained(leaf) for leaf in jax.tree.leaves(program) if is_array(leaf)]
     seeds = [frozenset({Origin.LEARNED}) if one else frozenset() for one in trained]
     reached = origins(graph.jaxpr.jaxpr, seeds + ([] if classes is None else [frozenset({Origin.LABEL})]))
@@ -71,7 +82,7 @@ def _problem(program: Program, graph: Graph, declarations: Declarations, classes
         name=type(program).__name__,
         sites=_sites(graph, declarations.latents, reached),
         generated=_generated(graph, declarations, reached),
-        observed=_observed(graph, program, declarations, reached),
+        observed=_observed(graph, declarations, reached, of_data),
         plates=tuple(Plate(one.name, one.size, one.rows) for one in declarations.plates),
         classes=classes,
         graph=graph,
@@ -94,11 +105,8 @@ def _generated(graph: Graph, declarations: Declarations, known: Any) -> Output |
     )
 
 
-def _observed(graph: Graph, program: Program, declarations: Declarations, of: Any) -> tuple[Observed, ...]:
-    if not declarations.observed:
-        return ()
+def _observed(graph: Graph, declarations: Declarations, of: Any, own: Sequence[Support]) -> tuple[Observed, ...]:
     found, equations = [], (one for one in graph.cuts if observed_index(one) is not None)
-    own = supports(graph, program, eqx.filter(program, checks.is_constant), declarations)
     for one, equation, support in zip(declarations.observed, equations, own, strict=True):
         reached = frozenset[Origin | int]().union(*(origin_of(atom, of) for atom in equation.invars[:-1]))
         parents, learned = _names(reached, declarations.latents), Origin.LEARNED in reached

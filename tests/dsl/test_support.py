@@ -153,6 +153,15 @@ def test_data_given_later_are_looked_at_again():
     assert jax.jit(lambda y: problem.given({"y": y}).data["y"].sum())(y) == TOTAL.sum()
 
 
+def test_one_number_is_looked_at_too():
+    class One(Program):
+        def __call__(self):
+            observe("y", dist.Poisson(jnp.exp(latent("m", dist.Normal(0.0, 1.0)))), jnp.asarray(1.5))
+
+    with pytest.raises(ProgramError, match=r"1 of 1 values outside .* Poisson \(the first, 1.5, at \(\)\)"):
+        trace_observed(One())
+
+
 @pytest.mark.parametrize("convert", [np.asarray, jnp.asarray])
 def test_a_plan_knows_the_data_of_its_program(convert):
     law, y, words = BAD["classes from 1"]
