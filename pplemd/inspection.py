@@ -130,7 +130,7 @@ def _teacher(plan: Plan) -> dict[str, Any]:
     if guidance is not None:
         kind["guidance"] = as_data(guidance)
     if isinstance(declared, Imported):
-        return {**kind, "imported": None if declared.path is None else str(declared.path)}
+        return {**kind, "imported": None if declared.path is None else str(declared.path), **declared.told()}
     if not isinstance(declared, Taught):
         return kind
     data = {"train": len(declared.data.train.x), "held_out": len(declared.data.test.x)}

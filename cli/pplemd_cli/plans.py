@@ -61,8 +61,8 @@ def tell(plan: dict[str, Any], json: bool) -> None:
     console = Console(highlight=False)
     beside = f"teacher {_teacher(plan['teacher'])}" if "teacher" in plan else f"fitted to {_observed(plan)}"
     console.print(f"[bold]{plan['model']}[/bold]: program {plan['program']}, {beside}")
-    for note in plan.get("teacher", {}).get("notes", ()):
-        console.print(f"note: of the posterior, {note}", markup=False)
+    for note in _told(plan.get("teacher", {})):
+        console.print(show.harmless(note), markup=False)
     console.print()
     console.print(_sites(plan))
     console.print(_networks(plan["networks"]))
@@ -239,6 +239,12 @@ def _teacher(teacher: dict[str, Any]) -> str:
     data = data or ("" if brought is None else f", from {brought}")
     guidance = f", guided by {teacher['guidance']['scale']:g}" if "guidance" in teacher else ""
     return f"{teacher['type']} of shape {_shape(teacher['shape'])}{labels}{guidance}{data}"
+
+
+def _told(teacher: dict[str, Any]) -> list[str]:
+    """The convention of a teacher that was brought, and what was chosen or assumed of it."""
+    said = [f"teacher's convention: {teacher['convention']}"] if "convention" in teacher else []
+    return said + [f"note: {note}" for note in teacher.get("notes", ())]
 
 
 def _shape(shape: list[int]) -> str:

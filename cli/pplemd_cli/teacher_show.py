@@ -29,5 +29,7 @@ def show(checkpoint: options.TeacherPath, json: options.AsJson = False, debug: o
     }
     rows |= {name: facts[name] for name in ("source", "sha256") if name in facts}
     rows |= {name: str(value) for name, value in facts["config"].items() if not isinstance(value, dict)}
+    for note in facts["notes"]:
+        print(f"{'note':<20} {printing.harmless(note)}")
     for name, value in rows.items():
         print(f"{printing.harmless(name):<20} {printing.harmless(value)}")

@@ -8,6 +8,7 @@ from pplemd.importers.diffusers import unet_2d as unet_2d
 from pplemd.importers.edm import edm_denoiser as edm_denoiser
 from pplemd.importers.families import build as build
 from pplemd.importers.families import convention as convention
+from pplemd.importers.families import notes as notes
 from pplemd.importers.families import shapes as shapes
 from pplemd.importers.filling import CONV as CONV
 from pplemd.importers.filling import LINEAR as LINEAR

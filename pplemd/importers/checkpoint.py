@@ -22,6 +22,7 @@ class Checkpoint:
             before numbers are read.
         files: the files that were read; the first names the checkpoint where it is alone.
         facts: what else its teacher.json says, where it has one: source and sha256 of what was imported.
+        notes: what was chosen where the files leave a choice, a sentence each.
     """
 
     architecture: str
@@ -29,6 +30,7 @@ class Checkpoint:
     arrays: Mapping[str, np.ndarray]
     files: tuple[Path, ...]
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:

@@ -7,13 +7,14 @@ import jax
 import numpy as np
 
 from pplemd.errors import ImporterError
-from pplemd.importers.filling import CONV, LINEAR, Layout, Slot, blank, fill
+from pplemd.importers.filling import CONV, LINEAR, Layout, Slot, blank, check_volume, fill
+from pplemd.importers.places import network_at, places
 from pplemd.importers.weights import read_arrays
 from pplemd.networks.classifiers import AbstractClassifier, LeNet, ResNet
 from pplemd.networks.layers import Conv, Linear
 
 Arrays = Mapping[str, np.ndarray]
-PARALLEL = "module."  # what torch.nn.DataParallel puts before every name
+DEEPEST = 600  # blocks of the largest of the residual networks, that of 1,202 layers
 COUNTER = "num_batches_tracked"  # of batches in training: of no effect on what a network computes
 
 
@@ -31,7 +32,7 @@ def read_classifier(path: Path | str) -> AbstractClassifier:
     """
     arrays = read_arrays(path)
     try:
-        return classifier({name.removeprefix(PARALLEL): array for name, array in arrays.items()})
+        return classifier(arrays)
     except ImporterError as error:
         raise ImporterError(f"{path}: {error}") from error
 
@@ -43,8 +44,8 @@ def classifier(arrays: Arrays) -> AbstractClassifier:
         ImporterError: one that is not known, or arrays that do not fit.
     """
     for key, build in _FAMILIES.items():
-        if key in arrays:
-            return build(arrays)
+        if places({"": arrays}, (key,)):
+            return build(network_at({"": arrays}, (key,), "a classifier")[0])
     found = ", ".join(ascii(name)[1:-1][:40] for name in sorted(arrays)[:4]) or "none at all"
     raise ImporterError(
         f"found arrays that no classifier known here has ({found}); expected LeNet-5's "
@@ -74,8 +75,10 @@ def _lenet(arrays: Arrays) -> LeNet:
 
 
 def _resnet(arrays: Arrays) -> ResNet:
-    stages = sorted({key.split(".")[0] for key in arrays if key.startswith("layer") and key.count(".") > 1})
-    counts = tuple(len({key.split(".")[1] for key in arrays if key.startswith(f"{stage}.")}) for stage in stages)
+    blocks = {tuple(key.split(".")[:2]) for key in arrays if key.startswith("layer") and key.count(".") > 1}
+    check_volume(arrays, len(blocks), most=DEEPEST)
+    stages = sorted({stage for stage, _ in blocks})
+    counts = tuple(sum(first == stage for first, _ in blocks) for stage in stages)
     widths = tuple(_size_out(arrays, f"{stage}.0.conv1") for stage in stages)
     classes = _size_out(arrays, "linear")
     network = blank(lambda: ResNet(counts, widths, classes, key=jax.random.key(0)))

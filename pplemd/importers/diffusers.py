@@ -10,8 +10,8 @@ import numpy as np
 from pplemd.errors import ImporterError
 from pplemd.importers.diffusers_config import options
 from pplemd.importers.diffusers_names import constants, frequencies, slots
-from pplemd.importers.diffusers_scheduler import convention, ddim_sampler, denoiser
-from pplemd.importers.filling import blank, fill
+from pplemd.importers.diffusers_scheduler import assumed, convention, ddim_sampler, denoiser
+from pplemd.importers.filling import blank, check_volume, fill
 from pplemd.networks import FourierNoise, TimeKind, UNet2DModel, UNet2DOptions
 from pplemd.teachers import AbstractDenoiser, DDIMSampler
 
@@ -50,6 +50,15 @@ def diffusers_convention(config: Mapping[str, Any]) -> str:
         ImporterError: a scheduler whose convention is unknown.
     """
     return convention(_scheduler(config))
+
+
+def diffusers_assumed(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say what of a pipeline's convention is assumed, a sentence each.
+
+    Raises:
+        ImporterError: an entry "scheduler" of the wrong kind.
+    """
+    return assumed(_scheduler(config))
 
 
 def diffusers_ddim(config: Mapping[str, Any], steps: int) -> DDIMSampler:
@@ -104,14 +113,7 @@ def _with_frequencies(sizes: UNet2DOptions, arrays: Mapping[str, Any]) -> UNet2D
 
 def _check_volume(sizes: UNet2DOptions, arrays: Mapping[str, Any]) -> None:
     """Refuse a configuration of far more than the arrays hold, before it is built."""
-    held = sum(np.size(array) for array in arrays.values())
     widest, classes = max((1, *sizes.channels)), 0 if sizes.classes_as_times else sizes.classes or 0
     times = sizes.times or 0 if sizes.time is TimeKind.LEARNED else 0
-    said = max(9 * widest**2, sizes.features * max(sizes.features, classes), times * max((1, *sizes.channels[:1])))
-    blocks = sizes.blocks * len(sizes.channels)
-    if said > held or blocks > len(arrays):
-        raise ImporterError(
-            f"the configuration says {blocks} blocks or more, and an array of {said:,} numbers; the checkpoint has "
-            f"{len(arrays)} arrays, and {held:,} numbers in all. Check that configuration and arrays are of one "
-            "checkpoint."
-        )
+    largest = max(9 * widest**2, sizes.features * max(sizes.features, classes), times * max((1, *sizes.channels[:1])))
+    check_volume(arrays, sizes.blocks * len(sizes.channels), largest)

@@ -94,6 +94,19 @@ def convention(config: Mapping[str, Any]) -> str:
     )
 
 
+def assumed(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what of a network's convention no scheduler says, a sentence each."""
+    if not config:
+        return (
+            "no scheduler_config.json was found, so DDPM's usual convention is assumed (DDPMScheduler, 1,000 linear "
+            "steps, epsilon), and any other would be read wrong; put the one that the network was trained with beside "
+            "it",
+        )
+    if "_class_name" not in config:
+        return (f"scheduler_config.json does not name its class, so {DDPM} is assumed",)
+    return ()
+
+
 def scheduler_class(config: Mapping[str, Any]) -> str:
     """Return the scheduler's class.
 

@@ -9,14 +9,14 @@ import jax
 import numpy as np
 
 from pplemd.diffusion import AbstractCoefficients, ContinuousVP, DiscreteVP, PlainVE, cosine_levels
-from pplemd.errors import ImporterError
 from pplemd.importers.arguments import Arguments
 from pplemd.importers.edm_config import model_type, options, variant
 from pplemd.importers.edm_names import filters, slots
-from pplemd.importers.filling import Constant, blank, fill
+from pplemd.importers.filling import Constant, blank, check_volume, fill
 from pplemd.networks import DhariwalUNet, FourierNoise, SongUNet, SongVariant, UNetOptions
 from pplemd.teachers import AbstractDenoiser, Denoiser, Preconditioned
 
+MOST_LEVELS = 100_000  # of iDDPM's noise: each is a number of the network's structure
 FREQUENCIES, LEVELS = "model.map_noise.freqs", "u"  # the originals' names of constants that only a checkpoint knows
 
 
@@ -74,21 +74,14 @@ def _check_volume(sizes: UNetOptions, noise_multiplier: int, arrays: Mapping[str
     """Refuse a configuration of far more than the arrays hold, before it is built."""
     if arrays is None:
         return
-    widest, held = sizes.channels * max((1, *sizes.multipliers)), sum(np.size(array) for array in arrays.values())
-    noise = sizes.channels * noise_multiplier
-    said = max(
+    widest, noise = sizes.channels * max((1, *sizes.multipliers)), sizes.channels * noise_multiplier
+    largest = max(
         9 * widest**2,  # a 3 x 3 convolution
         sizes.width * max(sizes.width, noise),
         noise * max(sizes.classes or 0, sizes.augment or 0),
         9 * sizes.channels * max(sizes.shape[2:]),
     )
-    blocks = sizes.blocks * len(sizes.multipliers)
-    if said > held or blocks > len(arrays):
-        raise ImporterError(
-            f"the configuration says {blocks} blocks or more, and an array of {said:,} numbers; the checkpoint has "
-            f"{len(arrays)} arrays, and {held:,} numbers in all. Check that configuration and arrays are of one "
-            "checkpoint."
-        )
+    check_volume(arrays, sizes.blocks * len(sizes.multipliers), largest)
 
 
 def _with_frequencies(kind: SongVariant, sizes: UNetOptions, arrays: Mapping[str, np.ndarray]) -> SongVariant:
@@ -113,6 +106,8 @@ def _levels(given: Arguments, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     The originals computed theirs in single precision, where the small ones lose digits: the checkpoint's are better.
     """
     steps = given.whole("M", 1000)
+    if steps > MOST_LEVELS:
+        raise given.wrong("M", f"an integer up to {MOST_LEVELS}")
     found = np.asarray(arrays.get(LEVELS, ()))
     if found.shape == (steps + 1,):
         return found

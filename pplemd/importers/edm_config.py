@@ -22,6 +22,7 @@ OUTER = {  # arguments of the class of the checkpoint's network; those of no eff
 EVERY = {"img_resolution", "img_channels", "label_dim", "use_fp16", "model_type", "augment_dim", "model_channels"}
 EVERY |= {"channel_mult", "channel_mult_emb", "num_blocks", "attn_resolutions", "dropout", "label_dropout"}
 SONG = {"embedding_type", "channel_mult_noise", "encoder_type", "decoder_type", "resample_filter"}
+MOST_TAPS = 64  # of a filter that halves images: their outer product is built; the longest that is known has four
 DEFAULTS: dict[str, dict[str, Any]] = {  # of the original's constructors
     "SongUNet": {"model_channels": 128, "channel_mult": (1, 2, 2, 2), "num_blocks": 4, "attn_resolutions": (16,)},
     "DhariwalUNet": {
@@ -99,10 +100,13 @@ def variant(config: Mapping[str, Any]) -> SongVariant:
     """
     given = Arguments(config)
     noise = given.one_of("embedding_type", "positional", ("positional", "fourier"))
+    taps = given.numbers("resample_filter", (1.0, 1.0))
+    if len(taps) > MOST_TAPS:
+        raise given.wrong("resample_filter", f"at most {MOST_TAPS} numbers")
     return SongVariant(
         noise=PositionalNoise() if noise == "positional" else FourierNoise(),
         noise_multiplier=given.whole("channel_mult_noise", 1),
         encoder=Side(given.one_of("encoder_type", "standard", ("standard", "skip", "residual"))),
         decoder=Side(given.one_of("decoder_type", "standard", ("standard", "skip"))),
-        taps=given.numbers("resample_filter", (1.0, 1.0)),
+        taps=taps,
     )

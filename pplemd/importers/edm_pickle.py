@@ -6,6 +6,7 @@ from typing import Any
 from pplemd.errors import ImporterError
 from pplemd.importers.checkpoint import Checkpoint
 from pplemd.importers.edm_config import PRECONDITIONED
+from pplemd.importers.formats import WAY
 from pplemd.importers.pickles import Module, plain, read_network, state_dict
 from pplemd.importers.views import view
 
@@ -32,7 +33,8 @@ def read_edm_pickle(path: Path) -> Checkpoint:
         network = read_network(view(path))
         if network.kind not in PRECONDITIONED:
             known = ", ".join(PRECONDITIONED)
-            raise ImporterError(f"its network is a {ascii(network.kind)[1:-1]}; expected one of {known}.")
+            edm2 = f" It is EDM2's, which pplemd does not read yet. {WAY}" if network.kind == "Precond" else ""
+            raise ImporterError(f"its network is a {ascii(network.kind)[1:-1]}; expected one of {known}.{edm2}")
         arrays = {name: tensor.array() for name, tensor in state_dict(network).items()}
         return Checkpoint("edm", _config(network), arrays, (path,))
     except ImporterError as error:

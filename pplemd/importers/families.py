@@ -2,24 +2,25 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from pplemd.errors import ImporterError
 from pplemd.importers.arguments import Arguments
 from pplemd.importers.checkpoint import Checkpoint
-from pplemd.importers.diffusers import diffusers_convention, diffusers_denoiser
+from pplemd.importers.diffusers import diffusers_assumed, diffusers_convention, diffusers_denoiser
 from pplemd.importers.edm import edm_denoiser
-from pplemd.importers.pixel_transformer import pixel_range, pixel_transformer_denoiser
+from pplemd.importers.formats import recognised
+from pplemd.importers.pixel_transformer import assumed, pixel_range, pixel_transformer_denoiser
+from pplemd.importers.places import StateDicts, network_at, places
 from pplemd.teachers import AbstractDenoiser
 
 UNET_2D = ("UNet2DModel", "UNetUnconditionalModel")  # today, and in the first half of 2022
 WIDTHS = {"block_out_channels", "block_channels"}  # entries that no other family has
-SHOWN = 5  # of the things that do not fit
+SHOWN = 2  # of each kind of things that do not fit
 SMALL = 4096  # numbers: constants, such as filters and noise levels, which a network's shape may depend on
 
 
@@ -30,10 +31,16 @@ class Family:
     Attributes:
         build: makes the teacher from a configuration and arrays, or its shapes where there are no arrays.
         convention: in what terms the original speaks of noise, given its configuration.
+        assumed: what of it the configuration does not say, a sentence each.
+        owner: what the network is, in a message.
+        anchors: names that its arrays always have, by which it is found among others.
     """
 
     build: Callable[[Mapping[str, Any], Mapping[str, Any] | None], AbstractDenoiser]
     convention: Callable[[Mapping[str, Any]], str]
+    assumed: Callable[[Mapping[str, Any]], tuple[str, ...]]
+    owner: str
+    anchors: tuple[str, ...]
 
 
 def _edm(config: Mapping[str, Any], arrays: Mapping[str, Any] | None) -> AbstractDenoiser:
@@ -59,13 +66,25 @@ def _flow_convention(config: Mapping[str, Any]) -> str:
 
 
 FAMILIES = {
-    "diffusers": Family(diffusers_denoiser, diffusers_convention),
-    "edm": Family(_edm, _edm_convention),
-    "pixel_transformer": Family(pixel_transformer_denoiser, _flow_convention),
+    "diffusers": Family(
+        diffusers_denoiser,
+        diffusers_convention,
+        diffusers_assumed,
+        "a UNet2DModel",
+        ("time_embedding.linear_1.weight", "conv_in.weight"),
+    ),
+    "edm": Family(_edm, _edm_convention, lambda config: (), "an EDM network", ("model.map_layer0.weight",)),
+    "pixel_transformer": Family(
+        pixel_transformer_denoiser,
+        _flow_convention,
+        assumed,
+        "a pixel transformer",
+        ("patch_embed.weight", "pos_embed"),
+    ),
 }
 
 
-def family(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], source: str) -> str:
+def family(config: Mapping[str, Any], found: StateDicts, source: str) -> str:
     """The family by what the configuration says, and else by the weights' names.
 
     Raises:
@@ -78,28 +97,38 @@ def family(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], source: 
         return "diffusers"
     if config.get("model_type") in ("SongUNet", "DhariwalUNet"):
         return "edm"
-    if {"pos_embed", "patch_embed.weight"} <= set(arrays):
+    if places(found, FAMILIES["pixel_transformer"].anchors):
         return "pixel_transformer"
     shown = said or config.get("_class_name") or config.get("model_type") or "nothing"
+    known = recognised(found)
     raise ImporterError(
         f"{source} says of its network: {ascii(str(shown))[:60]}; expected UNet2DModel as _class_name, SongUNet or "
         f"DhariwalUNet as model_type, or one of {', '.join(FAMILIES)} as architecture in its configuration."
+        + (f" {known.sentence}" if known is not None else "")
     )
 
 
-def identified(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], *files: Path) -> Checkpoint:
+def identified(config: Mapping[str, Any], found: StateDicts, *files: Path, notes: tuple[str, ...] = ()) -> Checkpoint:
     """A checkpoint of the family that it is of.
 
     Args:
         config: the configuration that was found.
-        arrays: the weights.
+        found: the weights, by place and name.
         files: what was read, the weights last.
+        notes: what is to be said of the choice of these files.
 
     Raises:
-        ImporterError: where it is of none that is known.
+        ImporterError: where it is of none that is known, or its network is not found among other arrays.
     """
     known = {name: value for name, value in config.items() if name != "architecture"}
-    return Checkpoint(family(config, arrays, str(files[-1])), known, arrays, files)
+    name = family(config, found, str(files[-1]))
+    arrays, told = network_at(found, FAMILIES[name].anchors, FAMILIES[name].owner)
+    return Checkpoint(name, known, arrays, files, notes=(*notes, *told))
+
+
+def notes(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """What was chosen or assumed where a checkpoint does not say it, a sentence each: to be told to who uses it."""
+    return (*checkpoint.notes, *_family(checkpoint).assumed(checkpoint.config))
 
 
 def build(checkpoint: Checkpoint) -> AbstractDenoiser:
@@ -164,10 +193,19 @@ def _in_one_line(checkpoint: Checkpoint) -> Iterator[None]:
     except ImporterError as error:
         lines = str(error).splitlines()
         items = [line.strip() for line in lines if line.startswith("  ")]
-        shown = [*items[:SHOWN], *([f"{len(items) - SHOWN} more"] if len(items) > SHOWN else [])]
+        first = [item for kind in _by_kind(items) for item in kind[:SHOWN]]
+        shown = [*first, *([f"{len(items) - len(first)} more"] if len(items) > len(first) else [])]
         words = [line.strip() for line in lines if not line.startswith("  ")]
         whole = " ".join([*words[:1], *(["; ".join(shown) + "."] if shown else []), *words[1:]])
         raise ImporterError(f"{checkpoint.files[-1]}: {whole}") from error
+
+
+def _by_kind(items: Sequence[str]) -> list[list[str]]:
+    """What does not fit: missing, left over, of another shape, ..., each kind apart."""
+    kinds: dict[str, list[str]] = {}
+    for item in items:
+        kinds.setdefault(item.split(" ")[0], []).append(item)
+    return list(kinds.values())
 
 
 def _outline(teacher: AbstractDenoiser) -> AbstractDenoiser:

@@ -5,6 +5,7 @@ of the original's arrays goes there and how the original lays it out; `fill` doe
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -14,6 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from pplemd.errors import ImporterError
+
+MAX_BLOCKS = 100  # of a network, on its way in where it has one: each is built on its own, in some ten milliseconds
+LEAST_ARRAYS = 5  # of a block, as even a damaged checkpoint has: none here has fewer than ten
 
 ModuleT = TypeVar("ModuleT", bound=eqx.Module)
 Shape = tuple[int, ...]
@@ -97,6 +101,29 @@ def blank(build: Callable[[], ModuleT]) -> ModuleT:
     """
     shapes = eqx.filter_eval_shape(build)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if _is_array(leaf) else leaf, shapes)
+
+
+def check_volume(arrays: Arrays, blocks: int, numbers: int = 0, most: int = MAX_BLOCKS) -> None:
+    """Refuse a network of far more than the arrays hold, before it is built: what is read bounds time and memory.
+
+    Args:
+        arrays: the original's arrays.
+        blocks: how many blocks the network would have, by its configuration or by names.
+        numbers: how many numbers its largest array would have.
+        most: how many blocks such networks may have.
+
+    Raises:
+        ImporterError: where there are not as many arrays, those without numbers left out, or too many blocks.
+    """
+    sizes = [math.prod(np.shape(array)) for array in arrays.values()]
+    full = sum(size > 0 for size in sizes)
+    if numbers > sum(sizes) or LEAST_ARRAYS * blocks > full or blocks > most:
+        limit = f" (pplemd builds {most} at most)" if blocks > most else ""
+        raise ImporterError(
+            f"the configuration says {blocks} blocks or more{limit}, and an array of {numbers:,} numbers; the "
+            f"checkpoint has {full:,} arrays that are not empty, and {sum(sizes):,} numbers in all. Check that "
+            "configuration and arrays are of one checkpoint."
+        )
 
 
 def fill(

@@ -1,98 +1,121 @@
-"""Folders of checkpoints: which file of them is read, none that lies elsewhere."""
+"""Folders of checkpoints: which files of them are read."""
 
+import re
 from pathlib import Path
-from typing import Any
 
 from pplemd.errors import ImporterError
 from pplemd.importers.checkpoint import Checkpoint
 from pplemd.importers.documents import json_file
 from pplemd.importers.families import identified
-from pplemd.importers.shards import INDEX, read_index, read_shards
+from pplemd.importers.foreign import in_folder
+from pplemd.importers.formats import recognised, unsaid
+from pplemd.importers.links import inside
+from pplemd.importers.pipelines import NETWORKS, check_pipeline, with_scheduler
+from pplemd.importers.places import StateDicts
+from pplemd.importers.shards import SHARD, read_index, read_shards
 from pplemd.importers.weights import read_weights
 
-WEIGHTS = (  # in the order in which they are looked for: what is only numbers first
-    "diffusion_pytorch_model.safetensors",
-    "diffusion_pytorch_model.fp16.safetensors",
-    "model.safetensors",
-    "weights.safetensors",
-    f"diffusion_pytorch_model.safetensors{INDEX}",
-    f"model.safetensors{INDEX}",
-    "diffusion_pytorch_model.bin",
-    "diffusion_model.pt",
-    "pytorch_model.bin",
+STEMS = ("diffusion_pytorch_model", "model", "weights", "pytorch_model", "diffusion_model")
+ENDINGS = (  # in the order in which they are looked for: what is only numbers first
+    "safetensors",
+    "safetensors.index.json",
+    "bin",
+    "bin.index.json",
+    "pt",
+    "pth",
+    "ckpt",
 )
-
-
-def inside(folder: Path, name: str) -> Path | None:
-    """A file of a folder, or None where there is none.
-
-    A link may lead to another place in the folder, or as in Hugging Face's cache, from REPOSITORY/snapshots/... to
-    REPOSITORY/blobs/...
-
-    Raises:
-        ImporterError: where it is a link to elsewhere.
-    """
-    path = folder / name
-    if not path.exists():
-        return None
-    allowed, real = [folder.resolve()], path.resolve()
-    for parent in folder.absolute().parents:
-        if parent.name == "snapshots":
-            allowed.append(parent.parent.resolve() / "blobs")
-    if not any(real.is_relative_to(place) for place in allowed):
-        raise ImporterError(
-            f"{path} is a link to {real}, outside of the folder; expected the file itself. Copy it there if you trust "
-            "it."
-        )
-    return path
+VARIANTS = ("", "ema", "fp32", "fp16", "bf16")  # in the order in which they are looked for; others come after
+NAMED = re.compile(
+    rf"({'|'.join(STEMS)})(?:\.(\w+))??\.({'|'.join(re.escape(one) for one in ENDINGS)})"
+    rf"|({'|'.join(STEMS)})\.(safetensors|bin)\.index\.(\w+)\.json"  # an index has its variant inside its ending
+)
 
 
 def read_folder(folder: Path) -> Checkpoint:
     """A diffusers pipeline or model, in today's layout or that of 2022, or any config.json with weights beside it.
 
     Raises:
-        ImporterError: where a file is missing, damaged or hostile; nothing is executed.
+        ImporterError: where a file is missing, damaged or hostile, or of a kind that is not read; nothing is executed.
     """
-    place = folder / "unet" if (folder / "unet").is_dir() else folder
-    described = inside(folder, f"{place.name}/config.json" if place != folder else "config.json")
+    check_pipeline(folder)
+    networks = [name for name in NETWORKS if (folder / name).is_dir()]
+    if NETWORKS[0] not in networks and (folder / "config.json").exists():
+        networks = []
+    place = folder / networks[0] if networks else folder
+    described = inside(folder, f"{place.name}/config.json" if networks else "config.json")
     if described is None:
+        _refuse_unsaid(folder, place)
         raise ImporterError(
             f"{folder} holds no config.json, nor unet/config.json; expected a diffusers folder, a config.json with "
-            f"{WEIGHTS[2]} beside it, or what `pplemd teacher import` wrote. Check the path."
+            f"weights beside it, or what `pplemd teacher import` wrote.{in_folder(folder)}"
         )
-    weights = _weights(folder, place)
     config, schedules = with_scheduler(json_file(described), folder)
-    if not weights.name.endswith(INDEX):
-        return identified(config, read_weights(weights), described, *schedules, weights)
+    weights, others = _weights(folder, place)
+    notes = [f"{weights.name} was read, and not {', '.join(others)} beside it"] if others else []
+    if len(networks) > 1:
+        second = networks[1]
+        notes.append(f"{networks[0]} was read, and not {second} beside it: give {folder / second} for that")
+    found, parts = _read(place, weights)
+    return identified(config, found, described, *schedules, weights, *parts, notes=tuple(notes))
+
+
+def _read(place: Path, weights: Path) -> tuple[StateDicts, list[Path]]:
+    """The arrays of a file of weights, or of those that an index speaks of, and these files."""
+    if weights.suffix != ".json":
+        return read_weights(weights), []
     placed = read_index(weights)
     parts = [_part(place, name, weights) for name in sorted(set(placed.values()))]
-    return identified(config, read_shards(weights, placed, parts), described, *schedules, weights, *parts)
+    return {"": read_shards(weights, placed, parts)}, parts
 
 
-def with_scheduler(config: dict[str, Any], folder: Path) -> tuple[dict[str, Any], tuple[Path, ...]]:
-    """A configuration, with that of the scheduler where it is of a diffusers model and has one, and the file of that.
-
-    Args:
-        config: of the network.
-        folder: of the pipeline, or its unet/ alone, or the one of all files in the layout of 2022.
+def _refuse_unsaid(folder: Path, place: Path) -> None:
+    """See that there are no weights of which nothing says what network they are.
 
     Raises:
-        ImporterError: where the scheduler's is damaged.
+        ImporterError: where there are; it says whose names they have.
     """
-    if not {"_class_name", "block_out_channels", "block_channels"} & set(config):
-        return config, ()
-    folder = folder.absolute()  # "." has neither a name nor a parent
-    found = _scheduler(folder) or (_scheduler(folder.parent) if folder.name == "unet" else None)
-    return (config, ()) if found is None else ({**config, "scheduler": json_file(found)}, (found,))
+    if any(NAMED.fullmatch(path.name) for path in place.iterdir()):
+        weights, _ = _weights(folder, place)
+        raise unsaid(weights, recognised(_read(place, weights)[0]))
 
 
-def _weights(folder: Path, place: Path) -> Path:
-    prefix = "unet/" if place != folder else ""
-    for name in WEIGHTS:
-        found = inside(folder, prefix + name)
-        if found is not None:
-            return found
-    raise ImporterError(f"{place} holds no weights; expected one of {', '.join(WEIGHTS)}. Download it again.")
+def _weights(folder: Path, place: Path) -> tuple[Path, list[str]]:
+    """The file of weights, or their index; and other variants of it, which are not read.
+
+    Raises:
+        ImporterError: where there is none.
+    """
+    found = {}
+    for path in sorted(place.iterdir()):
+        match = NAMED.fullmatch(path.name)
+        if match is not None:
+            stem, variant = match[1] or match[4], match[2] or match[6] or ""
+            ending = match[3] or f"{match[5]}.index.json"
+            order = VARIANTS.index(variant) if variant in VARIANTS else len(VARIANTS)
+            found[path.name] = (order, variant, ENDINGS.index(ending), STEMS.index(stem))
+    if not found:
+        raise ImporterError(_no_weights(place))
+    name = min(found, key=lambda one: found[one])
+    chosen = inside(folder, name if place == folder else f"{place.name}/{name}")
+    assert chosen is not None
+    same = [one for one in found if found[one][1] != found[name][1]]
+    return chosen, same
+
+
+def _no_weights(place: Path) -> str:
+    shards = [path.name for path in place.iterdir() if SHARD.search(path.name)]
+    if shards:
+        return (
+            f"{place} holds weights in several files, such as {ascii(min(shards))[1:-1]}, and not the index that says "
+            "which array lies where; expected it beside them, named as NAME.safetensors.index.json or "
+            "NAME.bin.index.json. Get that one file."
+        )
+    return (
+        f"{place} holds no weights that are read; expected {STEMS[0]}.safetensors or .bin, model.safetensors, or "
+        f"another of {', '.join(STEMS)} with .{', .'.join(ENDINGS)}. Give a file of another name itself."
+        f"{in_folder(place)}"
+    )
 
 
 def _part(place: Path, name: str, index: Path) -> Path:
@@ -100,9 +123,3 @@ def _part(place: Path, name: str, index: Path) -> Path:
     if found is None:
         raise ImporterError(f"{index} speaks of {name}, which is not there. Download it into {place}.")
     return found
-
-
-def _scheduler(folder: Path) -> Path | None:
-    """The noise schedule of a diffusers model, which its network does not know."""
-    found = [inside(folder, place) for place in ("scheduler/scheduler_config.json", "scheduler_config.json")]
-    return next((path for path in found if path is not None), None)

@@ -9,7 +9,7 @@ import equinox as eqx
 
 from pplemd.errors import TeacherError
 from pplemd.importers.checkpoint import Checkpoint
-from pplemd.importers.families import build, outline, shapes
+from pplemd.importers.families import build, convention, notes, outline, shapes
 from pplemd.importers.reading import read_checkpoint
 from pplemd.teachers import AbstractDenoiser
 
@@ -55,6 +55,19 @@ class Imported:
                 f"{self.hint.rstrip('.')}."
             )
         return found
+
+    def told(self) -> dict[str, Any]:
+        """What is to be said of the checkpoint: its convention, and what was chosen or assumed, a sentence each.
+
+        Keys: convention, notes; none where there is no path yet.
+
+        Raises:
+            ImporterError: where it is refused.
+        """
+        if self.path is None:
+            return {}
+        found = self.checkpoint()
+        return {"convention": convention(found), "notes": list(notes(found))}
 
     def shapes(self) -> AbstractDenoiser:
         """The teacher, of shapes alone: of the checkpoint, or of the configuration where there is none yet.

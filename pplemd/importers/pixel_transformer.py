@@ -10,7 +10,7 @@ import numpy as np
 from pplemd.diffusion import FlowClean, Rescaled
 from pplemd.errors import ImporterError
 from pplemd.importers.arguments import Arguments
-from pplemd.importers.filling import LINEAR, Layout, Slot, blank, fill
+from pplemd.importers.filling import LINEAR, Layout, Slot, blank, check_volume, fill
 from pplemd.networks import PixelTransformer
 from pplemd.teachers import AbstractDenoiser, DenoiserFunction
 
@@ -60,6 +60,16 @@ def pixel_range(config: Mapping[str, Any]) -> tuple[float, float]:
     return found[0], found[1]
 
 
+def assumed(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """What of a network neither its configuration nor its arrays say, a sentence each."""
+    unsaid = {"heads": f"{HEADS} attention heads", "range": f"pixels in [{RANGE[0]:g}, {RANGE[1]:g}]"}
+    missing = [name for name in unsaid if name not in config]
+    if not missing:
+        return ()
+    values = " and ".join(unsaid[name] for name in missing)
+    return (f"the configuration does not say {' and '.join(missing)}, so {values} are assumed",)
+
+
 def _image(config: Mapping[str, Any], default: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of an image.
 
@@ -104,12 +114,14 @@ def _sizes(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[
             f"found {patches} positions for images of shape {shape} in patches of {patch} x {patch}; expected one for "
             "each patch. Give the configuration the images' `shape`, (h, w, c), where they are not square."
         )
+    layers = len({key.split(".")[1] for key in arrays if key.startswith("transformer.")})
+    check_volume(arrays, layers)
     labels = _shape(arrays, "y_encoder.weight", 2) if "y_encoder.weight" in arrays else None
     return {
         "shape": shape,
         "patch": patch,
         "width": width,
-        "layers": len({key.split(".")[1] for key in arrays if key.startswith("transformer.")}),
+        "layers": layers,
         "heads": Arguments(config, OWNER).whole("heads", HEADS),
         "hidden": _shape(arrays, "transformer.0.linear1.weight", 2)[0],
         "extra": 2 if labels is None else labels[1] // width,

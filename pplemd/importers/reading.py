@@ -7,8 +7,13 @@ from pplemd.importers.checkpoint import Checkpoint
 from pplemd.importers.documents import json_file
 from pplemd.importers.edm_pickle import read_edm_pickle
 from pplemd.importers.families import identified
-from pplemd.importers.folders import inside, read_folder, with_scheduler
+from pplemd.importers.folders import read_folder
+from pplemd.importers.foreign import refuse_foreign
+from pplemd.importers.formats import recognised, unsaid
+from pplemd.importers.links import inside
 from pplemd.importers.npz import read_npz
+from pplemd.importers.pipelines import with_scheduler
+from pplemd.importers.safetensors import is_safetensors
 from pplemd.importers.shards import SHARD
 from pplemd.importers.teacher_folder import is_teacher_folder, read_teacher_folder
 from pplemd.importers.views import view, zip_entries
@@ -21,8 +26,9 @@ TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number that t
 def read_checkpoint(path: Path | str) -> Checkpoint:
     """Read a checkpoint of any kind, by what is at its path.
 
-    Kinds: an EDM .pkl; a diffusers folder, its weights in one file or in several; safetensors or a state dict of
-    torch.save with a config.json beside it; an .npz; the folder that `pplemd teacher import` wrote.
+    Kinds: an EDM .pkl; a diffusers folder, its weights in one file or in several; safetensors, or a state dict or a
+    training checkpoint of torch.save, with a config.json beside it; an .npz; the folder that `pplemd teacher import`
+    wrote.
 
     Args:
         path: the file or folder.
@@ -44,13 +50,16 @@ def _read(path: Path) -> Checkpoint:
     if path.suffix == ".safetensors":
         return _with_config(path)
     data = view(path)
+    refuse_foreign(path, data)
     if bytes(data[:4]) == ZIP:
         names = [entry.filename for entry in zip_entries(data)]
         if any(name.endswith("data.pkl") for name in names):
             return _with_config(path)
         config, arrays = read_npz(path)
-        return identified(config, arrays, path)
-    return _with_config(path) if bytes(data[: len(TORCH)]) == TORCH else read_edm_pickle(path)
+        return identified(config, {"": arrays}, path)
+    if bytes(data[: len(TORCH)]) == TORCH or is_safetensors(data):
+        return _with_config(path)
+    return read_edm_pickle(path)
 
 
 def _with_config(path: Path) -> Checkpoint:
@@ -60,9 +69,6 @@ def _with_config(path: Path) -> Checkpoint:
     found = [inside(path.parent, name) for name in (f"{path.stem}.json", "config.json")]
     described = next((place for place in found if place is not None), None)
     if described is None:
-        raise ImporterError(
-            f"{path} holds weights alone; expected a {path.stem}.json or a config.json beside it, which says of what "
-            "network they are. Put it there."
-        )
+        raise unsaid(path, recognised(read_weights(path)))
     config, schedules = with_scheduler(json_file(described), path.parent)
     return identified(config, read_weights(path), described, *schedules, path)

@@ -34,6 +34,11 @@ DTYPES = {
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
+def is_safetensors(data: memoryview) -> bool:
+    """Whether a file begins as one of this format does, whatever it is called."""
+    return bytes(data[8:9]) == b"{" and 2 <= int.from_bytes(data[:8], "little") <= min(len(data) - 8, MAX_BYTES)
+
+
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file by name, as views of it.
 

@@ -1,4 +1,4 @@
-"""Weights in several safetensors files: an index says which array lies in which, as Hugging Face splits large ones."""
+"""Weights in several files: an index says which array lies in which, as Hugging Face splits large ones."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -8,10 +8,9 @@ import numpy as np
 
 from pplemd.errors import ImporterError
 from pplemd.importers.documents import json_file
-from pplemd.importers.safetensors import read_safetensors
+from pplemd.importers.weights import read_weights
 
-INDEX = ".index.json"
-SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
+SHARD = re.compile(r"-\d{5}-of-\d{5}(\.\w+)?\.(safetensors|bin)$")
 MAX_SHARDS = 1024
 
 
@@ -22,7 +21,7 @@ def read_index(index: Path) -> dict[str, str]:
         index: a JSON object with "weight_map", from an array's name to its file's.
 
     Raises:
-        ImporterError: where it is damaged, or names anything but safetensors files beside it.
+        ImporterError: where it is damaged, or names anything but files of weights beside it.
     """
     placed = json_file(index).get("weight_map")
     if not isinstance(placed, dict) or not all(isinstance(file, str) for file in placed.values()):
@@ -30,12 +29,12 @@ def read_index(index: Path) -> dict[str, str]:
             f'{index} has no "weight_map" from the names of arrays to those of files; expected the index of weights in '
             "several files. Download it again."
         )
-    names = sorted(set(placed.values()))
-    strange = [name for name in names if Path(name).name != name or not name.endswith(".safetensors")]
+    names, ending = sorted(set(placed.values())), ".bin" if ".bin.index" in index.name else ".safetensors"
+    strange = [name for name in names if Path(name).name != name or not name.endswith(ending)]
     if strange or not 1 <= len(names) <= MAX_SHARDS:
         shown = f", such as {ascii(strange[0])[:80]}" if strange else ""
         raise ImporterError(
-            f"{index} speaks of {len(names)} files{shown}; expected 1 to {MAX_SHARDS} .safetensors files beside it. "
+            f"{index} speaks of {len(names)} files{shown}; expected 1 to {MAX_SHARDS} {ending} files beside it. "
             "Download it again."
         )
     return placed
@@ -52,7 +51,7 @@ def read_shards(index: Path, placed: Mapping[str, str], files: Iterable[Path]) -
     Raises:
         ImporterError: where a file is damaged, or holds others than the index says.
     """
-    found = {file.name: read_safetensors(file) for file in files}
+    found = {file.name: read_weights(file).get("", {}) for file in files}
     for name, file in placed.items():
         if name not in found[file]:
             raise ImporterError(

@@ -10,11 +10,12 @@ from pplemd.errors import ImporterError
 from pplemd.importers.checkpoint import Checkpoint
 from pplemd.importers.documents import json_file
 from pplemd.importers.families import FAMILIES
-from pplemd.importers.folders import inside
+from pplemd.importers.links import inside
 from pplemd.importers.safetensors import read_safetensors, write_safetensors
 from pplemd.storage.folder import unwritable, write_json
 
 CARD, WEIGHTS = "teacher.json", "weights.safetensors"
+MAX_NOTES, MAX_NOTE = 8, 1000  # of what was chosen at the import, and characters of each
 FORMAT = 1  # raised when a reader of today could not read what is written
 
 
@@ -40,7 +41,10 @@ def read_teacher_folder(folder: Path) -> Checkpoint:
             f"{FORMAT} and one of {', '.join(FAMILIES)}. Import the teacher again, with this pplemd."
         )
     facts = {fact: card[fact] for fact in ("source", "sha256") if isinstance(card.get(fact), str)}
-    return Checkpoint(str(name), config, read_safetensors(weights), (card_file, weights), facts)
+    told = card.get("notes")
+    said = told[:MAX_NOTES] if isinstance(told, list) else []
+    notes = tuple(note[:MAX_NOTE] for note in said if isinstance(note, str))
+    return Checkpoint(str(name), config, read_safetensors(weights), (card_file, weights), facts, notes)
 
 
 def write_teacher_folder(folder: Path, checkpoint: Checkpoint, facts: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from pplemd.importers import (
     build,
     convention,
     diffusers_ddim,
+    notes,
     read_checkpoint,
     shapes,
     write_teacher_folder,
@@ -34,8 +35,8 @@ CHUNK = 16  # images of one compiled call
 def show(path: Path) -> dict[str, Any]:
     """What a checkpoint is; its weights are not read.
 
-    Keys: architecture, convention, config, parameters, shape, classes, arrays, dtypes; of a teacher folder source and
-    sha256 of what was imported.
+    Keys: architecture, convention, notes (what was chosen or assumed), config, parameters, shape, classes, arrays,
+    dtypes; of a teacher folder source and sha256 of what was imported.
 
     Raises:
         PplemdError: where it is refused.
@@ -45,6 +46,7 @@ def show(path: Path) -> dict[str, Any]:
     return {
         "architecture": found.architecture,
         "convention": convention(found),
+        "notes": list(notes(found)),
         "config": finite(dict(found.config)),
         "parameters": parameters(teacher),
         "shape": list(teacher.shape),
@@ -72,7 +74,8 @@ def import_teacher(path: Path, out: Path) -> dict[str, Any]:
     found = read_checkpoint(path)
     build(found)  # every array in its place, every number finite
     facts = {**show(path), "source": str(path.absolute()), "sha256": found.sha256()}
-    write_teacher_folder(out, found, {name: value for name, value in facts.items() if name not in ("arrays", "dtypes")})
+    kept = {name: value for name, value in facts.items() if name not in ("arrays", "dtypes")}
+    write_teacher_folder(out, found, {**kept, "notes": list(found.notes)})  # what is assumed is seen again
     return facts
 
 

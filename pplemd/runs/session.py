@@ -10,6 +10,7 @@ from pplemd.devices import told as told_devices
 from pplemd.distillation import Distillation, Distilled, distillation, first_shapes, run
 from pplemd.evaluation import Report, draw_teacher
 from pplemd.fitting import Fitted
+from pplemd.importers import notes
 from pplemd.learning import EMState, Watcher
 from pplemd.metrics import AbstractEvaluation, prepared
 from pplemd.model import Model, Plan, plan
@@ -115,7 +116,9 @@ def _distil(
     ahead = Ahead(declared.alike)
     goes_on = folder.config.exists()
     if declared.imported is not None:
-        declared.imported.checkpoint()  # says where to get one before anything is traced
+        found = declared.imported.checkpoint()  # says where to get one before anything is traced
+        for note in notes(found):
+            told.say(f"note: {note}.")
     with told.preparing("tracing the model and its step"):
         planned = plan(declared.distilled_model)
         devices = chosen(mesh, planned.model.recipe.batch)

@@ -32,7 +32,7 @@ from look_alikes import (
 )
 
 from pplemd.errors import ImporterError
-from pplemd.importers import read_checkpoint
+from pplemd.importers import build, edm_denoiser, read_checkpoint, read_classifier
 from pplemd.importers.pickles import machine
 from pplemd.importers.safetensors import write_safetensors
 
@@ -114,6 +114,29 @@ def own_module() -> bytes:
     return op(b"}X\x05\x00\x00\x00first" + inner + b"sX\x03\x00\x00\x00ema" + net + b"s")
 
 
+ONE_HASH = 2**61 - 1  # multiples of it share a hash, so that n of them in a dictionary take n^2 steps
+
+
+def colliding(opening: bytes, closing: bytes, value: bytes = b"N", sign: int = 1) -> bytes:
+    """A collection of integers of one hash."""
+    keys = ((sign * ONE_HASH * number).to_bytes(13, "little", signed=True) for number in range(1, 200))
+    return op(opening + b"(" + b"".join(b"\x8a\x0d" + key + value for key in keys) + closing)
+
+
+def looked_at_often(rounds: int) -> bytes:
+    """A module that is given one state of 40 names again and again."""
+    names = b"".join(b"X\x05\x00\x00\x00" + f"{number:05}".encode() + b"N" for number in range(40))
+    module = b"ctorch.nn.modules.container\nModuleDict\n)Rq\x01"
+    return op(b"}(" + names + b"uq\x00" + module + b"h\x00b" * rounds)
+
+
+def sharing(count: int) -> bytes:
+    """Modules that share one dictionary of 40 names without tensors."""
+    nothing = {str(number): None for number in range(40)}
+    parts = {str(number): network("Linear", _parameters=nothing) for number in range(count)}
+    return pickled({"ema": network("EDMPrecond", _init_kwargs=OPTIONS, _modules=parts)})
+
+
 # what is in the pickle, and a phrase of the message
 PICKLES = {
     "os.system": (calls("os", "system", f"touch {CANARY}"), "os.system"),
@@ -175,6 +198,14 @@ PICKLES = {
     "a key without a value": (op(b"}(K\x01u"), "a key without a value"),
     "a key of nested tuples": (op(b"})" + b"q\x00h\x00\x86" * 60 + b"Ns"), "a tuple for a key"),
     "a list as a key": (op(b"}]Ns"), "a list for a key"),
+    "keys of one hash": (colliding(b"}", b"u"), "an integer of 61 bits for a key"),
+    "negative keys of one hash": (colliding(b"}", b"u", sign=-1), "an integer of 61 bits for a key"),
+    "keys of one hash in a DICT": (colliding(b"", b"d"), "an integer of 61 bits for a key"),
+    "keys of one hash as text": (op(b"}L" + str(ONE_HASH).encode() + b"L\nNs", 0), "an integer of 61 bits for a key"),
+    "a set of one hash": (colliding(b"\x8f", b"\x90", b""), "an integer of 61 bits for a key"),
+    "a frozen set of one hash": (colliding(b"", b"\x91", b""), "an integer of 61 bits for a key"),
+    "memos of one hash": (op(b"Np" + str(ONE_HASH).encode() + b"\n", 0), "a number of 61 bits"),
+    "a negative memo": (op(b"Np-2\n", 0), "a number of 2 bits"),
     "append to a dictionary": (op(b"}Na"), "fills a dict as if it were a list"),
     "items for a list": (op(b"](NNu"), "fills a list as if it were a dict"),
     "nested deeply": (op(nested(5000)), "collections inside each other"),
@@ -305,6 +336,20 @@ def test_streams_without_end(quiet, monkeypatch, limit, code, phrase):
     assert phrase in refused(quiet / "edm.pkl")
 
 
+@pytest.mark.parametrize(
+    ("limit", "content", "phrase"),
+    [
+        ("machine.MAX_INSTRUCTIONS", looked_at_often(20), "more than 500 pickle instructions"),
+        ("network.MAX_ENTRIES", sharing(20), "in each other without end"),
+    ],
+)
+def test_one_collection_looked_at_again_and_again(quiet, monkeypatch, limit, content, phrase):
+    """Few instructions, each of which costs as much as the collection is long."""
+    monkeypatch.setattr(f"pplemd.importers.pickles.{limit}", 500)
+    (quiet / "edm.pkl").write_bytes(content)
+    assert phrase in refused(quiet / "edm.pkl")
+
+
 @pytest.mark.parametrize("tenth", range(1, 10))
 @pytest.mark.parametrize("format", ["edm.pkl", "model.bin", "model.safetensors", "weights.npz"])
 def test_truncated_at_every_tenth(quiet, whole, format, tenth):
@@ -370,6 +415,75 @@ SAFETENSORS = {
     "no offsets": (header({"a": {"dtype": "F32", "shape": []}}), "no two positions"),
     "an array of text": (header({"a": "b"}), "no two positions"),
 }
+
+
+EMPTY = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+UNET_2D = {"_class_name": "UNet2DModel", "sample_size": 8, "block_out_channels": [8]}
+EDM = {**OPTIONS, "img_resolution": 8, "model_channels": 8, "channel_mult": [1]}
+BOUNDED = {  # a configuration that says far more than there is, with the names of empty arrays
+    "EDM's blocks": (EDM | {"num_blocks": 50_000}, "model.enc.8x8_block{}.conv0.weight"),
+    "EDM's levels": (EDM | {"num_blocks": 1, "channel_mult": [1] * 700}, "model.enc.8x8_block{}.conv0.weight"),
+    "UNet2DModel's blocks": (UNET_2D | {"layers_per_block": 50_000}, "down_blocks.0.resnets.{}.conv1.weight"),
+    "UNet2DModel's levels": (
+        UNET_2D
+        | {"block_out_channels": [8] * 700}
+        | {"down_block_types": ["DownBlock2D"] * 700, "up_block_types": ["UpBlock2D"] * 700},
+        "down_blocks.{}.resnets.0.conv1.weight",
+    ),
+    "a transformer's layers": ({"architecture": "pixel_transformer"}, "transformer.{}.linear1.weight"),
+}
+SIZED = {"patch_embed.weight": [8, 3, 2, 2], "pos_embed": [1, 4, 8], "transformer.0.linear1.weight": [8, 8]}
+
+
+@pytest.mark.parametrize("kind", BOUNDED)
+@pytest.mark.parametrize("full", [False, True])
+def test_time_is_bounded_by_what_is_there(tmp_path, kind, full):
+    """Nothing is built of empty arrays, nor of more blocks than any network has."""
+    config, name = BOUNDED[kind]
+    entries, end = {}, 0
+    for key, shape in SIZED.items():
+        entries[key] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + 4 * int(np.prod(shape))]}
+        end += 4 * int(np.prod(shape))
+    for number in range(1, 2000):
+        size = 1 if full else 0
+        entries[name.format(number)] = {"dtype": "U8", "shape": [size], "data_offsets": [end, end + size]}
+        end += size
+    (tmp_path / "model.safetensors").write_bytes(header(entries, bytes(end)))
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ImporterError, match="the configuration says .* blocks or more"):  # before any is built
+        build(read_checkpoint(tmp_path / "model.safetensors"))
+
+
+@pytest.mark.parametrize(("stage", "block"), [("layer1", "{}"), ("layer{}", "0")])
+def test_the_layers_of_a_classifier_are_bounded(tmp_path, stage, block):
+    names = [f"{stage}.{block}.conv1.weight".format(number) for number in range(2000)]
+    arrays = {name: EMPTY for name in ("layer1.0.conv1.weight", *names)}
+    (tmp_path / "model.safetensors").write_bytes(header(arrays, b""))
+    with pytest.raises(ImporterError, match="blocks or more .pplemd builds 600 at most"):
+        read_classifier(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "phrase"), [({"resample_filter": [1.0] * 2000}, "at most 64 numbers"), ({"M": 2**20}, "up to 100000")]
+)
+def test_sizes_that_no_array_bounds(change, phrase):
+    with pytest.raises(ImporterError, match=phrase):
+        edm_denoiser(EDM | change, None, "iDDPMPrecond" if "M" in change else "EDMPrecond")
+
+
+def test_places_without_end(quiet, monkeypatch):
+    """Dictionaries of a training checkpoint that lie in each other, or are named again and again."""
+    monkeypatch.setattr("pplemd.importers.pickles.nested.MAX_ENTRIES", 2000)
+    value = {"weight": tensor(Kept(("storage", kind_of(A), "0", "cpu", 4)), (4,))}
+    for _ in range(6):
+        value = {f"{number}": value for number in range(40)}
+    (quiet / "model.pt").write_bytes(zipped(value, {"0": A.tobytes()}))
+    assert "more than 2,000 entries" in refused(quiet / "model.pt")
+    names = {f"{number}.time_embedding.linear_1.weight": EMPTY for number in range(900)}
+    names |= {f"{number}.conv_in.weight": EMPTY for number in range(900)}
+    (quiet / "model.safetensors").write_bytes(header(names, b""))
+    (quiet / "config.json").write_text(json.dumps(UNET_2D))
+    assert "900 networks that nothing tells apart" in refused(quiet / "model.safetensors")
 
 
 @pytest.mark.parametrize("kind", SAFETENSORS)

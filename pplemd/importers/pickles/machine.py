@@ -19,7 +19,9 @@ MAX_STACK = 20_000  # pickles append in batches of 1,000
 MAX_MARKS = 200  # open collections, one in another: a U-Net has about 40
 PROTOCOLS = 5  # the highest that is known
 SPARE_BYTES = 2**20  # new memory that any file may ask for
+MAX_MEMO = 2**32  # kept values: the binary instructions count in four bytes
 KEY_TYPES = (str, int, float, bool, type(None))  # hashed in one step; nested tuples can take 2^depth
+MAX_KEY = 2**61 - 1  # Python hashes integers modulo this prime: of those below it, no two share a hash
 
 
 class Budget:
@@ -34,13 +36,13 @@ class Budget:
         self.memory = 4 * size + SPARE_BYTES  # text takes up to four bytes a character
         self.tensor_bytes = 2 * size + SPARE_BYTES  # all tensors together; those that share a storage count twice
 
-    def step(self) -> None:
-        """One instruction.
+    def step(self, count: int = 1) -> None:
+        """One instruction, or one that looks at so many values.
 
         Raises:
             ImporterError: where there were too many.
         """
-        self.instructions -= 1
+        self.instructions -= count
         if self.instructions < 0:
             raise ImporterError(f"it has more than {MAX_INSTRUCTIONS:,} pickle instructions; expected far fewer.")
 
@@ -120,7 +122,13 @@ class Machine:
         return items
 
     def remember(self, index: int) -> None:
-        """Keep the top value under a number."""
+        """Keep the top value under a number.
+
+        Raises:
+            ImporterError: where the number is one that no pickle counts to.
+        """
+        if not 0 <= index < MAX_MEMO:
+            raise ImporterError(f"it keeps a value under a number of {index.bit_length()} bits; expected at most 32.")
         value = self.pop()
         self.stack.append(value)
         self.memo[index] = value
@@ -141,7 +149,8 @@ class Machine:
         if found is None:
             raise ImporterError(
                 f"it asks for {_shown(module)}.{_shown(name)}, which no checkpoint of this kind needs. It was refused, "
-                "and nothing was executed. Do not load it elsewhere unless you trust its publisher."
+                "and nothing was executed. Do not load it elsewhere unless you trust its publisher. If it is a module "
+                "or an object of your own, save its state dict alone: torch.save(module.state_dict(), PATH)."
             )
         self.push(found)
 
@@ -159,6 +168,7 @@ class Machine:
         """Give a state to the value below it."""
         state = self.pop()
         value = self.pop()
+        self.budget.step(len(state) if isinstance(state, dict) else 1)
         accept_state(value, state)
         self.push(value)
 
@@ -173,10 +183,12 @@ def plain_key(key: Any) -> Any:
     """A key of a dictionary or an item of a set.
 
     Raises:
-        ImporterError: where it is no text or number.
+        ImporterError: where it is no text or number, or a number so large that many of its kind could share a hash.
     """
     if type(key) not in KEY_TYPES:
         raise ImporterError(f"it has a {type(key).__name__} for a key; expected text or a number.")
+    if type(key) is int and abs(key) >= MAX_KEY:
+        raise ImporterError(f"it has an integer of {key.bit_length()} bits for a key; expected one below 2^61 - 1.")
     return key
 
 

@@ -13,8 +13,8 @@ from pplemd.importers.pickles.torch_save import read_torch_save
 PLACES = ("ema", "net", "model")  # where a checkpoint keeps its network, the averaged one first
 STARTS = b"\x80(}]c"  # of pickles: a protocol, or in the oldest a collection or an object
 MAX_DEPTH = 32  # modules inside each other; EDM's have five
-MAX_MODULES = 20_000
-MAX_TENSORS = 20_000  # by name: one that is memoised may be named often; EDM's largest network has 553
+MAX_ENTRIES = 100_000  # names in all modules together: one that is memoised may be named often
+MAX_TENSORS = 20_000  # by name; EDM's largest network has 553
 
 
 def read_network(data: memoryview) -> Module:
@@ -66,17 +66,18 @@ def state_dict(network: Module) -> dict[str, Tensor]:
     visited = 0
     while waiting:
         prefix, module, depth = waiting.pop()
-        visited += 1
-        if depth > MAX_DEPTH or visited > MAX_MODULES:
+        numbers, modules = [*_part(module, "_parameters"), *_part(module, "_buffers")], _part(module, "_modules")
+        visited += 1 + len(numbers) + len(modules)
+        if depth > MAX_DEPTH or visited > MAX_ENTRIES:
             raise ImporterError("its network's parts lie in each other without end. It was refused.")
-        for name, value in (*_part(module, "_parameters"), *_part(module, "_buffers")):
+        for name, value in numbers:
             if isinstance(value, Tensor):
                 found[f"{prefix}{name}"] = value
                 if len(found) > MAX_TENSORS:
                     raise ImporterError(f"its network names more than {MAX_TENSORS:,} tensors. It was refused.")
             elif value is not None:  # as a layer without a bias has it
                 raise ImporterError(f"its {ascii(prefix + name)[:80]} is a {type(value).__name__}; expected a tensor.")
-        for name, value in _part(module, "_modules"):
+        for name, value in modules:
             if isinstance(value, Module):
                 waiting.append((f"{prefix}{name}.", value, depth + 1))
             elif value is not None:

@@ -28,6 +28,11 @@ class Module:
 
 
 @dataclasses.dataclass(eq=False)
+class Opaque:
+    """A thing beside the weights, such as the arguments of a training: nothing of it is kept."""
+
+
+@dataclasses.dataclass(eq=False)
 class DType:
     """A numpy dtype of one number.
 
@@ -143,7 +148,7 @@ def accept_state(value: Any, state: Any) -> None:
         value.state = state
     elif isinstance(value, DType) and isinstance(state, tuple) and len(state) >= 2 and state[1] in ("<", ">", "|", "="):
         value.order = state[1]
-    elif not (isinstance(value, Ordered) and isinstance(state, dict)):
+    elif not (isinstance(value, Opaque) or (isinstance(value, Ordered) and isinstance(state, dict))):
         raise ImporterError(
             f"it gives a state of type {type(state).__name__} to a {type(value).__name__}, which takes none of that "
             "kind. It was refused, and nothing was executed."

@@ -8,7 +8,7 @@ import numpy as np
 
 from pplemd.errors import ImporterError
 from pplemd.importers.pickles.machine import Budget, Names
-from pplemd.importers.pickles.stand_ins import DType, Module, Ordered, Tensor, tensor
+from pplemd.importers.pickles.stand_ins import DType, Module, Opaque, Ordered, Tensor, tensor
 
 NUMBER_CODES = ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "b1")
 STORAGE_TYPES = {
@@ -50,6 +50,29 @@ def _ordered(budget: Budget, *arguments: Any) -> Ordered:
         raise ImporterError("it has an OrderedDict of something else than names and values. It is damaged.")
     budget.spend(100 * len(pairs))  # bytes of an entry
     return Ordered((name, value) for name, value in pairs)
+
+
+def _mapping(budget: Budget, *arguments: Any) -> Ordered:
+    """A dictionary of another class; its entries come after it, or as its one argument."""
+    entries = arguments[0] if arguments and isinstance(arguments[0], dict) else {}
+    budget.spend(100 * len(entries))
+    return Ordered(entries)
+
+
+def _size(budget: Budget, *arguments: Any) -> tuple[Any, ...]:
+    expect("torch.Size", arguments, (list, tuple))
+    budget.spend(8 * len(arguments[0]))
+    return tuple(arguments[0])
+
+
+def _opaque(budget: Budget, *arguments: Any) -> Opaque:
+    return Opaque()
+
+
+def _numpy_array(budget: Budget, *arguments: Any) -> Opaque:
+    if arguments[:1] != (_opaque,):
+        raise strange_call("numpy.core.multiarray._reconstruct", arguments)
+    return Opaque()
 
 
 def _set(budget: Budget, *arguments: Any) -> set:
@@ -130,6 +153,7 @@ def _persistent_module(budget: Budget, *arguments: Any) -> Module:
     expect("torch_utils.persistence._reconstruct_persistent_obj", arguments, dict)
     meta = arguments[0]
     kind, state = meta.get("class_name"), meta.get("state")
+    budget.step(len(state) if isinstance(state, dict) else 1)
     named = isinstance(state, dict) and all(isinstance(key, str) for key in state)
     if meta.get("type") != "class" or not isinstance(kind, str) or not named:
         raise ImporterError("it has a network whose class or state is missing. It is damaged: download it again.")
@@ -146,23 +170,47 @@ _TENSORS: Names = {
     ("torch._utils", "_rebuild_tensor_v2"): _rebuilt,
     ("torch._utils", "_rebuild_parameter"): _parameter,
 }
+_NUMBERS: Names = {
+    ("numpy", "dtype"): _number_type,
+    ("numpy", "ndarray"): _opaque,  # of numbers that are no weights, such as the state of a random generator
+    **{(f"numpy.{core}.multiarray", "scalar"): _number for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _numpy_array for core in ("core", "_core")},
+}
+_BESIDE: Names = {  # what training checkpoints hold beside weights: settings, paths, counters
+    ("argparse", "Namespace"): _opaque,
+    ("types", "SimpleNamespace"): _opaque,
+    **{("pathlib", name): _opaque for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath")},
+    **{("builtins", name): _opaque for name in ("dict", "list", "int", "float")},  # of a defaultdict
+    **{("__builtin__", name): _opaque for name in ("dict", "list", "int", "float")},
+    ("builtins", "set"): _opaque,
+    ("__builtin__", "set"): _opaque,
+    **{("collections", name): _mapping for name in ("defaultdict", "Counter")},
+    ("lightning_fabric.utilities.data", "AttributeDict"): _mapping,
+    ("lightning.fabric.utilities.data", "AttributeDict"): _mapping,
+    ("pytorch_lightning.utilities.parsing", "AttributeDict"): _mapping,
+    ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint"): "ModelCheckpoint",  # a key in old versions
+    ("torch", "Size"): _size,
+    ("torch", "device"): _opaque,
+    **{("torch", name): "a type" for name in ("float32", "float64", "float16", "bfloat16", "int64", "int32", "bool")},
+}
 TORCH_NAMES: Names = {
     **_AS_BYTES,
     **_TENSORS,
+    **_NUMBERS,
+    **_BESIDE,
     **{("torch", name): dtype for name, dtype in STORAGE_TYPES.items()},
 }
 PERSISTENT_NAMES: Names = {  # of the pickle around torch's streams; _load_from_bytes is added by who can read them
     **_AS_BYTES,
     **_TENSORS,
+    **_NUMBERS,
     ("builtins", "set"): _set,
     ("__builtin__", "set"): _set,
     ("builtins", "object"): _object,
     ("__builtin__", "object"): _object,
     ("copyreg", "_reconstructor"): _reconstructed,
     ("copy_reg", "_reconstructor"): _reconstructed,
-    ("numpy", "dtype"): _number_type,
-    ("numpy.core.multiarray", "scalar"): _number,
-    ("numpy._core.multiarray", "scalar"): _number,
+    ("dnnlib.util", "EasyDict"): _mapping,  # of EDM2, which is refused by the class of its network
     ("torch.nn.modules.container", "ModuleDict"): _module_dict,
     ("torch_utils.persistence", "_reconstruct_persistent_obj"): _persistent_module,
 }
