@@ -8,7 +8,7 @@ from pplemd.importers.checkpoint import Checkpoint
 from pplemd.importers.documents import json_file
 from pplemd.importers.families import identified
 from pplemd.importers.foreign import in_folder
-from pplemd.importers.formats import recognised, unsaid
+from pplemd.importers.formats import recognised
 from pplemd.importers.links import inside
 from pplemd.importers.pipelines import NETWORKS, check_pipeline, with_scheduler
 from pplemd.importers.places import StateDicts
@@ -45,10 +45,9 @@ def read_folder(folder: Path) -> Checkpoint:
     place = folder / networks[0] if networks else folder
     described = inside(folder, f"{place.name}/config.json" if networks else "config.json")
     if described is None:
-        _refuse_unsaid(folder, place)
         raise ImporterError(
             f"{folder} holds no config.json, nor unet/config.json; expected a diffusers folder, a config.json with "
-            f"weights beside it, or what `pplemd teacher import` wrote.{in_folder(folder)}"
+            f"weights beside it, or what `pplemd teacher import` wrote.{_lying_there(folder, place)}"
         )
     config, schedules = with_scheduler(json_file(described), folder)
     weights, others = _weights(folder, place)
@@ -69,15 +68,14 @@ def _read(place: Path, weights: Path) -> tuple[StateDicts, list[Path]]:
     return {"": read_shards(weights, placed, parts)}, parts
 
 
-def _refuse_unsaid(folder: Path, place: Path) -> None:
-    """See that there are no weights of which nothing says what network they are.
-
-    Raises:
-        ImporterError: where there are; it says whose names they have.
-    """
+def _lying_there(folder: Path, place: Path) -> str:
+    """What a folder without a configuration holds, for a message: weights, by whose names they have, or other files."""
     if any(NAMED.fullmatch(path.name) for path in place.iterdir()):
         weights, _ = _weights(folder, place)
-        raise unsaid(weights, recognised(_read(place, weights)[0]))
+        known = recognised(_read(place, weights)[0])
+        if known is not None:
+            return f" {weights.name} holds weights alone. {known.sentence}"
+    return in_folder(place)
 
 
 def _weights(folder: Path, place: Path) -> tuple[Path, list[str]]:

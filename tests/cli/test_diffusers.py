@@ -41,6 +41,7 @@ def said(new_shell):
     write_flat(folder / "old", SMALL, old_names(weights), {"_class_name": "PNDMScheduler", "beta_schedule": "linear"})
     write_pipeline(folder / "strange", SMALL | {"down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"]}, weights)
     write_pipeline(folder / "consistent", SMALL, weights, {"_class_name": "CMStochasticIterativeScheduler"})
+    write_flat(folder / "bare", SMALL, weights, None)
     distill = ["distill", "tiny.py", "--json", "--teacher"]
     return folder, shell.drive(
         {
@@ -54,6 +55,10 @@ def said(new_shell):
             "consistent": ["teacher", "show", "consistent"],
             "inspect": ["inspect", "tiny.py", "--teacher", "today", "--json"],
             "distill": [*distill, "today", "--out", "run"],
+            "import bare": ["teacher", "import", "bare", "--out", "kept bare"],
+            "show bare": ["teacher", "show", "kept bare"],
+            "inspect bare": ["inspect", "tiny.py", "--teacher", "bare"],
+            "distill bare": [*distill, "bare", "--out", "assumed"],
             "distill kept": [*distill, "kept", "--out", "other"],
         }
     )
@@ -107,3 +112,13 @@ def test_it_is_distilled(said):
         assert printed(said, name)["steps"] == 2
     config = json.loads((said[0] / "run" / "config.json").read_text())
     assert config["teacher"]["imported"] == "diffusers"
+
+
+@pytest.mark.parametrize("name", ["import bare", "show bare", "inspect bare", "distill bare"])
+def test_what_is_assumed_is_said_by_every_command(said, name):
+    code, out, error = said[1][name]
+    assert code == 0, error
+    told = " ".join((error if name == "distill bare" else out).split())
+    assert "so DDPM's usual convention is assumed (DDPMScheduler, 1,000 linear steps, epsilon)" in told
+    if name == "inspect bare":
+        assert "teacher's convention: no scheduler_config.json" in told

@@ -166,4 +166,4 @@ def test_a_folder_of_weights_alone_says_whose_they_are(tmp_path):
     write_safetensors(tmp_path / "model.safetensors", ones(GUIDED))
     assert "guided-diffusion" in message(tmp_path)
     write_safetensors(tmp_path / "model.safetensors", tiny_weights())
-    assert "holds weights alone; expected a model.json or a config.json" in message(tmp_path)
+    assert "model.safetensors holds weights alone. Its names are those of EDM" in message(tmp_path)

@@ -78,7 +78,7 @@ ACCEPTED = {
 REFUSED = {  # what it says, and a phrase of the message
     "latents": (
         {"_class_name": "LDMPipeline", "vqvae": ["diffusers", "VQModel"], **PLAIN},
-        r"LDMPipeline.*vqvae \(VQM",
+        r"LDMPip.*vqvae \(VQM",
     ),
     "an autoencoder": ({"_class_name": "DDPMPipeline", **PLAIN, "vae": ["diffusers", "AutoencoderKL"]}, r"vae \(Auto"),
     "a text": (
@@ -168,9 +168,7 @@ def test_shards_without_their_index(tmp_path):
     folder = network(tmp_path / "unet")
     in_shards(folder, "bin")
     (folder / f"{NAME}.bin.index.json").unlink()
-    with pytest.raises(
-        ImporterError, match="weights in several files, such as .*-00001-of-00002.bin, and not the index"
-    ):
+    with pytest.raises(ImporterError, match="weights in several files, such as .*-00002.bin, and not the index"):
         read_checkpoint(folder)
     with pytest.raises(ImporterError, match="is one of several files of weights; expected their folder"):
         read_checkpoint(folder / f"{NAME}-00001-of-00002.bin")

@@ -52,7 +52,7 @@ ARGUMENTS = Called(Name("argparse", "Namespace"), (), {"lr": 0.1, "path": Called
 # what a file holds; which weights are read; what is said
 FOUND = {
     "plain": (RAW, RAW, None),
-    "model and ema": ({"model": RAW, "ema": AVERAGE, "step": 3, "opt": OPTIMISER}, AVERAGE, "averaged weights under ema"),
+    "model and ema": ({"model": RAW, "ema": AVERAGE, "step": 3, "opt": OPTIMISER}, AVERAGE, "averaged .* under ema"),
     "with arguments": ({"model": RAW, "ema": AVERAGE, "args": ARGUMENTS}, AVERAGE, "not read .* beside them: model"),
     "model_ema": ({"model": RAW, "model_ema": AVERAGE, "epoch": 2}, AVERAGE, "averaged weights under model_ema"),
     "model_state_dict": ({"model_state_dict": RAW, "loss": 0.5}, RAW, "the weights under model_state_dict were read"),
