@@ -51,7 +51,7 @@ class Fitted(eqx.Module):
 
     def parameters(self) -> dict[str, np.ndarray]:
         """What is trained, by its path in the program."""
-        leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(self.program, eqx.is_inexact_array))
+        leaves = jax.tree_util.tree_leaves_with_path(self.problem.split(self.program)[0])
         return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
 
     @eqx.filter_jit

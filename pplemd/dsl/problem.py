@@ -36,6 +36,7 @@ class Problem(eqx.Module):
         graph: the traced program.
         observed: its observations, in order of declaration.
         plates: its plates.
+        trained: of each leaf of the program, whether it is trained: NumPy's arrays are data and constants.
         rows: of each plate of which only some rows are looked at, their indices (see `at`).
         data: of observations whose data are others than those declared (see `given`).
     """
@@ -47,6 +48,7 @@ class Problem(eqx.Module):
     graph: Graph = eqx.field(static=True)
     observed: tuple[Observed, ...] = ()
     plates: tuple[Plate, ...] = ()
+    trained: tuple[bool, ...] = eqx.field(static=True, default=())
     rows: dict[str, Array] = eqx.field(default_factory=dict)
     data: dict[str, Array] = eqx.field(default_factory=dict)
 
@@ -77,6 +79,14 @@ class Problem(eqx.Module):
         check_given(self.name, self.observed, data)
         arrays = {name: jnp.asarray(one) for name, one in data.items()}
         return eqx.tree_at(lambda p: p.data, self, arrays, is_leaf=lambda leaf: leaf is self.data)
+
+    def split(self, program: PyTree) -> tuple[PyTree, PyTree]:
+        """Return what of a program is trained, and the rest: two of its structure, None where the other has a leaf."""
+        leaves, structure = jax.tree.flatten(program)
+        both = list(zip(leaves, self.trained, strict=True))
+        parts = ([leaf if one == wanted else None for leaf, one in both] for wanted in (True, False))
+        moving, fixed = (jax.tree.unflatten(structure, part) for part in parts)
+        return moving, fixed
 
     def draw(self, key: Key[Array, ""], program: PyTree, label: Label = None) -> dict[str, Float[Array, "..."]]:
         """Draw base coordinates of one sample: u ~ N(0, I), or the unconstrained value of a draw from the prior."""

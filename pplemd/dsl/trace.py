@@ -42,7 +42,8 @@ def trace(program: Program, *, shape: tuple[int, ...], classes: int | None = Non
     checks.check_generates(program, declarations)
     (aval,) = graph.jaxpr.out_avals
     checks.check_output(declarations.outputs[0], aval, shape, dtype)
-    return _problem(program, graph, declarations, classes)
+    trained = [checks.is_trained(leaf) for leaf in jax.tree.leaves(program)]
+    return _problem(program, graph, declarations, classes, trained)
 
 
 def trace_observed(program: Program, *, rows: int | None = None, constants: Sequence[Any] | None = None) -> Problem:
@@ -65,7 +66,10 @@ def trace_observed(program: Program, *, rows: int | None = None, constants: Sequ
     if constants is None:
         constants = checks.constants(program)
     checks.check_constant(program, constants, graph, declarations)
-    return _problem(program, graph, declarations, None, supports(graph, program, constants, declarations))
+    trained = [
+        checks.is_trained(leaf) and one is None for leaf, one in zip(jax.tree.leaves(program), constants, strict=True)
+    ]
+    return _problem(program, graph, declarations, None, trained, supports(graph, program, constants, declarations))
 
 
 def _problem(
@@ -73,10 +77,11 @@ def _problem(
     graph: Graph,
     declarations: Declarations,
     classes: int | None,
+    trained: Sequence[bool],
     of_data: Sequence[Support] = (),
 ) -> Problem:
-    trained = [checks.is_trained(leaf) for leaf in jax.tree.leaves(program) if is_array(leaf)]
-    seeds = [frozenset({Origin.LEARNED}) if one else frozenset() for one in trained]
+    arrays = [one for leaf, one in zip(jax.tree.leaves(program), trained, strict=True) if is_array(leaf)]
+    seeds = [frozenset({Origin.LEARNED}) if one else frozenset() for one in arrays]
     reached = origins(graph.jaxpr.jaxpr, seeds + ([] if classes is None else [frozenset({Origin.LABEL})]))
     return Problem(
         name=type(program).__name__,
@@ -86,6 +91,7 @@ def _problem(
         plates=tuple(Plate(one.name, one.size, one.rows) for one in declarations.plates),
         classes=classes,
         graph=graph,
+        trained=tuple(trained),
     )
 
 

@@ -19,7 +19,7 @@ class Learner(eqx.Module):
     """A module and the state of the optimiser that trains it.
 
     Attributes:
-        module: what is trained; its inexact arrays are the parameters.
+        module: what is trained; its parameters are its inexact arrays, or some of them.
         memory: the optimiser's state.
         skipped: updates skipped so far because their gradient was not finite.
         skipped_in_a_row: updates skipped since the last good one.
@@ -36,10 +36,25 @@ class Learner(eqx.Module):
         return dataclasses.replace(self, memory=None)
 
 
-def learner(module: PyTree, optimiser: optax.GradientTransformation) -> Learner:
-    """A module about to be trained: a copy, since the loop donates its buffers and a teacher may share them."""
+def parameters_of(module: PyTree) -> PyTree:
+    """All inexact arrays of a module; None elsewhere."""
+    return eqx.filter(module, eqx.is_inexact_array)
+
+
+def learner(
+    module: PyTree,
+    optimiser: optax.GradientTransformation,
+    parameters: Callable[[PyTree], PyTree] = parameters_of,
+) -> Learner:
+    """A module about to be trained: a copy, since the loop donates its buffers and a teacher may share them.
+
+    Args:
+        module: the module.
+        optimiser: of its parameters.
+        parameters: gives those of a module, with None elsewhere.
+    """
     own = copied(module)
-    memory = optimiser.init(eqx.filter(own, eqx.is_inexact_array))
+    memory = optimiser.init(parameters(own))
     return Learner(own, memory, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
 
@@ -61,11 +76,11 @@ def descend(
 
     Args:
         current: the module and its optimiser's state.
-        gradient: a gradient of the module's structure.
+        gradient: of the module's structure, None where the module is not trained.
         optimiser: the Optax transformation that the learner was made with.
         objective: what is descended, of a module; told to an optimiser that asks for it, Optax's `value_fn`.
     """
-    parameters = eqx.filter(current.module, eqx.is_inexact_array)
+    parameters, fixed = _met(gradient, current.module, True), _met(gradient, current.module, False)
     size = norm(gradient)
     finite = jnp.isfinite(size)
 
@@ -75,13 +90,21 @@ def descend(
     with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer count
         told: dict[str, Any] = {"size": unless_skipped(size)}  # one who clips by it need not take it again
         if objective is not None:
-            fixed = eqx.filter(current.module, eqx.is_inexact_array, inverse=True)
             told["value_fn"] = lambda moving: objective(eqx.combine(moving, fixed))
         update = optax.with_extra_args_support(optimiser).update
         updates, memory = update(unless_skipped(gradient), current.memory, parameters, **told)
     module = eqx.apply_updates(current.module, unless_skipped(updates))
     skipped = jnp.where(finite, 0, 1)
     return Learner(module, memory, current.skipped + skipped, skipped * (current.skipped_in_a_row + 1))
+
+
+def _met(gradient: PyTree, module: PyTree, trained: bool) -> PyTree:
+    """The leaves of a module that a gradient is of, or the others; None elsewhere."""
+
+    def kept(slope: Array | None, leaf: Any) -> Any:
+        return leaf if (slope is not None) == trained else None
+
+    return jax.tree.map(kept, gradient, module, is_leaf=lambda slope: slope is None)
 
 
 def average(average_so_far: PyTree, module: PyTree, decay: Float[Array, ""] | float) -> PyTree:

@@ -82,7 +82,7 @@ class FitStep(eqx.Module):
             sizes = self.recipe.adaptation.start(kernel.wanted_acceptance)
         shared = sizes is not None and self.recipe.rows is None and count > 2
         variances = jax.tree.map(lambda leaf: jnp.ones(leaf.shape[1:]), positions) if shared else None
-        fresh = learner(program, self._optimiser)
+        fresh = learner(program, self._optimiser, lambda one: self.problem.split(one)[0])
         return FitState(jnp.zeros((), jnp.int32), fresh, copied(program), positions, centering, sizes, variances)
 
     def __call__(self, state: FitState, key: PRNGKeyArray) -> tuple[FitState, dict[str, Float[Array, ""]]]:
@@ -100,11 +100,13 @@ class FitStep(eqx.Module):
             "gradient_norm": norm(gradient),
             "acceptance": jnp.mean(acceptance),
             "divergences": jnp.mean(divergences),
-            **{f"parameter_{path}": number for path, number in followed(program).items()},
+            **{f"parameter_{path}": number for path, number in followed(self.problem.split(program)[0]).items()},
             "skipped": (fitted.skipped - state.learner.skipped).astype(jnp.float32),
         }
         positions = jax.tree.map(lambda all_, new: all_.at[rows].set(new), state.positions, after)
-        averaged = average(state.average, fitted.module, warmed(self.recipe.ema, state.step))
+        moving, fixed = self.problem.split(fitted.module)
+        kept, _ = self.problem.split(state.average)
+        averaged = eqx.combine(average(kept, moving, warmed(self.recipe.ema, state.step)), fixed)
         pace = FULL_PACE / jnp.maximum(state.step, FULL_PACE)  # chains that adapt to where they have been err by it
         sizes = self._adapted(state.step_sizes, acceptance, pace)
         variances = _running(state.variances, after, pace)
@@ -141,7 +143,10 @@ class FitStep(eqx.Module):
         """
         program, lam = state.learner.module, self._form(state)
         held = self.recast(program, rows, positions, state.centering, lam)
-        loss, gradient = eqx.filter_value_and_grad(self.loss)(program, rows, held, lam)
+        moving, fixed = self.problem.split(program)
+        loss, gradient = eqx.filter_value_and_grad(
+            lambda moving: self.loss(eqx.combine(moving, fixed), rows, held, lam)
+        )(moving)
         fitted = descend(state.learner, gradient, self._optimiser, lambda one: self.loss(one, rows, held, lam))
         log_dets = jax.vmap(lambda number, v: self._of(number).place(program, v, lam)[1])(rows, held)
         return (
@@ -236,7 +241,7 @@ class FitStep(eqx.Module):
 
     def _form(self, state: FitState) -> Centering:
         """The coordinates of an M-step."""
-        parameters = eqx.filter(state.learner.module, eqx.is_inexact_array)
+        parameters, _ = self.problem.split(state.learner.module)
         if not self.recipe.optimiser.interleaves(sum(leaf.size for leaf in jax.tree.leaves(parameters))):
             return state.centering
         return jax.tree.map(lambda leaf: jnp.full_like(leaf, state.step % FORMS), state.centering)

@@ -44,7 +44,7 @@ def remaining(step: FitStep, key: PRNGKeyArray, state: FitState) -> Remaining | 
         key: the run's key.
         state: the state to look at; its chains go on from where they are, at the averaged program.
     """
-    parameters = eqx.filter(state.average, eqx.is_inexact_array)
+    parameters, _ = step.problem.split(state.average)
     if sum(leaf.size for leaf in jax.tree.leaves(parameters)) > Newton().most:
         return None
     return _remaining(step, jax.random.fold_in(key, CHECK), state)
@@ -52,7 +52,7 @@ def remaining(step: FitStep, key: PRNGKeyArray, state: FitState) -> Remaining | 
 
 @eqx.filter_jit
 def _remaining(step: FitStep, key: PRNGKeyArray, state: FitState) -> Remaining:
-    moving, fixed = eqx.partition(state.average, eqx.is_inexact_array)
+    moving, fixed = step.problem.split(state.average)
     at, unravel = ravel_pytree(moving)
     count = jax.tree.leaves(state.positions)[0].shape[0]
 

@@ -109,7 +109,7 @@ def watcher(work: Fitting, folder: RunFolder, say: Callable[[str], None], task: 
     journal = Journal(folder, say, task, lambda lines: fit_alarms(lines, recipe, size))
 
     def inspect(step: int, state: FitState) -> dict[str, float]:
-        found = _floats("parameter", state.average)
+        found = _floats("parameter", work.plan.problem.split(state.average)[0])
         left = remaining(work.step, work.key, state) if step == recipe.steps else None
         if left is None:
             return found

@@ -10,7 +10,8 @@ import pytest
 from pplemd.dsl import Program, latent, observe, plate, trace_observed
 from pplemd.errors import RecipeError
 from pplemd.inference import ALL, HMC, NONE, Chain
-from pplemd.learning import Adam, Choosing, FitRecipe, FitStep
+from pplemd.learning import Adam, Choosing, FitRecipe, FitStep, Newton
+from pplemd.learning.newton import Memory
 from pplemd.parameterization import Fisher, Interleaved, Placement, Policy
 
 ROWS = 300
@@ -48,6 +49,37 @@ def fitted(program, recipe):
     for number in range(recipe.steps):
         state, metrics = run(state, jax.random.fold_in(jax.random.key(5), number))
     return state, metrics
+
+
+class Regression(Program):
+    """y ~ N(theta x, 1), theta ~ N(mu, 1); y and x are fields of NumPy."""
+
+    mu: jax.Array
+    x: np.ndarray
+    y: np.ndarray
+
+    def __call__(self):
+        theta = latent("theta", dist.Normal(self.mu, 1.0))
+        observe("y", dist.Normal(theta * self.x, 1.0), self.y)
+
+
+@pytest.mark.parametrize("optimiser", [Newton(), Adam(0.1)], ids=["newton", "adam"])
+def test_numpy_s_arrays_in_a_program_are_data_and_are_not_trained(optimiser):
+    x = np.linspace(-1, 1, 70, dtype=np.float32)  # with y more numbers than Newton's steps are for
+    program = Regression(jnp.zeros(()), x, 3 * x)
+    recipe = FitRecipe(3, chains=4, chain=Chain(HMC(0.3, 3), 1, NONE), choosing=None, optimiser=optimiser)
+    state, metrics = fitted(program, recipe)
+    assert [name for name in metrics if name.startswith("parameter_")] == ["parameter_mu"]
+    for one in (state.average, state.learner.module):
+        np.testing.assert_array_equal(one.x, x)
+        np.testing.assert_array_equal(one.y, 3 * x)
+        assert abs(one.mu) > 0.01
+    newton = any(isinstance(leaf, Memory) for leaf in jax.tree.leaves(state.learner.memory, is_leaf=_is_memory))
+    assert newton == isinstance(optimiser, Newton)
+
+
+def _is_memory(leaf):
+    return isinstance(leaf, Memory)
 
 
 START = Rows(jnp.zeros(()), jnp.asarray(-1.0))
