@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pplemd.dsl.dependencies import Origins, origin_of, origins
+from pplemd.dsl.dependencies import Differentiated, Origins, origin_of, origins
 from pplemd.dsl.effects import Declarations, DeclaredLatent, DeclaredOutput
 from pplemd.dsl.graph import Graph, is_array, observed_index
 from pplemd.dsl.places import defined
@@ -125,15 +125,15 @@ def check_constant(program: Program, constants: Sequence[Any], graph: Graph, dec
     """Raise where a trained array serves as data alone: training would move the data to what is likely."""
     found = zip(jax.tree_util.tree_leaves_with_path(program), constants, strict=True)
     paths = [(path, is_trained(leaf) and one is None) for (path, leaf), one in found if is_array(leaf)]
-    seeds: list[Origins] = [frozenset({-1 - i} if trained else ()) for i, (_, trained) in enumerate(paths)]
-    of = origins(graph.jaxpr.jaxpr, seeds)  # each array by itself, under numbers that no latent has
+    seeds: list[Origins] = [frozenset({Differentiated(i)} if trained else ()) for i, (_, trained) in enumerate(paths)]
+    of = origins(graph.jaxpr.jaxpr, seeds)
     observed = [one for one in graph.cuts if observed_index(one) is not None]
     laws = [atom for one in graph.cuts for atom in (one.invars[:-1] if one in observed else one.invars)]
     needed = frozenset[Any]().union(*(origin_of(atom, of) for atom in (*laws, *graph.jaxpr.jaxpr.outvars)))
     for site, equation in zip(declarations.observed, observed, strict=True):
         for origin in origin_of(equation.invars[-1], of) - needed:
-            if isinstance(origin, int) and origin < 0:
-                name = jax.tree_util.keystr(paths[-1 - origin][0], simple=True, separator=".")
+            if isinstance(origin, Differentiated):
+                name = jax.tree_util.keystr(paths[origin.leaf][0], simple=True, separator=".")
                 raise ProgramError(
                     f"{site.place}: the data of {site.name!r} are the program's {name!r}, a floating-point JAX array, "
                     "which is trained: its numbers would move to what is likely. Make it one of NumPy: np.asarray(...)."

@@ -6,6 +6,7 @@ Calls (jit, remat, custom rules) are entered; for any other nested jaxpr (loops,
 depend on every operand.
 """
 
+import dataclasses
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,7 +26,18 @@ class Origin(enum.Enum):
     LABEL = "label"
 
 
-Origins = frozenset[Origin | int]
+@dataclasses.dataclass(frozen=True)
+class Differentiated:
+    """A leaf of the program as an origin of gradients alone: what `stop_gradient` gives does not depend on it.
+
+    Attributes:
+        leaf: its number among the program's arrays.
+    """
+
+    leaf: int
+
+
+Origins = frozenset[Origin | Differentiated | int]
 _NOTHING: Origins = frozenset()
 
 # Calls whose one jaxpr maps operands to results one to one.
@@ -84,6 +96,8 @@ def _results(equation: Any, operands: list[Origins]) -> list[Origins]:
         return [frozenset({index})]
     if observed_index(equation) is not None:
         return [operands[-1]]  # the data, whatever its law depends on
+    if equation.primitive.name == "stop_gradient":
+        return [frozenset(one for one in operand if not isinstance(one, Differentiated)) for operand in operands]
     body = _body(equation)
     if body is None:
         return [_NOTHING.union(*operands)] * len(equation.outvars)

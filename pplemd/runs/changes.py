@@ -29,11 +29,10 @@ def told(folder: RunFolder, model_file: Path | None) -> Iterator[None]:
     except PplemdError as error:
         found = _changes(folder, model_file)
         if found:
-            place = shlex.quote(str(folder.path))
             error.add_note(
                 f"Since the run was started: {'; '.join(found)}. The run is left as it is. Read it by the model file "
                 "as it was, put back or given (with the files beside it that it imports) by --model, as in\n"
-                f"    pplemd sample {place} --model OLD_FILE.py"
+                f"    pplemd sample {shlex.quote(str(folder.path))} --model OLD_FILE.py"
             )
         raise
 

@@ -175,6 +175,17 @@ def test_data_that_would_be_trained_are_refused():
         with pytest.raises(ProgramError, match="the data of 'y' are the program's 'y', a floating-point JAX array"):
             trace_observed(Rows(jnp.zeros(()), jnp.asarray(y), law, split))
 
+    class Held(Program):
+        """Data in an array of JAX's that no gradient reaches."""
+
+        y: jax.Array
+
+        def __call__(self):
+            z = latent("z", dist.Normal(0.0, 1.0))
+            observe("y", dist.Normal(z, jnp.ones(3)), jax.lax.stop_gradient(self.y))
+
+    assert trace_observed(Held(jnp.ones(3))).observed[0].shape == (3,)
+
     class Penalised(Program):
         """A trained array may be looked at, as a soft constraint, where a law depends on it too."""
 
