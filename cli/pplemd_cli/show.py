@@ -101,7 +101,7 @@ def fit_report(figures: dict[str, Any]) -> None:
     beside = f"(no error: {found.get('doubt', 'not known')})"
     if found["error"] is not None:
         beside = f"+- {found['error']:.2g} ({found['effective']:,.0f} draws' worth)"
-    console.print(f"[bold]{what}[/bold]  {found['value']:.2f} {beside}\n")
+    console.print(f"[bold]{what}[/bold]  {_marginal(found['value'])} {beside}\n")
     made = table(f"latents given the data, seed {figures['seed']}", *POSTERIOR)
     for column in made.columns[1:]:
         column.justify = "right"
@@ -134,6 +134,11 @@ def _parameters(console: Console, parameters: dict[str, Any], told: dict[str, An
         words = {True: "Converged", False: "[bold red]Not converged[/bold red]", None: "Converged or not"}[converged]
         repair = f"\n  repair: {told['repair']}." if told["repair"] else ""
         console.print(f"{words}: {told['found']}.{repair}\n")
+
+
+def _marginal(value: float | None) -> str:
+    """Nats, with two decimals."""
+    return "not finite" if value is None else f"{value:.2f}"
 
 
 def _array(value: Any) -> str:

@@ -16,7 +16,11 @@ LEAST = 6  # lines, from which a trend can be told
 SURE = 4.0  # standard errors, more where there are few lines: for so many figures, 4.0 is one run in a thousand
 NATS = 0.25  # of the likelihood: half of what one standard error of one parameter is worth
 RISE = 1.0  # nats of log p(y, u) over the last part
+FLAT = 1e-4  # nats: all that holds a parameter whose standard error is 70 times its size
 UNSURE = 2.0  # nats of error from which nothing can be told
+ENDLESS = "the gradient or the curvature of log p(y) is not finite where it ended: a scale of 0, or of infinity?"
+FLATNESS = "here: the data say nothing of it, or it would go on to infinity (a scale to 0, a separated class)"
+UNTOLD = "start elsewhere, in `program`; or fix it, leave it out, or make it a latent with a prior"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Convergence:
         gain: nats that one more M-step would gain at least, where the program has few parameters.
         gain_error: its standard error.
         moves: what that step would add to parameters, by their names.
+        flat: parameters that log p(y) hardly depends on there.
         log_joint: the trend of log p(y, u) over the last part of the run.
         parameters: the trends of parameters.
     """
@@ -62,6 +67,7 @@ class Convergence:
     gain: float | None
     gain_error: float | None
     moves: dict[str, float]
+    flat: tuple[str, ...]
     log_joint: Drift | None
     parameters: dict[str, Drift]
 
@@ -106,15 +112,16 @@ def convergence(history: History, recipe: FitRecipe, size: int = 1) -> Convergen
     kept = [line for line in history if line["step"] > (1 - LAST) * done and "log_joint" in line]
     names = dict.fromkeys(name for line in kept for name in line if name.startswith("parameter_"))
     trends = {name: drift(_series(kept, name)) for name in names}
-    joint, gain, error = drift(_series(kept, "log_joint")), newest.get("gain"), newest.get("gain_error")
-    converged, found = _verdict(joint, gain, error, size, done - round((1 - LAST) * done))
+    joint = drift(_series(kept, "log_joint"))
+    moves, held = _named(newest, "move_"), _named(newest, "held_")
+    flat = tuple(name for name, value in held.items() if value is not None and value < FLAT)
+    verdict = _verdict(joint, newest, size, done - round((1 - LAST) * done))
     return Convergence(
-        converged,
-        found,
-        "" if converged else _repair(recipe),
-        gain,
-        error,
-        {name.removeprefix("move_"): value for name, value in newest.items() if name.startswith("move_")},
+        *_unless_flat(*verdict, flat, recipe),
+        newest.get("gain"),
+        newest.get("gain_error"),
+        {name: value for name, value in moves.items() if value is not None},
+        flat,
         joint,
         {name.removeprefix("parameter_"): trend for name, trend in trends.items() if trend is not None},
     )
@@ -130,10 +137,22 @@ def fit_alarms(history: History, recipe: FitRecipe, size: int = 1) -> tuple[Alar
     return (Alarm("not_converged", found.found, "its parameters are no estimates yet", found.repair),)
 
 
-def _verdict(
-    joint: Drift | None, gain: float | None, error: float | None, size: int, last: int
-) -> tuple[bool | None, str]:
+def _unless_flat(
+    converged: bool | None, found: str, flat: tuple[str, ...], recipe: FitRecipe
+) -> tuple[bool | None, str, str]:
+    """A verdict, why, and what to change; of a likelihood that is flat, that it has converged cannot be told."""
+    if not converged:
+        return converged, found, _repair(recipe)
+    if not flat:
+        return True, found, ""
+    return None, f"{found}, but log p(y) hardly depends on {', '.join(flat)} {FLATNESS}", UNTOLD
+
+
+def _verdict(joint: Drift | None, newest: Mapping[str, Any], size: int, last: int) -> tuple[bool | None, str]:
     """Whether it has converged, and why, in a sentence."""
+    gain, error = newest.get("gain"), newest.get("gain_error")
+    if "gain" in newest and (gain is None or error is None):
+        return False, ENDLESS
     if gain is not None and error is not None and gain - 2 * error > NATS:
         return False, f"one more M-step would raise log p(y) by at least {gain:.3g} nats (+- {2 * error:.2g})"
     if joint is not None and joint.sure and abs(joint.rise) * size > RISE:
@@ -144,7 +163,7 @@ def _verdict(
     if gain is not None and error is not None:
         if error > UNSURE:
             return None, f"what one more M-step would gain cannot be told: {gain:.3g} nats +- {2 * error:.2g}"
-        return True, f"one more M-step would gain {max(gain, 0.0):.2g} nats (+- {2 * error:.2g})"
+        return True, f"one more M-step would gain {max(0.0, gain):.2g} nats (+- {2 * error:.2g})"
     if joint is None:
         return None, f"fewer than {LEAST} lines of metrics.jsonl tell of the last {last:,} steps"
     if abs(joint.rise) > 2 * joint.error:
@@ -163,6 +182,11 @@ def _repair(recipe: FitRecipe) -> str:
     own = [field.name for field in dataclasses.fields(recipe.optimiser)]
     rate = ["a larger optimiser.learning_rate, or --set optimiser=newton"] if "learning_rate" in own else []
     return "; or ".join([more, *rate, noise, "start nearer, in `program`"])
+
+
+def _named(line: Mapping[str, Any], begin: str) -> dict[str, float | None]:
+    """Figures of a line whose names begin so, without that; None for what is not finite."""
+    return {name.removeprefix(begin): value for name, value in line.items() if name.startswith(begin)}
 
 
 def _series(lines: Sequence[Mapping[str, Any]], name: str) -> Float[np.ndarray, " lines"]:

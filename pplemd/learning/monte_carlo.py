@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.dsl import Centering, Problem, Program
 from pplemd.errors import RecipeError
-from pplemd.inference import StepSizes, TiltedLaw, placed, posterior_law
+from pplemd.inference import StepSizes, TiltedLaw, climbed, placed, posterior_law
 from pplemd.learning.choosing import figures
 from pplemd.learning.fit_recipe import FitRecipe
 from pplemd.learning.learner import Learner, average, copied, descend, followed, learner, warmed
@@ -19,6 +19,7 @@ from pplemd.parameterization import Pilot, Placement, Situation
 
 ONE = 1.0  # stands for sigma where step sizes are adapted by sigma: a posterior has none
 FIT_PARTS = ("E-step", "M-step")  # of a step, named in its trace
+CLIMB = 2**31 - 5  # folded into the key of a chain's start
 MEMORY = 0.95  # decay of the running variances, at first
 FULL_PACE = 200  # steps in which step sizes and variances are found; then their gains fall as 1 / step
 
@@ -71,7 +72,10 @@ class FitStep(eqx.Module):
 
         def start(key: PRNGKeyArray, number: Array) -> dict[str, Array]:
             problem = self._of(number)
-            return problem.displace(program, problem.draw(key, program), centering)
+            drawn = problem.draw(key, program)
+            if self.recipe.rows is None:
+                drawn = climbed(jax.random.fold_in(key, CLIMB), posterior_law(problem, program), drawn).position
+            return problem.displace(program, drawn, centering)
 
         keys = jax.random.split(jax.random.fold_in(jax.random.key(self.recipe.seed), 1), count)
         positions = jax.vmap(start)(keys, jnp.arange(count))

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from pplemd.dsl import Program
 from pplemd.learning.monte_carlo import FitState, FitStep
@@ -13,6 +13,7 @@ from pplemd.learning.newton import FORMS, REACH, Newton, newton_step, spectrum
 CHECK = 2**32 - 3  # folded into the run's key: no step has this number, so that training never uses these keys
 BATCHES, ROUNDS = 8, 8  # of E-steps whose mean gradients are compared; a batch before them is not looked at
 SHARES = 8  # halvings of a move
+OTHERS = 0.1  # of how far is far: parameters that go less far with others are not what goes there
 
 
 class Remaining(eqx.Module):
@@ -23,11 +24,15 @@ class Remaining(eqx.Module):
             where the draws say that the move gains less.
         error: its standard error, over batches of E-steps.
         move: what that M-step would add to each parameter.
+        held: nats that the likelihood would lose at most if a parameter went as far again as it is from 0, or by 1, to
+            the better side, alone or with the others on the way of the move: about 0 where the data say nothing of it,
+            or where it is on its way to infinity.
     """
 
     gain: Float[Array, ""]
     error: Float[Array, ""]
     move: Program
+    held: Program
 
 
 def remaining(step: FitStep, key: PRNGKeyArray, state: FitState) -> Remaining | None:
@@ -61,14 +66,17 @@ def _remaining(step: FitStep, key: PRNGKeyArray, state: FitState) -> Remaining:
         held = step.recast(state.average, rows, after, state.centering, lam)
         return step.loss(eqx.combine(unravel(theta), fixed), rows, held, lam)
 
+    def lost(form: int, moves: Array) -> Array:
+        """What moves lose by that function, at the last draws of the batches."""
+
+        def mean(move: Array) -> Array:
+            return jnp.mean(jax.lax.map(lambda one: value(at + move, form, *one), draws))
+
+        return jax.lax.map(mean, moves) - mean(jnp.zeros_like(at))
+
     def climbed(form: int, move: Array) -> Array:
         """What the move gains in truth, or a half, a quarter, ... of it: far away, curvature alone says too much."""
-        shares = 0.5 ** jnp.arange(float(SHARES))
-
-        def mean(share: Array) -> Array:
-            return jnp.mean(jax.lax.map(lambda one: value(at + share * move, form, *one), draws))
-
-        return mean(jnp.zeros(())) - jnp.min(jax.lax.map(mean, shares))
+        return -jnp.min(lost(form, 0.5 ** jnp.arange(float(SHARES))[:, None] * move[None]))
 
     def batch(positions: dict[str, Array], batch_key: PRNGKeyArray):
         def one(positions, round_key):
@@ -92,7 +100,24 @@ def _remaining(step: FitStep, key: PRNGKeyArray, state: FitState) -> Remaining:
     gains, errors, moves = map(jnp.stack, zip(*found, strict=True))
     gains = jnp.minimum(gains, jnp.stack([climbed(form, moves[form]) for form in range(FORMS)]))
     best = jnp.argmax(gains)
-    return Remaining(size * gains[best], size * errors[best], unravel(moves[best]))
+    ways, turns = _ways(moves[best], reach / REACH)
+    losses = jnp.stack([lost(form, ways) for form in range(FORMS)])
+    losses = jnp.where(jnp.isnan(losses), jnp.inf, losses).min(axis=0)  # the likelihood loses less than in either form
+    held = jnp.where(turns, losses[:, None], jnp.inf).min(axis=0)
+    return Remaining(size * gains[best], size * errors[best], unravel(moves[best]), unravel(size * held))
+
+
+def _ways(move: Float[Array, " p"], own: Float[Array, " p"]) -> tuple[Float[Array, "ways p"], Bool[Array, "ways p"]]:
+    """Where parameters may go: each alone to both sides, and all as the move says; and which ones go far there.
+
+    Args:
+        move: of the next M-step.
+        own: how far is far.
+    """
+    alone = jnp.diag(own)
+    together = move / jnp.maximum(jnp.max(jnp.abs(move) / own), jnp.finfo(own.dtype).tiny)
+    ways = jnp.concatenate([alone, -alone, together[None]])
+    return ways, jnp.abs(ways) > OTHERS * own[None]
 
 
 def _gain(

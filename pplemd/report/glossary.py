@@ -59,6 +59,7 @@ OWN_GROUPS = {  # by how a name begins
     "run_": "Samples on the way",
     "parameter_": "Parameters",
     "move_": "What one more M-step adds",
+    "held_": "What holds parameters",
     "lambda_": "Coordinates",
     "kappa_": "Coordinates",
     "cost_": "Coordinates",
@@ -72,6 +73,7 @@ ORDER = (
     "Chains",
     "Parameters",
     "What one more M-step adds",
+    "What holds parameters",
     "Coordinates",
     "Left out",
     REST,
@@ -79,6 +81,7 @@ ORDER = (
 SAYS = {
     "Samples on the way": "of 1,000 samples of the averaged generator",
     "Parameters": "means between lines; at the end, of the averaged program",
+    "What holds parameters": "nats that log p(y) loses at most where one moves by its size, or 1, to the better side",
     "Coordinates": "chosen from the chains' own draws",
     "Left out": "1 where what only looks at the training failed; its messages said why",
 }
@@ -115,10 +118,10 @@ def meaning(name: str) -> Meaning:
         if name in group:
             return group[name]
     own = next((begin for begin in OWN_GROUPS if name.startswith(begin)), "")
-    bare = name.removeprefix(own) if own in ("run_", "parameter_", "move_") else name
+    bare = name.removeprefix(own) if own in ("run_", "parameter_", "move_", "held_") else name
     if own == "run_":
         return Meaning(figure_title(bare))
-    return Meaning(f"{bare}, next step" if own == "move_" else bare if own == "parameter_" else spaced(bare))
+    return Meaning(f"{bare}, next step" if own == "move_" else bare if own in ("parameter_", "held_") else spaced(bare))
 
 
 def group_of(name: str) -> str:

@@ -113,7 +113,8 @@ def watcher(work: Fitting, folder: RunFolder, say: Callable[[str], None], task: 
         left = remaining(work.step, work.key, state) if step == recipe.steps else None
         if left is None:
             return found
-        return found | {"gain": float(left.gain), "gain_error": float(left.error)} | _floats("move", left.move)
+        told = {"gain": float(left.gain), "gain_error": float(left.error)}
+        return found | told | _floats("move", left.move) | _floats("held", left.held)
 
     def picture(step: int, state: FitState) -> None:
         drawn = fit_portrait(work.fitted(state))

@@ -60,6 +60,22 @@ def test_what_is_left_to_climb_decides():
     assert convergence(lines(LEVEL, gain=1.0, gain_error=5.0), RECIPE).converged is None
 
 
+def test_a_program_whose_gradient_is_not_finite_has_not_converged():
+    told = convergence(lines(LEVEL, gain=None, gain_error=None, move_a=None), RECIPE)
+    assert told.converged is False
+    assert told.moves == {}
+    assert "not finite" in told.found
+
+
+def test_a_parameter_that_nothing_holds_is_named():
+    flat = dict(gain=0.0, gain_error=0.01, held_a=50.0, held_b=0.0)
+    told = convergence(lines(LEVEL, **flat), RECIPE)
+    assert (told.converged, told.flat) == (None, ("b",))
+    assert "hardly depends on b here" in told.found
+    assert "prior" in told.repair
+    assert convergence(lines(LEVEL, **{**flat, "gain": 8.0}), RECIPE).converged is False
+
+
 def test_where_that_is_not_known_the_trend_does():
     assert convergence(lines(LEVEL), RECIPE).converged is True
     assert convergence(lines(RISING), RECIPE).converged is False

@@ -69,7 +69,8 @@ RECIPE = FitRecipe(steps=200, chains=8)
 
 
 @pytest.mark.parametrize(
-    ("error", "offset", "start"), [(0.4, 0.0, 2.0), (0.01, 50.0, 0.0), (0.01, 0.0, 2.0), (3.0, 0.0, 0.0)]
+    ("error", "offset", "start"),
+    [(0.4, 0.0, 2.0), (0.01, 50.0, 0.0), (0.01, 0.0, 2.0), (3.0, 0.0, 0.0), (0.4, 1000.0, 0.0)],
 )
 def test_the_default_recipe_gets_there_from_usual_starts(error, offset, start):
     kind, y = hierarchy(error, offset)
@@ -88,6 +89,38 @@ def test_what_is_left_to_climb_is_told_in_nats(start):
     assert short > 5
     assert 0.1 * short < left.gain < short + 2 * left.error  # in one step: less than all of it
     assert left.move.log_error < -3 * 0.05  # far beyond its own standard error, sqrt(1 / 2 n)
+
+
+def test_what_the_data_say_nothing_of_is_held_by_nothing():
+    kind, _ = hierarchy(0.4)
+
+    class Idle(kind):
+        idle: jax.Array
+
+    program = Idle(jnp.asarray(0.5), jnp.asarray(-40.0), jnp.asarray(0.1), jnp.asarray(2.0))
+    step = FitStep(trace_observed(program), FitRecipe(chains=4))
+    held = remaining(step, jax.random.key(2), step.init(program)).held
+    assert held.idle == 0
+    assert held.log_spread < 1e-6  # on its way to a spread of 0
+    assert held.mean > 10
+    assert held.log_error > 10
+
+
+def test_a_separated_class_is_held_by_nothing():
+    """Logistic regression on data of which one side is all 0 and the other all 1: the larger, the likelier."""
+    x = np.linspace(-2.0, 2.0, 40, dtype=np.float32)
+
+    class Separated(Program):
+        slope: jax.Array
+        level: jax.Array
+
+        def __call__(self):
+            u = latent("u", dist.Normal(0.0, 1.0))
+            observe("y", dist.Bernoulli(logits=self.slope * x + self.level + 0.0 * u), (x > 0.1).astype(np.int32))
+
+    step, state = fitted(lambda *start: Separated(*start[:2]), 0.0, FitRecipe(steps=60, chains=2))
+    held = remaining(step, jax.random.key(2), state).held
+    assert max(float(held.slope), float(held.level)) < 1e-4
 
 
 def test_a_step_goes_down_whatever_the_curvature():
