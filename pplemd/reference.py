@@ -11,17 +11,17 @@ from pplemd.inference import NUTS, Potential, Run, TiltedLaw, bulk_ess, long_cha
 from pplemd.teachers import AbstractDensity, AbstractTeacher, Posterior
 
 CHAINS, WARM_UP = 8, 500  # eight chains share the cost of a step; warm-up half of Stan's, one estimate a chain
-LEAST = 100  # draws of a chain, whatever is asked for: R-hat of halves of 50 tells whether chains are of one law
+LEAST = 400  # draws of a chain, whatever is asked for: 3,200, of which NUTS makes 1,000 effective ones in one dimension
 APART = 1.05  # R-hat: chance alone leaves .02 at 25 effective draws in each half of a chain
 WORTH = 400  # effective draws: a mean is then off by 1 / 20 s.d.; Vehtari et al. 2021, arXiv:1903.08008, section 4
 REFUSES = 0.999  # acceptance that NUTS never comes to: above, energies are too large for 32 bits to tell apart
 
 
 def reference_draws(teacher: AbstractTeacher, count: int, seed: int = 0) -> Float32[np.ndarray, "count ..."]:
-    """Draws of a density teacher by NUTS on its exact density, the chains' draws in turn.
+    """Draws of a density teacher by NUTS on its exact density, the chains' draws in turn, evenly spread.
 
     Args:
-        teacher: a density; a posterior's chains start around its own start, another's at standard normal points.
+        teacher: a density; a posterior's chains start as NumPyro's do, another's at standard normal points.
         count: how many.
         seed: seed of everything random.
 
@@ -35,20 +35,34 @@ def reference_draws(teacher: AbstractTeacher, count: int, seed: int = 0) -> Floa
             f"reference_draws runs chains on a density; found a {type(teacher).__name__}. Use em.teachers.sample."
         )
     key_start, key_run = jax.random.split(jax.random.key(seed))
-    starts = jax.random.normal(key_start, (CHAINS, *teacher.shape))
-    if isinstance(teacher, Posterior):
-        starts = jnp.asarray(teacher.start, starts.dtype)[None] + 0.1 * starts
+    starts = _starts(key_start, teacher)
     each = max(-(-count // CHAINS), LEAST)
     run = _run(key_run, teacher, starts, WARM_UP, each)
     x = np.asarray(run.positions, np.float32)
-    spread = x.reshape(CHAINS, x.shape[1], -1).std(axis=1)
+    spread = np.ptp(x.reshape(CHAINS, x.shape[1], -1), axis=1)
     if not (np.isfinite(spread).all() and (spread > 0).all()):
         raise DivergenceError(
             f"chains on the density of the {type(teacher).__name__} did not move or left for infinity; expected a "
             "proper law. Check the density's tails and scale, or judge by draws of your own."
         )
     _see_that_they_will_do(run, min(count, WORTH), type(teacher).__name__)
-    return np.moveaxis(x, 0, 1).reshape(-1, *teacher.shape)[:count]
+    drawn = np.moveaxis(x, 0, 1).reshape(-1, *teacher.shape)
+    return drawn[np.linspace(0, len(drawn) - 1, count).astype(int)]
+
+
+@eqx.filter_jit
+def _starts(key: PRNGKeyArray, teacher: AbstractDensity) -> Float[Array, "chain ..."]:
+    """Standard normal points; of a posterior, points within 2 of 0, or near its own start where these will not do.
+
+    Chains that all start at one point would agree on the mode that lies next to it. These are NumPyro's starts.
+    """
+    noise = jax.random.normal(key, (CHAINS, *teacher.shape))
+    if not isinstance(teacher, Posterior):
+        return noise
+    wide = jax.random.uniform(key, noise.shape, noise.dtype, -2.0, 2.0)
+    near = jnp.asarray(teacher.start, noise.dtype)[None] + 0.1 * noise
+    value, slope = jax.vmap(jax.value_and_grad(teacher.log_q))(wide)
+    return jnp.where((jnp.isfinite(value) & jnp.isfinite(slope).all(axis=1))[:, None], wide, near)
 
 
 def _see_that_they_will_do(run: Run, worth: int, name: str) -> None:

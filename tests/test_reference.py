@@ -64,6 +64,24 @@ def test_a_density_is_judged_by_chains(monkeypatch):
     assert draw_teacher(NORMAL, None, count=2000).x.shape == (2000, 1)  # as many as above: compiled already
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_plain_law_is_not_refused_where_few_draws_are_asked_for(seed):
+    x = em.reference_draws(NORMAL, 450, seed=seed)
+    assert x.shape == (450, 1)
+    assert abs(x.std() - 1) < 0.2
+
+
+def signless(y):
+    m = numpyro.sample("m", dist.Normal(0.0, 10.0))
+    numpyro.sample("y", dist.Normal(m**2, 0.1), obs=y)
+
+
+def test_a_posterior_of_two_modes_is_refused_though_its_start_lies_at_one():
+    teacher = em.posterior(signless, np.full(10, 9.0, np.float32))
+    with pytest.raises(DivergenceError, match="R-hat is"):
+        em.reference_draws(teacher, 800)
+
+
 def test_other_teachers_are_refused():
     with pytest.raises(TeacherError, match="em.teachers.sample"):
         em.reference_draws(em.GaussianMixture([[0.0]], 1.0), 10)
