@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
 from pplemd.diagnosis import RELIABLE, pareto_smoothed
 from pplemd.distillation import Distilled
 from pplemd.errors import DataError, TeacherError
-from pplemd.precision import in_single
+from pplemd.precision import in_single, narrow, wide
 from pplemd.teachers import AbstractDensity, AbstractExactTeacher, AbstractTeacher
 
 CHUNK = 20_000  # draws of one compiled call
@@ -70,7 +70,6 @@ class Weighted:
         return self.x[rng.permutation(np.minimum(chosen, len(self.x) - 1))]
 
 
-@in_single
 def importance(distilled: Distilled, teacher: AbstractTeacher, count: int = 20_000, seed: int = 0) -> Weighted:
     """Draw of a one-step sampler, and weight the draws by q(x) / p(x).
 
@@ -89,6 +88,11 @@ def importance(distilled: Distilled, teacher: AbstractTeacher, count: int = 20_0
             one to one; a teacher without a density.
         DataError: too few draws at which the target has mass.
     """
+    return _importance(distilled, narrow(teacher) if wide() else teacher, count, seed)
+
+
+@in_single
+def _importance(distilled: Distilled, teacher: AbstractTeacher, count: int, seed: int) -> Weighted:
     _check(distilled, teacher)
     if count < 1:
         raise DataError(f"found a count of {count}, expected 1 or more: draw thousands")

@@ -1,5 +1,6 @@
 """JAX's 64-bit mode: distillation in 32 bits, posteriors and fits in the session's own."""
 
+import dataclasses
 import json
 
 import equinox as eqx
@@ -15,7 +16,7 @@ import pplemd as em
 from pplemd.dsl import trace_observed
 from pplemd.errors import CheckpointError
 from pplemd.model import plan
-from pplemd.precision import in_single, restored
+from pplemd.precision import in_single, narrow, restored
 from pplemd.runs import record
 from pplemd.runs.declared import declare_value
 from pplemd.storage.folder import RunFolder
@@ -131,3 +132,69 @@ def test_a_fit_is_in_the_session_s_own_mode(tmp_path):
         else:
             with pytest.raises(CheckpointError, match=message):
                 record.check_mode(declared, folder)
+
+
+def levels(X, y):
+    w = numpyro.sample("w", dist.Normal(0.0, 10.0).expand([2]).to_event(1))
+    numpyro.sample("y", dist.Normal(X @ w, 1.0), obs=y)
+
+
+@pytest.mark.filterwarnings("error")
+def test_loops_that_are_mapped_ask_a_posterior_in_its_own_bits():
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    with jax.enable_x64(True):
+        teacher = em.posterior(levels, X, y=X @ [1.0, 2.0])
+    at, sigma = np.array([[0.2, 0.1], [-1.0, 3.0]]), 0.1
+
+    def both(x):  # the rule of noise has a loop; so has a chain
+        def step(x, _):
+            return x + 1e-3 * teacher.score(x, jnp.asarray(sigma)), jax.value_and_grad(teacher.log_q)(x)[0]
+
+        return jax.lax.scan(step, x, length=2)
+
+    found, densities = jax.jit(jax.vmap(both))(jnp.asarray(at))
+    H, x = X.T @ X + np.eye(2) / 100, at
+    for step in range(2):
+        gone = ((x @ X.T - X @ [1.0, 2.0]) ** 2).sum(1) / 2 + (x**2).sum(1) / 200
+        constant = 22 * np.log(2 * np.pi) / 2 + 2 * np.log(10.0)
+        np.testing.assert_allclose(densities[:, step], -gone - constant, rtol=1e-6)
+        slope = X.T @ (X @ [1.0, 2.0]) - x @ H
+        x = x + 1e-3 * np.linalg.solve(np.eye(2) + sigma**2 * H, slope.T).T
+    np.testing.assert_allclose(found, x, rtol=1e-6)
+
+
+def functions():
+    """Of the law N(at, 4 I), in functions that refer to arrays of the session's own bits."""
+    at, spread = jnp.array([1.0, -2.0]), jnp.array([2.0, 2.0])
+
+    def score(x, sigma, label=None):
+        return jax.grad(lambda x: jax.scipy.stats.norm.logpdf(x, at, jnp.hypot(spread, sigma)).sum())(x)
+
+    return (
+        em.teachers.ScoreFunction(score, (2,)),
+        em.teachers.DenoiserFunction(em.diffusion.VEScore(score), (2,)),
+        em.Density(lambda x: dist.MultivariateNormal(at, jnp.diag(spread**2)).log_prob(x), (2,)),
+    )
+
+
+@pytest.mark.filterwarnings("error")
+def test_functions_that_refer_to_arrays_of_64_bits_are_asked_in_64():
+    with jax.enable_x64(True):
+        score, denoiser, density = map(narrow, functions())
+    x, sigma = jnp.array([0.5, 3.0]), jnp.asarray(0.5)
+    for teacher in (score, denoiser, density):
+        found = jax.jit(jax.vmap(teacher.score, (0, None)))(x[None], sigma)[0]
+        assert found.dtype == jnp.float32
+        np.testing.assert_allclose(found, (np.array([1.0, -2.0]) - x) / 4.25, rtol=1e-5)
+    slopes = jax.jacfwd(score.score)(x, sigma), jax.jacrev(score.score)(x, sigma)
+    np.testing.assert_allclose(slopes, [-np.eye(2) / 4.25] * 2, atol=1e-6)
+    for slope in (jax.grad, jax.jacfwd):  # in sigma, too
+        found = slope(lambda sigma: score.score(x, sigma)[0])(sigma)
+        np.testing.assert_allclose(found, -0.5 * 2 * 0.5 / 4.25**2, rtol=1e-5)
+
+
+def test_a_model_of_such_a_function_is_narrowed():
+    with restored():
+        jax.config.update("jax_enable_x64", True)
+        teacher = declare_value(dataclasses.replace(model(), teacher=functions()[0])).model.teacher
+    assert teacher.score(jnp.zeros(2), jnp.ones(())).dtype == jnp.float32

@@ -139,7 +139,9 @@ def _settled(declared: Declared) -> Declared:
     """A model in JAX's 32-bit mode from here on; a fit in whatever mode JAX is in."""
     if isinstance(declared.model, Fit):
         return declared
-    return dataclasses.replace(declared, narrowed=single(), model=narrowed(declared.model))
+    if not single():
+        return declared
+    return dataclasses.replace(declared, narrowed=True, model=narrowed(declared.model))
 
 
 def with_teacher(model: Model | Fit, path: Path | None) -> Model | Fit:

@@ -30,7 +30,7 @@ class Density(AbstractDensity):
     classes: None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
-        x = jax.ShapeDtypeStruct(self.shape, jnp.float32)
+        x = jax.ShapeDtypeStruct(self.shape, jnp.result_type(float))  # of the mode that it is written in
         found = eqx.filter_eval_shape(self.log_density, x)
         if not isinstance(found, jax.ShapeDtypeStruct) or (found.shape, found.dtype) != ((), x.dtype):
             raise TeacherError(
