@@ -14,7 +14,7 @@ from scipy import stats
 
 import pplemd as em
 from pplemd.dsl import trace_observed
-from pplemd.errors import CheckpointError
+from pplemd.errors import CheckpointError, ProgramError
 from pplemd.model import plan
 from pplemd.precision import in_single, narrow, restored
 from pplemd.runs import record
@@ -96,6 +96,24 @@ def test_a_model_is_distilled_in_32_bits():
     assert planned.problem.output.dtype == np.float32
     assert {leaf.dtype for leaf in jax.tree.leaves((planned.program, planned.teacher))} == {np.dtype("float32")}
     assert not declare_value(model()).narrowed
+
+
+class Spread(Pushed):
+    """Of an array that its class refers to, of the mode in which it was made."""
+
+    def __call__(self):
+        z = em.latent("z", dist.MultivariateNormal(jnp.zeros(2), jnp.diag(SPREAD)))
+        return em.generate("x", self.net(z))
+
+
+with jax.enable_x64(True):
+    SPREAD = jnp.ones(2)
+
+
+def test_a_program_that_refers_to_arrays_of_64_bits_is_told_of_the_mode():
+    networks = em.networks.MLP((2,), (2,), width=4, depth=1, key=jax.random.key(0))
+    with pytest.raises(ProgramError, match="Spread.__call__: .*64-bit mode: make that by NumPy"):
+        plan(dataclasses.replace(model(), program=lambda teacher, key: Spread(networks)))
 
 
 def test_a_generator_draws_in_32_bits_in_a_session_of_64():

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
+import jax.numpy as jnp
 from jax import errors
 
 from pplemd.dsl.places import place_of
@@ -51,6 +52,12 @@ def _explanation(error: Exception, expected: str) -> str:
     owner, called, _ = str(error).partition(".__init__() ")
     if isinstance(error, TypeError) and called:
         return f"found {_message(error)}; expected the arguments that {owner} takes. See help({owner})."
+    if "float64" in str(error) and jnp.result_type(float) == jnp.float32:
+        return (
+            f"found {type(error).__name__}: {_message(error)}; expected arrays of 32 bits, in which this is computed. "
+            "It refers to one that was made in JAX's 64-bit mode: make that by NumPy, or inside of the function, or "
+            "leave JAX_ENABLE_X64 (or numpyro.enable_x64()) out."
+        )
     return (
         f"found {type(error).__name__}: {_message(error)}; expected {expected}. "
         "Repair that line; shapes are those of one sample, without a batch dimension."

@@ -112,7 +112,7 @@ def _distil(
     began = time.monotonic()
     declared, folder = opened(model, out, asked, resume, told)
     if declared.narrowed:
-        told.say("note: JAX's 64-bit mode is on; this distils in 32 bits, and asks a posterior's density in its own 64")
+        told.say("note: JAX's 64-bit mode is on; this distils in 32 bits, and asks posteriors and your functions in 64")
     ahead = Ahead(declared.alike)
     goes_on = folder.config.exists()
     if declared.imported is not None:
