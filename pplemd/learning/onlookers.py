@@ -45,7 +45,7 @@ class Onlookers:
         except Interrupted:
             raise
         except Exception as error:
-            if isinstance(error, FloatingPointError) and jax.config.jax_debug_nans:  # type: ignore[attr-defined]
+            if isinstance(error, FloatingPointError) and jax.config.read("jax_debug_nans"):
                 raise
             self._failed[f"failed_{who.lower().replace(' ', '_')}"] = 1.0
             self._tell(who, step, error)
