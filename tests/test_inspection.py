@@ -111,7 +111,7 @@ def test_what_was_assumed_of_a_posterior_is_said(capsys):
     said = {"model": "heights", **describe(plan(model), compiled=False)}
     assert said["teacher"]["notes"] == list(posterior.notes)
     tell(said, json=False)
-    assert "note: of the posterior, argument y=None was left out" in " ".join(capsys.readouterr().out.split())
+    assert "note: argument y=None was left out" in " ".join(capsys.readouterr().out.split())
 
 
 class Pushed(em.Program):

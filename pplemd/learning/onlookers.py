@@ -1,7 +1,7 @@
 """What only looks at a training: where it fails, that is told once, and the training goes on."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 
@@ -45,7 +45,8 @@ class Onlookers:
         except Interrupted:
             raise
         except Exception as error:
-            if isinstance(error, FloatingPointError) and jax.config.read("jax_debug_nans"):
+            config: Any = jax.config  # whose names are not typed in every version
+            if isinstance(error, FloatingPointError) and config.jax_debug_nans:
                 raise
             self._failed[f"failed_{who.lower().replace(' ', '_')}"] = 1.0
             self._tell(who, step, error)
