@@ -66,7 +66,7 @@ BESIDE_REAL = {  # without a teacher between: kid is noise about 0 there, which 
 LOST = ("recall", "coverage", "class_recall", "modes", "class_kl", "weight_kl")
 TEACH = (
     "The student learns from nothing else. Teach it longer or on more data (--set teacher.steps=N), give it a larger "
-    "network, or bring a better one."
+    "network, guide it less where it is guided, or bring a better one."
 )
 WHY = "The run's alarms and curves tell why."
 SPREAD = "Against lost diversity try an anchor (anchor=em.Anchor() in the recipe) or --set score_updates=3."
