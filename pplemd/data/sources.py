@@ -15,7 +15,7 @@ from pplemd.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp")
 UNREAD = {".heic", ".heif", ".jxl", ".svg", ".exr", ".npy", ".npz"}  # further kinds of images, that Pillow has not
-_READ_ERRORS = (OSError, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile, RuntimeError)
+READ_ERRORS = (OSError, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile, RuntimeError)  # of packed files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Source:
         """
         try:
             content = self.content(name, most)
-        except _READ_ERRORS as error:
+        except READ_ERRORS as error:
             raise DataError(
                 f"found {name} unreadable ({error}), expected a whole file: remove or replace it"
             ) from error

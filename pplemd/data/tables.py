@@ -7,7 +7,6 @@ import json
 import math
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path, PurePosixPath
@@ -17,12 +16,12 @@ import numpy as np
 from jaxtyping import Shaped
 
 from pplemd.data.naming import listed, naming
+from pplemd.data.sources import READ_ERRORS
 from pplemd.errors import DataError
 
 MAX_BYTES = 1 << 30  # of a file, unpacked: ten million rows of a hundred characters
 KINDS = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv"}
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "?", ".", "-", "inf", "+inf", "-inf", "infinity", "-infinity"}
-_READ_ERRORS = (OSError, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile, RuntimeError)
 
 MOST_AXES = 64  # of an array of NumPy
 _REMOVE = "remove that row, or name the columns that are needed by columns="
@@ -77,7 +76,7 @@ def _content(path: Path) -> tuple[str, bytes]:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
         raise DataError(f"found no file {path}, expected a table: check the path") from error
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise DataError(f"{path}: found it unreadable ({error}), expected a whole file: check or replace it") from error
     if len(content) > MAX_BYTES:
         raise DataError(f"{path}: found more than {MAX_BYTES} bytes, expected at most so many: split the file")

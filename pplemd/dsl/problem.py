@@ -25,8 +25,7 @@ class Problem(eqx.Module):
     """A traced program. It holds no parameters: every function takes the program, so that an EMA of it serves as well.
 
     The functions evaluate the traced jaxpr for one sample, with no effect handler; they can be jitted, vmapped and
-    differentiated. Base coordinates u and latents z are dictionaries by site name. The label is an int32 scalar
-    for a class-conditional problem and None for any other.
+    differentiated. Base coordinates u and latents z are dictionaries by site name. A label is an int32 scalar, or None.
 
     Attributes:
         name: class of the program.
@@ -36,7 +35,7 @@ class Problem(eqx.Module):
         graph: the traced program.
         observed: its observations, in order of declaration.
         plates: its plates.
-        trained: of each leaf of the program, whether it is trained: NumPy's arrays are data and constants.
+        trained: of each leaf of the program, whether it is trained; NumPy's arrays are data.
         rows: of each plate of which only some rows are looked at, their indices (see `at`).
         data: of observations whose data are others than those declared (see `given`).
     """
@@ -82,11 +81,7 @@ class Problem(eqx.Module):
 
     def split(self, program: PyTree) -> tuple[PyTree, PyTree]:
         """Return what of a program is trained, and the rest: two of its structure, None where the other has a leaf."""
-        leaves, structure = jax.tree.flatten(program)
-        both = list(zip(leaves, self.trained, strict=True))
-        parts = ([leaf if one == wanted else None for leaf, one in both] for wanted in (True, False))
-        moving, fixed = (jax.tree.unflatten(structure, part) for part in parts)
-        return moving, fixed
+        return eqx.partition(program, jax.tree.unflatten(jax.tree.structure(program), self.trained))
 
     def draw(self, key: Key[Array, ""], program: PyTree, label: Label = None) -> dict[str, Float[Array, "..."]]:
         """Draw base coordinates of one sample: u ~ N(0, I), or the unconstrained value of a draw from the prior."""

@@ -80,7 +80,8 @@ def descend(
         optimiser: the Optax transformation that the learner was made with.
         objective: what is descended, of a module; told to an optimiser that asks for it, Optax's `value_fn`.
     """
-    parameters, fixed = _met(gradient, current.module, True), _met(gradient, current.module, False)
+    trained = jax.tree.map(lambda slope: slope is not None, gradient, is_leaf=lambda slope: slope is None)
+    parameters, fixed = eqx.partition(current.module, trained)
     size = norm(gradient)
     finite = jnp.isfinite(size)
 
@@ -96,15 +97,6 @@ def descend(
     module = eqx.apply_updates(current.module, unless_skipped(updates))
     skipped = jnp.where(finite, 0, 1)
     return Learner(module, memory, current.skipped + skipped, skipped * (current.skipped_in_a_row + 1))
-
-
-def _met(gradient: PyTree, module: PyTree, trained: bool) -> PyTree:
-    """The leaves of a module that a gradient is of, or the others; None elsewhere."""
-
-    def kept(slope: Array | None, leaf: Any) -> Any:
-        return leaf if (slope is not None) == trained else None
-
-    return jax.tree.map(kept, gradient, module, is_leaf=lambda slope: slope is None)
 
 
 def average(average_so_far: PyTree, module: PyTree, decay: Float[Array, ""] | float) -> PyTree:

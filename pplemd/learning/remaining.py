@@ -15,6 +15,8 @@ BATCHES, ROUNDS = 8, 8  # of E-steps whose mean gradients are compared; a batch 
 SHARES = 8  # halvings of a move
 OTHERS = 0.1  # of how far is far: parameters that go less far with others are not what goes there
 
+Draws = tuple[Array, dict[str, Array]]  # rows, and where their chains are; a leading dimension for each of them
+
 
 class Remaining(eqx.Module):
     """What the next M-step would gain at the averaged program.
@@ -55,55 +57,62 @@ def remaining(step: FitStep, key: PRNGKeyArray, state: FitState) -> Remaining | 
     return _remaining(step, jax.random.fold_in(key, CHECK), state)
 
 
-@eqx.filter_jit
-def _remaining(step: FitStep, key: PRNGKeyArray, state: FitState) -> Remaining:
-    moving, fixed = step.problem.split(state.average)
-    at, unravel = ravel_pytree(moving)
-    count = jax.tree.leaves(state.positions)[0].shape[0]
+class _Slope(eqx.Module):
+    """The complete-data log-likelihood as a function of the parameters, negated, at draws of the averaged program."""
 
-    def value(theta: Array, form: int, rows: Array, after: dict[str, Array]) -> Array:
-        lam = jax.tree.map(lambda leaf: jnp.full_like(leaf, form), state.centering)
-        held = step.recast(state.average, rows, after, state.centering, lam)
-        return step.loss(eqx.combine(unravel(theta), fixed), rows, held, lam)
+    step: FitStep
+    state: FitState
 
-    def lost(form: int, moves: Array) -> Array:
-        """What moves lose by that function, at the last draws of the batches."""
+    def value(self, theta: Float[Array, " p"], form: int, rows: Array, after: dict[str, Array]) -> Array:
+        """That function, at the chains' positions, in one form of the latents."""
+        moving, fixed = self.step.problem.split(self.state.average)
+        lam = jax.tree.map(lambda leaf: jnp.full_like(leaf, form), self.state.centering)
+        held = self.step.recast(self.state.average, rows, after, self.state.centering, lam)
+        return self.step.loss(eqx.combine(ravel_pytree(moving)[1](theta), fixed), rows, held, lam)
+
+    def lost(self, at: Float[Array, " p"], form: int, moves: Float[Array, "moves p"], draws: Draws) -> Array:
+        """What moves lose by it, in the mean of draws."""
 
         def mean(move: Array) -> Array:
-            return jnp.mean(jax.lax.map(lambda one: value(at + move, form, *one), draws))
+            return jnp.mean(jax.lax.map(lambda one: self.value(at + move, form, *one), draws))
 
         return jax.lax.map(mean, moves) - mean(jnp.zeros_like(at))
 
-    def climbed(form: int, move: Array) -> Array:
-        """What the move gains in truth, or a half, a quarter, ... of it: far away, curvature alone says too much."""
-        return -jnp.min(lost(form, 0.5 ** jnp.arange(float(SHARES))[:, None] * move[None]))
+    def batch(self, at: Float[Array, " p"], positions: dict[str, Array], key: PRNGKeyArray):
+        """E-steps: where the chains are then, and in each form the mean gradient; the Hessian at the last draws."""
 
-    def batch(positions: dict[str, Array], batch_key: PRNGKeyArray):
         def one(positions, round_key):
             key_rows, key_chain = jax.random.split(round_key)
-            rows = step.rows(key_rows, state)
+            rows = self.step.rows(key_rows, self.state)
             before = jax.tree.map(lambda leaf: leaf[rows], positions)
-            after = step.e_step(state.average, key_chain, rows, before, state)[0]
-            slopes = jnp.stack([jax.grad(value)(at, form, rows, after) for form in range(FORMS)])
+            after = self.step.e_step(self.state.average, key_chain, rows, before, self.state)[0]
+            slopes = jnp.stack([jax.grad(self.value)(at, form, rows, after) for form in range(FORMS)])
             positions = jax.tree.map(lambda all_, new: all_.at[rows].set(new), positions, after)
             return positions, (slopes, rows, after)
 
-        positions, (slopes, rows, after) = jax.lax.scan(one, positions, jax.random.split(batch_key, ROUNDS))
+        positions, (slopes, rows, after) = jax.lax.scan(one, positions, jax.random.split(key, ROUNDS))
         last = jax.tree.map(lambda leaf: leaf[-1], (rows, after))
-        bends = jnp.stack([jax.hessian(value)(at, form, *last) for form in range(FORMS)])
+        bends = jnp.stack([jax.hessian(self.value)(at, form, *last) for form in range(FORMS)])
         return positions, (slopes.mean(axis=0), bends, last)
 
-    _, (slopes, bends, draws) = jax.lax.scan(batch, state.positions, jax.random.split(key, BATCHES + 1))
-    size = 1 if step.recipe.rows is None else count
+
+@eqx.filter_jit
+def _remaining(step: FitStep, key: PRNGKeyArray, state: FitState) -> Remaining:
+    at, unravel = ravel_pytree(step.problem.split(state.average)[0])
+    slope, keys = _Slope(step, state), jax.random.split(key, BATCHES + 1)
+    _, (slopes, bends, draws) = jax.lax.scan(lambda now, one: slope.batch(at, now, one), state.positions, keys)
     reach = REACH * jnp.maximum(1.0, jnp.abs(at))
     found = [_gain(slopes[1:, form], bends[1:, form].mean(axis=0), reach) for form in range(FORMS)]
     gains, errors, moves = map(jnp.stack, zip(*found, strict=True))
-    gains = jnp.minimum(gains, jnp.stack([climbed(form, moves[form]) for form in range(FORMS)]))
+    shares = 0.5 ** jnp.arange(float(SHARES))[:, None]  # in truth: far away, curvature alone says too much
+    climbed = [-jnp.min(slope.lost(at, form, shares * moves[form][None], draws)) for form in range(FORMS)]
+    gains = jnp.minimum(gains, jnp.stack(climbed))
     best = jnp.argmax(gains)
     ways, turns = _ways(moves[best], reach / REACH)
-    losses = jnp.stack([lost(form, ways) for form in range(FORMS)])
+    losses = jnp.stack([slope.lost(at, form, ways, draws) for form in range(FORMS)])
     losses = jnp.where(jnp.isnan(losses), jnp.inf, losses).min(axis=0)  # the likelihood loses less than in either form
     held = jnp.where(turns, losses[:, None], jnp.inf).min(axis=0)
+    size = 1 if step.recipe.rows is None else jax.tree.leaves(state.positions)[0].shape[0]
     return Remaining(size * gains[best], size * errors[best], unravel(moves[best]), unravel(size * held))
 
 

@@ -18,7 +18,7 @@ from pplemd.importers import Imported
 from pplemd.learning import Taught
 from pplemd.model import Model
 from pplemd.override import as_data, override
-from pplemd.precision import narrowed, single
+from pplemd.precision import narrowed, single, wide
 from pplemd.storage.digests import digest, digest_of_file
 from pplemd.teachers import AbstractTeacher, guidance_of
 
@@ -206,7 +206,7 @@ def packages() -> dict[str, str]:
 def environment() -> dict[str, str]:
     """What the figures of a run depend on besides its model."""
     device = jax.devices()[0]
-    bits = {"bits": "64"} if jax.config.read("jax_enable_x64") else {}
+    bits = {"bits": "64"} if wide() else {}
     return bits | {
         "pplemd": importlib.metadata.version("pplemd"),
         "jax": jax.__version__,
