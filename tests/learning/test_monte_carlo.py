@@ -163,11 +163,11 @@ class Levels(Program):
 def test_coordinates_are_chosen_from_the_chains_and_nothing_is_compiled_again():
     program = Levels(jnp.zeros(()), jnp.zeros(()))
     chosen = Choosing(50, 30, policy=Policy(Fisher(steps=20)))
-    recipe = FitRecipe(100, chain=Chain(HMC(None, 3), 2, NONE), choosing=chosen)
+    recipe = FitRecipe(150, chain=Chain(HMC(None, 3), 2, NONE), choosing=chosen)
     step = FitStep(trace_observed(program), recipe)
     run = eqx.filter_jit(eqx.debug.assert_max_traces(step.__call__, max_traces=1))
     state, found, moves = step.init(program), [], []
-    for number in range(100):
+    for number in range(150):  # the last 50 for step sizes to follow
         state, metrics = run(state, jax.random.fold_in(jax.random.key(5), number))
         if number in (49, 99):
             before = theta_of(step, state)
