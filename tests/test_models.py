@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import pplemd as em
-from pplemd.inspection import parameters
-from pplemd.model import plan
+from pplemd.planning.describe import parameters
 from pplemd.runs.declared import declare
+from pplemd.tasks.model import plan
 
 ROOT = Path(__file__).parents[1]
 MODELS = sorted((ROOT / "models").glob("*.py"))

@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "importers"))
 from look_alikes import state_dict_zip
 
-from pplemd.model import plan
+from pplemd.tasks.model import plan
 
 PAGE = Path(__file__).parents[1] / "docs" / "teachers.md"
 

@@ -68,12 +68,12 @@ def diagnose(
         pplemd diagnose runs/digits --sigma 0.2 --sigma 1 --draws 2000 --kernel recipe
     """
     options.prepare(device, debug)
+    from pplemd.report.progress import Terminal
     from pplemd.runs import fit_diagnosis, loading
     from pplemd.runs.diagnose import Wanted, as_json
     from pplemd.runs.diagnose import diagnose as run_chains
     from pplemd.runs.x_diagnosis import worded
     from pplemd.storage.folder import RunFolder
-    from pplemd.viewing.progress import Terminal
 
     wanted = Wanted(tuple(sigma or ()), chains, draws, warm_up, label, _transition(kernel), seed or 0)
     told, folder = Terminal(), RunFolder(run)

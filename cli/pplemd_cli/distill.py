@@ -120,7 +120,7 @@ def _refuse_unused(asked: dict[str, Any]) -> None:
 def _tell(outcome: "Outcome", json: bool) -> None:
     """How good it is, what went wrong on the way, and what to do next."""
     from pplemd.report.terminal import first_alarms
-    from pplemd.storage.remains import read_remains
+    from pplemd.storage.run_reader import read_remains
 
     run, seconds, alarms = str(outcome.folder), round(outcome.seconds, 1), first_alarms(read_remains(outcome.folder))
     figures = None if outcome.report is None else dataclasses.asdict(outcome.report)

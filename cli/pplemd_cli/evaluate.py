@@ -43,12 +43,12 @@ def evaluate(
         pplemd evaluate runs/mnist --features lenet.npz --data mnist.npz
     """
     options.prepare(device, debug)
+    from pplemd.report.progress import Terminal
     from pplemd.runs import loading
     from pplemd.runs.afterwards import saved_in
     from pplemd.runs.fitting import judged as judge_fit
     from pplemd.runs.judging import Otherwise, judge
     from pplemd.storage.folder import RunFolder
-    from pplemd.viewing.progress import Terminal
 
     told, folder = Terminal(), RunFolder(run)
     with stops.saved("Go on with the same command."):

@@ -29,13 +29,13 @@ def planned(
             model alone, not for a fit.
         target: the device to compare with, where it is not this machine's.
     """
-    from pplemd.fits import Fit, plan_fit
-    from pplemd.hardware import here, named
-    from pplemd.inspection import describe, describe_fit
-    from pplemd.model import plan
+    from pplemd.planning.describe import describe, describe_fit
+    from pplemd.planning.known_devices import here, named
+    from pplemd.planning.sizing import sized
+    from pplemd.report.progress import Terminal
     from pplemd.runs.declared import declare
-    from pplemd.sizing import sized
-    from pplemd.viewing.progress import Terminal
+    from pplemd.tasks.fits import Fit, plan_fit
+    from pplemd.tasks.model import plan
 
     device = None if compiled else here() if target is None else named(target)
     declared = declare(model, program, overrides, teacher)

@@ -9,10 +9,10 @@ import typer
 from pplemd_cli import options, show
 
 if TYPE_CHECKING:
-    from pplemd.correction import Weighted
+    from pplemd.report.reporter import AbstractNarrator
     from pplemd.runs.drawing import Samples
     from pplemd.runs.loading import Loaded, LoadedFit
-    from pplemd.viewing.narration import AbstractNarrator
+    from pplemd.tasks.importance import Weighted
 
 
 class Format(enum.StrEnum):
@@ -78,9 +78,9 @@ def sample(
         pplemd sample runs/eight_schools -n 20000 --format netcdf --correct
     """
     options.prepare(device, debug)
+    from pplemd.report.progress import Terminal
     from pplemd.runs import drawing, fit_drawing, loading
     from pplemd.storage.folder import RunFolder
-    from pplemd.viewing.progress import Terminal
 
     told, target = Terminal(), out or run / f"sample.{SUFFIX[format]}"
     drawing.check_format(target)
@@ -104,9 +104,9 @@ Told = tuple[dict[str, float], str]  # figures for programs, and a line for peop
 
 def _of_fit(loaded: "LoadedFit", target: Path, count: int, seed: int, told: "AbstractNarrator") -> Told:
     """A picture of what a fit generates given nothing; else its latents given the data, by chains."""
+    from pplemd.plotting.samples import save_png
     from pplemd.runs import fit_drawing
     from pplemd.runs.portrait import fit_portrait
-    from pplemd.viewing.pictures import save_png
 
     portrait = fit_portrait(loaded.fitted, count, seed) if target.suffix == ".png" else None
     if portrait is not None:
@@ -120,8 +120,8 @@ def _of_fit(loaded: "LoadedFit", target: Path, count: int, seed: int, told: "Abs
 
 def _beside_teacher(loaded: "Loaded", target: Path, seed: int, told: "AbstractNarrator") -> Told:
     """A picture of the teacher's samples and the run's."""
-    from pplemd.runs.beside import picture_beside
-    from pplemd.viewing.pictures import save_png
+    from pplemd.plotting.samples import save_png
+    from pplemd.runs.side_by_side import picture_beside
 
     save_png(target, picture_beside(loaded, seed, told))
     return {}, f"samples of the teacher, and of step {loaded.step:,} at its right"

@@ -34,7 +34,7 @@ def as_json(value: Any) -> None:
 
 def harmless(text: str) -> str:
     """Text of unknown origin in one line, as a terminal may have it: what is not printable is written out."""
-    from pplemd.viewing.harmless import harmless as cleaned
+    from pplemd.storage.harmless import harmless as cleaned
 
     return cleaned(text).replace("\n", "\\n").replace("\t", "\\t")
 
@@ -59,7 +59,7 @@ class _Harmless(Table):
     """A table whose cells may be names of unknown origin."""
 
     def add_row(self, *cells: Any, **options: Any) -> None:
-        from pplemd.viewing.harmless import harmless as cleaned  # which keeps lines: cells may have several
+        from pplemd.storage.harmless import harmless as cleaned  # which keeps lines: cells may have several
 
         super().add_row(*(cleaned(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 

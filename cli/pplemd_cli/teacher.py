@@ -44,9 +44,9 @@ def train(
         pplemd teacher train models/digits.py --set teacher.steps=500 --out teacher.png
     """
     options.prepare(device, debug)
+    from pplemd.report.progress import Terminal
     from pplemd.runs.declared import declare
     from pplemd.runs.session import show_teacher
-    from pplemd.viewing.progress import Terminal
 
     declared = declare(model, program, tuple(overrides or ()))
     with stops.saved("Go on with the same command."):

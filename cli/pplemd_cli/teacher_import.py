@@ -28,7 +28,7 @@ def import_(
         pplemd teacher import ddpm-cifar10-32 --out teachers/cifar10
     """
     options.prepare(None, debug)
-    from pplemd.runs.brought import import_teacher
+    from pplemd.runs.imported_teacher import import_teacher
 
     facts = import_teacher(checkpoint, out)
     again = f"pplemd teacher sample {shlex.quote(str(out))}"

@@ -32,8 +32,8 @@ def sample(
         pplemd teacher sample ddpm-cifar10-32 --ddim --steps 50
     """
     options.prepare(device, debug)
-    from pplemd.runs.brought import Grid, draw_grid
-    from pplemd.viewing.progress import Terminal
+    from pplemd.report.progress import Terminal
+    from pplemd.runs.imported_teacher import Grid, draw_grid
 
     seconds = draw_grid(checkpoint, out, Grid(count, label, steps, seed or 0, ddim), Terminal())
     facts = {"picture": str(out), "count": count, "steps": steps, "ddim": ddim, "seconds": round(seconds, 2)}

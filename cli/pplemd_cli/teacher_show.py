@@ -14,7 +14,7 @@ def show(checkpoint: options.TeacherPath, json: options.AsJson = False, debug: o
         pplemd teacher show teachers/imagenet64
     """
     options.prepare(None, debug)
-    from pplemd.runs.brought import show as describe
+    from pplemd.runs.imported_teacher import show as describe
 
     facts = describe(checkpoint)
     if json:

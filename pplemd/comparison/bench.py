@@ -9,19 +9,19 @@ import jax
 
 from pplemd.comparison.budget import Budget, forwards_per_step, seconds_per_step
 from pplemd.comparison.contenders import Contender
-from pplemd.comparison.pictures import draw_curves, draw_samples
+from pplemd.comparison.plots import draw_curves, draw_samples
 from pplemd.comparison.table import differences, markdown, means
-from pplemd.distillation import distillation
 from pplemd.errors import CheckpointError, DivergenceError, RecipeError
-from pplemd.evaluation import Report
-from pplemd.model import plan
+from pplemd.report.progress import Terminal
+from pplemd.report.reporter import AbstractNarrator
 from pplemd.runs import record
 from pplemd.runs.declared import declare, environment
 from pplemd.runs.session import distil
-from pplemd.schooling import ready_teacher
 from pplemd.storage.folder import RunFolder, read_json, see_it_is_free, snapshots, write, write_json
-from pplemd.viewing.narration import AbstractNarrator
-from pplemd.viewing.progress import Terminal
+from pplemd.tasks.distillation import distillation
+from pplemd.tasks.evaluation import Report
+from pplemd.tasks.model import plan
+from pplemd.tasks.teacher_training import ready_teacher
 
 POINTS = 20  # of a curve: in-run figures are taken so often
 TITLES = {"frechet": "Frechet", "frechet_train": "Frechet (train)", "class_kl": "class KL", "kid": "KID"}

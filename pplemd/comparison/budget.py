@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pplemd.cost import operations
-from pplemd.distillation import Distillation, distillation, first_shapes
 from pplemd.errors import RecipeError
-from pplemd.model import Plan
+from pplemd.planning.cost import operations
+from pplemd.tasks.distillation import Distillation, distillation, first_shapes
+from pplemd.tasks.model import Plan
 
 KINDS = ("steps", "evaluations", "seconds")
 WARM, LEAST, ENOUGH = 2, 5, 3.0  # steps before the clock runs; steps and seconds after which it stops

@@ -5,7 +5,7 @@ import re
 
 from pplemd.errors import RecipeError
 from pplemd.learning import Recipe
-from pplemd.override import override
+from pplemd.tasks.override import override
 
 EMD_OF_LENGTH = re.compile(r"emd-(\d+)")
 

@@ -1,15 +1,15 @@
 """Diagnosis of long chains: their record, ArviZ's figures of them, pictures, and what the figures mean."""
 
+from pplemd.diagnosis.arviz_draws import FEWEST as FEWEST
+from pplemd.diagnosis.arviz_draws import RELIABLE as RELIABLE
+from pplemd.diagnosis.arviz_draws import Row as Row
+from pplemd.diagnosis.arviz_draws import pareto_smoothed as pareto_smoothed
+from pplemd.diagnosis.arviz_draws import table as table
 from pplemd.diagnosis.chains import Chains as Chains
 from pplemd.diagnosis.elements import autocorrelation as autocorrelation
 from pplemd.diagnosis.netcdf import load_chains as load_chains
 from pplemd.diagnosis.netcdf import save as save
 from pplemd.diagnosis.netcdf import save_draws as save_draws
 from pplemd.diagnosis.netcdf import save_groups as save_groups
-from pplemd.diagnosis.posterior import FEWEST as FEWEST
-from pplemd.diagnosis.posterior import RELIABLE as RELIABLE
-from pplemd.diagnosis.posterior import Row as Row
-from pplemd.diagnosis.posterior import pareto_smoothed as pareto_smoothed
-from pplemd.diagnosis.posterior import table as table
 from pplemd.diagnosis.words import Finding as Finding
 from pplemd.diagnosis.words import findings as findings

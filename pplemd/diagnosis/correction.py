@@ -10,10 +10,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from pplemd.diagnosis.pictures import DPI, GREY, rendered
+from pplemd.diagnosis.chain_plots import DPI, GREY, rendered
 from pplemd.errors import DataError
-from pplemd.viewing.pictures import image_grid, save_png
-from pplemd.viewing.scatters import REFERENCE_COLOUR, SAMPLE_COLOUR
+from pplemd.plotting.samples import image_grid, save_png
+from pplemd.plotting.scatters import REFERENCE_COLOUR, SAMPLE_COLOUR
 
 MOST_IMAGES, MOST_POINTS = 12, 1000  # in a row; in a cloud, where more lines hide each other
 GAP, FONT = 10, 15  # pixels: between pairs, and of the row's names

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
-from pplemd.diagnosis.posterior import Row
+from pplemd.diagnosis.arviz_draws import Row
 
 R_HAT = 1.01  # Vehtari et al. 2021, arXiv:1903.08008, section 4: above it chains are not yet of one law
 ESS_PER_CHAIN = 100  # the same, section 4: below 400 of 4 chains, ESS and standard errors are not reliable themselves

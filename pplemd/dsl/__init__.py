@@ -10,8 +10,8 @@ from pplemd.dsl.explain import explained as explained
 from pplemd.dsl.load import given as given
 from pplemd.dsl.load import load_file as load_file
 from pplemd.dsl.load import select as select
+from pplemd.dsl.numpyro_model import posterior as posterior
 from pplemd.dsl.own_mode import in_own_mode as in_own_mode
-from pplemd.dsl.posterior import posterior as posterior
 from pplemd.dsl.problem import Problem as Problem
 from pplemd.dsl.program import Program as Program
 from pplemd.dsl.siblings import siblings as siblings

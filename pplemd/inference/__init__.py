@@ -24,11 +24,11 @@ from pplemd.inference.corrections import LineIntegral as LineIntegral
 from pplemd.inference.corrections import Unadjusted as Unadjusted
 from pplemd.inference.corrections import gauss_legendre as gauss_legendre
 from pplemd.inference.corrections import simpson as simpson
-from pplemd.inference.emd import Coordinates as Coordinates
-from pplemd.inference.emd import Frame as Frame
-from pplemd.inference.emd import Student as Student
-from pplemd.inference.emd import difference as difference
-from pplemd.inference.emd import emd_law as emd_law
+from pplemd.inference.emd_target import Coordinates as Coordinates
+from pplemd.inference.emd_target import Frame as Frame
+from pplemd.inference.emd_target import Student as Student
+from pplemd.inference.emd_target import difference as difference
+from pplemd.inference.emd_target import emd_law as emd_law
 from pplemd.inference.kernels import HMC as HMC
 from pplemd.inference.kernels import MCLMC as MCLMC
 from pplemd.inference.kernels import NUTS as NUTS
@@ -54,7 +54,7 @@ from pplemd.inference.marginal import normal_proposal as normal_proposal
 from pplemd.inference.marginal import tempered as tempered
 from pplemd.inference.mixing import bulk_ess as bulk_ess
 from pplemd.inference.mixing import r_hat as r_hat
-from pplemd.inference.posterior import posterior_law as posterior_law
+from pplemd.inference.posterior_target import posterior_law as posterior_law
 from pplemd.inference.potential import AbstractPotential as AbstractPotential
 from pplemd.inference.potential import Potential as Potential
 from pplemd.inference.potential import ScorePotential as ScorePotential

@@ -14,7 +14,7 @@ from pplemd.errors import ProgramError, RecipeError
 from pplemd.inference.climbing import climbed
 from pplemd.inference.kernels import NUTS, AbstractKernel
 from pplemd.inference.long_chains import long_chains
-from pplemd.inference.posterior import posterior_law
+from pplemd.inference.posterior_target import posterior_law
 from pplemd.inference.target import placed
 
 Values = dict[str, Array]

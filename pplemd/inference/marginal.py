@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from pplemd.dsl import Problem, Program
 from pplemd.errors import ProgramError
 from pplemd.inference.kernels import HMC, AbstractKernel, sized
-from pplemd.inference.posterior import posterior_law
+from pplemd.inference.posterior_target import posterior_law
 from pplemd.inference.potential import Potential
 from pplemd.inference.target import TiltedLaw
 

@@ -32,10 +32,10 @@ from pplemd.metrics.neighbours import PrecisionRecall as PrecisionRecall
 from pplemd.metrics.neighbours import Region as Region
 from pplemd.metrics.neighbours import precision_recall as precision_recall
 from pplemd.metrics.neighbours import region as region
-from pplemd.metrics.posteriors import PosteriorEvaluation as PosteriorEvaluation
-from pplemd.metrics.posteriors import PosteriorMeasure as PosteriorMeasure
-from pplemd.metrics.posteriors import mmd as mmd
-from pplemd.metrics.posteriors import told_apart as told_apart
+from pplemd.metrics.posterior_figures import PosteriorEvaluation as PosteriorEvaluation
+from pplemd.metrics.posterior_figures import PosteriorMeasure as PosteriorMeasure
+from pplemd.metrics.posterior_figures import mmd as mmd
+from pplemd.metrics.posterior_figures import told_apart as told_apart
 from pplemd.metrics.samples import SampleEvaluation as SampleEvaluation
 from pplemd.metrics.samples import SampleMeasure as SampleMeasure
 from pplemd.metrics.statistics import Statistics as Statistics

@@ -7,7 +7,7 @@ from pplemd.metrics.balls import balls
 from pplemd.metrics.checks import flat, in_deviations, same_width
 from pplemd.metrics.frechet import frechet
 from pplemd.metrics.kernel import kernel_distance
-from pplemd.metrics.posteriors import mmd, told_apart
+from pplemd.metrics.posterior_figures import mmd, told_apart
 
 PAIRS = 2000  # samples of each set that figures over all pairs are of: their cost is quadratic
 

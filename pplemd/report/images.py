@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Num
 from PIL import Image
 
+from pplemd.plotting.samples import image_grid
 from pplemd.report.markup import Element, element, words
-from pplemd.viewing.pictures import image_grid
 
 MOST_PIXELS = 16_000_000  # of a picture that a run left: one of 4,000 x 4,000
 SIDE = 32  # pixels of one image at least, so that the lines between images are thin

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pplemd.storage.folder import RunFolder, snapshots
 from pplemd.storage.locks import is_written_to
-from pplemd.storage.remains import Remains, read_remains
+from pplemd.storage.run_reader import Remains, read_remains
 
 RECENT = 20  # marks that a pace is taken from: it follows the machine's load
 LONG_SECONDS = 1800.0  # of judging without an end: then it was stopped

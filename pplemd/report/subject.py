@@ -12,7 +12,7 @@ from jaxtyping import Num
 from pplemd.diagnosis import Chains, load_chains
 from pplemd.report.numbers import number
 from pplemd.report.shortfall import shortfalls
-from pplemd.storage.remains import Remains, dig, read_remains
+from pplemd.storage.run_reader import Remains, dig, read_remains
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pplemd.report.markup import clean
 from pplemd.report.numbers import number
 from pplemd.report.standing import Standing, State
 from pplemd.report.subject import Exhibits, Subject
-from pplemd.storage.remains import Remains, dig
+from pplemd.storage.run_reader import Remains, dig
 
 BLOCKS, LETTERS = "▁▂▃▄▅▆▇█", "_.-=+*#@"  # of rising height; the second where a terminal knows ASCII alone
 WIDTH = 32  # characters of a curve

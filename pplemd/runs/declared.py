@@ -13,13 +13,13 @@ import jax
 
 from pplemd.dsl import load_file, select, siblings
 from pplemd.errors import ProgramError, RecipeError
-from pplemd.fits import Fit, data_digest, plan_fit
 from pplemd.importers import Imported
 from pplemd.learning import Taught
-from pplemd.model import Model
-from pplemd.override import as_data, override
-from pplemd.precision import narrowed, single, wide
 from pplemd.storage.digests import digest, digest_of_file
+from pplemd.tasks.double_precision import narrowed, single, wide
+from pplemd.tasks.fits import Fit, data_digest, plan_fit
+from pplemd.tasks.model import Model
+from pplemd.tasks.override import as_data, override
 from pplemd.teachers import AbstractTeacher, guidance_of
 
 TEACHER = "teacher."  # what a change of the teacher's recipe begins with

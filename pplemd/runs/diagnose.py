@@ -17,14 +17,14 @@ from pplemd.diffusion import AbstractSigmas
 from pplemd.errors import RecipeError
 from pplemd.inference import ALL, NUTS, AbstractKernel, Coordinates, Run, Student, emd_law, long_chains
 from pplemd.learning import EMState, EMStep, FitRecipe, Recipe
-from pplemd.model import Plan
-from pplemd.override import as_data
+from pplemd.report.reporter import AbstractNarrator
 from pplemd.runs.loading import Loaded
 from pplemd.runs.x_diagnosis import XRow, x_rows
-from pplemd.schooling import ready_teacher
 from pplemd.storage.folder import RunFolder, write_json
+from pplemd.tasks.model import Plan
+from pplemd.tasks.override import as_data
+from pplemd.tasks.teacher_training import ready_teacher
 from pplemd.teachers import AbstractTeacher
-from pplemd.viewing.narration import AbstractNarrator
 
 SHARES = (1 / 8, 3 / 8, 5 / 8, 7 / 8)  # of the sigmas that training draws: the middles of four equal parts
 SAMPLED = 10_000  # sigmas that these are found from; their s.d. is below 0.005 in share
@@ -181,8 +181,8 @@ def diagnose(folder: RunFolder, loaded: Loaded, wanted: Wanted, narrator: Abstra
 
 def _draw(folder: Path, runs: list[Chains], rows: Sequence[Row], moved: Mapping[str, Any]) -> None:
     """The pictures of a diagnosis, and that of what the chains correct."""
+    from pplemd.diagnosis.chain_plots import draw_pictures  # which every command would wait for
     from pplemd.diagnosis.correction import before_after  # here: Matplotlib and SciPy's statistics take a second,
-    from pplemd.diagnosis.pictures import draw_pictures  # which every command would wait for
 
     draw_pictures(folder, runs, rows)
     before_after(moved, folder / "correction.png")

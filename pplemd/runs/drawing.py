@@ -9,16 +9,16 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from pplemd.chunks import timed_chunks
-from pplemd.correction import Weighted, importance
 from pplemd.diagnosis import save_draws
-from pplemd.distillation import Distilled
 from pplemd.errors import DataError, RecipeError
+from pplemd.plotting.samples import draw, save_png
+from pplemd.report.reporter import AbstractNarrator, Silent
 from pplemd.runs.loading import Loaded
 from pplemd.storage.folder import write
+from pplemd.tasks.distillation import Distilled
+from pplemd.tasks.importance import Weighted, importance
+from pplemd.tasks.timed_draws import timed_chunks
 from pplemd.teachers import Posterior
-from pplemd.viewing.narration import AbstractNarrator, Silent
-from pplemd.viewing.pictures import draw, save_png
 
 CHUNK = 5000  # samples of one compiled call
 SURPLUS, LEAST = 4, 10_000  # draws for each corrected sample, and in all: few are then taken twice, and k is known well

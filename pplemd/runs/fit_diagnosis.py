@@ -8,16 +8,16 @@ import jax
 import numpy as np
 
 from pplemd.diagnosis import Finding, Row, findings, save, table
-from pplemd.diagnosis.pictures import draw_pictures
+from pplemd.diagnosis.chain_plots import draw_pictures
 from pplemd.errors import RecipeError
 from pplemd.learning import FitRecipe, figures
-from pplemd.override import as_data
 from pplemd.parameterization import Choice, Situation, described
-from pplemd.posteriors import Posteriors, posteriors
+from pplemd.report.reporter import AbstractNarrator
 from pplemd.runs.diagnose import Wanted
 from pplemd.runs.loading import LoadedFit
 from pplemd.storage.folder import RunFolder, write_json
-from pplemd.viewing.narration import AbstractNarrator
+from pplemd.tasks.latent_posteriors import Posteriors, posteriors
+from pplemd.tasks.override import as_data
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,14 +10,14 @@ import numpy as np
 
 from pplemd.diagnosis import save_groups
 from pplemd.errors import RecipeError
-from pplemd.fitting import Fitted
 from pplemd.learning import Judging
-from pplemd.posteriors import posteriors
+from pplemd.plotting.samples import save_png
+from pplemd.plotting.scatters import scatter
+from pplemd.report.reporter import AbstractNarrator
 from pplemd.runs.drawing import check_format
 from pplemd.storage.folder import write
-from pplemd.viewing.narration import AbstractNarrator
-from pplemd.viewing.pictures import save_png
-from pplemd.viewing.scatters import scatter
+from pplemd.tasks.fitting import Fitted
+from pplemd.tasks.latent_posteriors import posteriors
 
 
 @dataclasses.dataclass(frozen=True)

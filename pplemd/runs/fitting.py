@@ -7,24 +7,24 @@ from pathlib import Path
 
 from pplemd.devices import ONE
 from pplemd.dsl import Program
-from pplemd.fit_report import FitReport, judge_fit
-from pplemd.fits import Fit, plan_fit
-from pplemd.fitting import Fitted, Fitting, first_fit_shapes, fitting, rows_of, run_fit
 from pplemd.learning import FitRecipe, FitState, Watcher, convergence, fit_alarms, followed, remaining
+from pplemd.plotting.samples import save_png
+from pplemd.report.progress import Terminal
+from pplemd.report.reporter import AbstractNarrator, AbstractTask
+from pplemd.report.tensorboard import board_of
 from pplemd.runs import record
 from pplemd.runs.afterwards import saved_in
-from pplemd.runs.boards import with_board
+from pplemd.runs.board_watcher import with_board
 from pplemd.runs.journal import Journal
 from pplemd.runs.opening import Chosen, opened
 from pplemd.runs.portrait import fit_portrait
 from pplemd.storage.ahead import Ahead
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder, write_json
-from pplemd.storage.remains import read_remains
-from pplemd.viewing.board import board_of
-from pplemd.viewing.narration import AbstractNarrator, AbstractTask
-from pplemd.viewing.pictures import save_png
-from pplemd.viewing.progress import Terminal
+from pplemd.storage.run_reader import read_remains
+from pplemd.tasks.fit_evaluation import FitReport, judge_fit
+from pplemd.tasks.fits import Fit, plan_fit
+from pplemd.tasks.fitting import Fitted, Fitting, first_fit_shapes, fitting, rows_of, run_fit
 
 SHOWN = ("log_joint", "gradient_norm", "acceptance")
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pplemd.learning import Alarm
+from pplemd.report.reporter import AbstractTask
 from pplemd.storage.folder import MetricsFile, RunFolder, finite
-from pplemd.viewing.narration import AbstractTask
 
 Judge = Callable[[Sequence[Mapping[str, Any]]], Sequence[Alarm]]
 

@@ -5,17 +5,17 @@ from pathlib import Path
 
 from pplemd.data import npz
 from pplemd.devices import first
-from pplemd.distillation import Distilled
 from pplemd.errors import RecipeError
-from pplemd.evaluation import Report, evaluate
-from pplemd.given_features import features
+from pplemd.importers.feature_networks import features
 from pplemd.metrics import AbstractEvaluation, ImageEvaluation
+from pplemd.report.reporter import AbstractNarrator
 from pplemd.runs import loading
 from pplemd.runs.afterwards import saved_in
-from pplemd.schooling import ready_teacher
 from pplemd.storage.folder import RunFolder, write_json
+from pplemd.tasks.distillation import Distilled
+from pplemd.tasks.evaluation import Report, evaluate
+from pplemd.tasks.teacher_training import ready_teacher
 from pplemd.teachers import AbstractTeacher
-from pplemd.viewing.narration import AbstractNarrator
 
 
 @dataclasses.dataclass(frozen=True)

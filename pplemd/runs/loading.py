@@ -4,17 +4,17 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from pplemd.distillation import Distilled, distilled, first_shapes
 from pplemd.errors import CheckpointError
-from pplemd.fits import FitPlan, plan_fit
-from pplemd.fitting import Fitted, first_fit_shapes, fitted
 from pplemd.learning import EMState, Window
-from pplemd.model import Model, Plan, plan
 from pplemd.runs.changes import told
 from pplemd.runs.declared import Declared
 from pplemd.runs.record import Say, declared_again
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder
+from pplemd.tasks.distillation import Distilled, distilled, first_shapes
+from pplemd.tasks.fits import FitPlan, plan_fit
+from pplemd.tasks.fitting import Fitted, first_fit_shapes, fitted
+from pplemd.tasks.model import Model, Plan, plan
 
 
 @dataclasses.dataclass(frozen=True)

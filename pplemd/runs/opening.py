@@ -6,12 +6,12 @@ from typing import Any
 
 from pplemd.devices import first, led
 from pplemd.errors import DeviceError, RecipeError
-from pplemd.fits import Fit
-from pplemd.model import Model
+from pplemd.report.reporter import AbstractNarrator
 from pplemd.runs import record
 from pplemd.runs.declared import GIVEN, Declared, declare, declare_value
 from pplemd.storage.folder import RunFolder
-from pplemd.viewing.narration import AbstractNarrator
+from pplemd.tasks.fits import Fit
+from pplemd.tasks.model import Model
 
 PARENT = Path("runs")  # of the run folders that are not named
 

@@ -4,10 +4,10 @@ import jax
 import numpy as np
 from PIL import Image
 
-from pplemd.distillation import Distilled
-from pplemd.evaluation import uniform_classes
-from pplemd.fitting import Fitted
-from pplemd.viewing.pictures import draw
+from pplemd.plotting.samples import draw
+from pplemd.tasks.distillation import Distilled
+from pplemd.tasks.evaluation import uniform_classes
+from pplemd.tasks.fitting import Fitted
 
 IMAGES, POINTS = 100, 5000  # samples in a grid of images, in a cloud of points
 SEED = 20_160  # any fixed number: the same noise at every picture shows what training changes

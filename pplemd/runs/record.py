@@ -10,9 +10,9 @@ from typing import Any
 
 from pplemd.devices import ONE, Devices, led
 from pplemd.errors import CheckpointError, DeviceError
-from pplemd.fits import Fit
 from pplemd.runs.declared import Declared, configuration, declare, environment
 from pplemd.storage.folder import RunFolder, finite, write_json
+from pplemd.tasks.fits import Fit
 
 Say = Callable[[str], None]
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pplemd.report import Exhibits, page, subjects
-from pplemd.runs.exhibits import exhibits
+from pplemd.report.progress import Terminal
+from pplemd.report.reporter import AbstractNarrator
+from pplemd.runs.report_data import exhibits
 from pplemd.storage.folder import RunFolder, write
-from pplemd.storage.remains import read_remains
-from pplemd.viewing.narration import AbstractNarrator
-from pplemd.viewing.progress import Terminal
+from pplemd.storage.run_reader import read_remains
 
 
 def write_report(

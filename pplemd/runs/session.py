@@ -7,30 +7,30 @@ from pathlib import Path
 
 from pplemd.devices import Devices, chosen, first, together
 from pplemd.devices import told as told_devices
-from pplemd.distillation import Distillation, Distilled, distillation, first_shapes, run
-from pplemd.evaluation import Report, draw_teacher
-from pplemd.fitting import Fitted
 from pplemd.importers import notes
 from pplemd.learning import EMState, Watcher
 from pplemd.metrics import AbstractEvaluation, prepared
-from pplemd.model import Model, Plan, plan
-from pplemd.precision import restored
+from pplemd.plotting.samples import draw, save_png
+from pplemd.report.progress import Terminal
+from pplemd.report.reporter import AbstractNarrator, Silent
+from pplemd.report.tensorboard import AbstractBoard, board_of
 from pplemd.runs import loading, record
 from pplemd.runs.afterwards import saved_in
-from pplemd.runs.boards import with_board
+from pplemd.runs.board_watcher import with_board
 from pplemd.runs.declared import Declared
 from pplemd.runs.judging import judged
 from pplemd.runs.opening import Chosen, opened
 from pplemd.runs.watch import Watch, shown
-from pplemd.schooling import at_rest, ready_teacher
 from pplemd.storage.ahead import Ahead
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder
+from pplemd.tasks.distillation import Distillation, Distilled, distillation, first_shapes, run
+from pplemd.tasks.double_precision import restored
+from pplemd.tasks.evaluation import Report, draw_teacher
+from pplemd.tasks.fitting import Fitted
+from pplemd.tasks.model import Model, Plan, plan
+from pplemd.tasks.teacher_training import at_rest, ready_teacher
 from pplemd.teachers import AbstractTeacher
-from pplemd.viewing.board import AbstractBoard, board_of
-from pplemd.viewing.narration import AbstractNarrator, Silent
-from pplemd.viewing.pictures import draw, save_png
-from pplemd.viewing.progress import Terminal
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,16 +6,16 @@ import equinox as eqx
 import jax
 from jaxtyping import PRNGKeyArray
 
-from pplemd.distillation import Distillation
-from pplemd.evaluation import GLANCE, glance
 from pplemd.learning import EMState, HealthCheck, Onlookers, Recipe, Watcher, alarms
 from pplemd.metrics import AbstractEvaluation
+from pplemd.plotting.samples import save_png
+from pplemd.report.reporter import AbstractTask
 from pplemd.runs.journal import Journal
 from pplemd.runs.portrait import portrait
 from pplemd.storage.compiled import read_fast
 from pplemd.storage.folder import RunFolder
-from pplemd.viewing.narration import AbstractTask
-from pplemd.viewing.pictures import save_png
+from pplemd.tasks.distillation import Distillation
+from pplemd.tasks.evaluation import GLANCE, glance
 
 HEALTH = 2**32 - 1  # folded into the run's key: no step has this number, so that training never uses these keys
 QUICKLY = {"xla_backend_optimization_level": 0}  # compiled once for a few calls: compiling takes longer than they do

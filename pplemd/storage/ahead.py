@@ -13,7 +13,7 @@ import jax
 import jaxlib
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
-from pplemd.compiler import FLAGS
+from pplemd.devices.compiler import FLAGS
 from pplemd.storage.compiled import machine
 from pplemd.storage.files import write_atomic
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from pplemd.compiler import OPTION
+from pplemd.devices.compiler import OPTION
 from pplemd.storage.cache import cache_dir
 
 logger = logging.getLogger("pplemd")
@@ -50,7 +50,8 @@ def read_fast() -> dict[str, str]:
 
     XLA's CPU backend looks for each fusion of its YNNPACK among all instructions when it reads a program: two thirds
     of the time for a U-Net's step. Steps with and without them take the same time (docs/benchmarks.md). Where XLA read
-    `pplemd.compiler.FLAGS` before it started, all programs are compiled so; these serve where JAX was at work before.
+    `pplemd.devices.compiler.FLAGS` before it started, all programs are compiled so; these serve where JAX was at work
+    before.
 
     Returns:
         The options, which go into `compiler_options` of `jax.jit`; none on other devices, or where this jaxlib does

@@ -169,7 +169,7 @@ def sample(
     if isinstance(teacher, AbstractDensity):
         raise TeacherError(
             f"a {type(teacher).__name__} knows its density and no way to draw, and no reverse diffusion starts from "
-            "it; expected a teacher that draws, or is a denoiser. Run long chains: pplemd.reference.reference_draws."
+            "it; expected a teacher that draws, or is a denoiser. Run long chains: em.reference_draws."
         )
     return jax.vmap(lambda k, label: run(k, teacher, label))(keys, labels)
 

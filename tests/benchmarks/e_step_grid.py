@@ -25,14 +25,14 @@ import jax
 import jax.numpy as jnp
 
 import pplemd as em
-from pplemd.distillation import distillation
 from pplemd.errors import PplemdError
-from pplemd.evaluation import evaluate
 from pplemd.learning import Schedule, Watcher, fit
 from pplemd.learning.em_step import m_step_loss
-from pplemd.model import plan
 from pplemd.runs.declared import declare
-from pplemd.schooling import ready_teacher
+from pplemd.tasks.distillation import distillation
+from pplemd.tasks.evaluation import evaluate
+from pplemd.tasks.model import plan
+from pplemd.tasks.teacher_training import ready_teacher
 
 CANCELLATIONS = {"all": em.ALL, "injected": em.INJECTED, "initial": em.INITIAL, "none": em.NONE, "paired": em.PAIRED}
 LENGTHS = (1, 2, 4, 8, 16)

@@ -15,9 +15,9 @@ import jax
 import numpy as np
 
 import pplemd as em
-from pplemd.evaluation import draw
 from pplemd.metrics.mixtures import MixtureMeasure
 from pplemd.runs.declared import declare
+from pplemd.tasks.evaluation import draw
 
 NEAR = 4  # standard deviations of a mode
 SHAPE = ("s.d. in a mode", "offset of its mean")

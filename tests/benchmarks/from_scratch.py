@@ -23,15 +23,15 @@ from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
 import pplemd as em
-from pplemd.distillation import distillation
 from pplemd.errors import PplemdError
-from pplemd.evaluation import evaluate
 from pplemd.learning import Schedule, Watcher, fit
-from pplemd.model import plan
+from pplemd.plotting.samples import save_png
+from pplemd.plotting.scatters import scatter
 from pplemd.runs.declared import declare
+from pplemd.tasks.distillation import distillation
+from pplemd.tasks.evaluation import evaluate
+from pplemd.tasks.model import plan
 from pplemd.teachers import sample
-from pplemd.viewing.pictures import save_png
-from pplemd.viewing.scatters import scatter
 
 RING = declare(Path("models/ring.py")).model
 WIDTH, DEPTH = 192, 4

@@ -97,9 +97,9 @@ def parsed(text: str) -> dict:
 
 def planned(case: dict, toy: bool):
     """The plan of a case, and the device's peak for its precision."""
-    from pplemd.hardware import here
-    from pplemd.model import plan
+    from pplemd.planning.known_devices import here
     from pplemd.runs.declared import declare
+    from pplemd.tasks.model import plan
 
     overrides = tuple(f"{name}={str(value).lower()}" for name, value in case.items())
     model = declare(MODEL, None, overrides).distilled_model
@@ -166,7 +166,7 @@ def ahead(text: str, toy: bool, folder: Path) -> str:
     import jax
     from jax.experimental import serialize_executable, topologies
 
-    from pplemd.distillation import state_shapes
+    from pplemd.tasks.distillation import state_shapes
 
     began = time.perf_counter()
     topology = topologies.get_topology_desc(platform="cuda", target_config=H100, topology="1x1x1")
@@ -193,7 +193,7 @@ def forward_flops(teacher) -> float:
     """Products' operations of one evaluation of the network for one image."""
     import jax
 
-    from pplemd.cost import products, traced
+    from pplemd.planning.cost import products, traced
 
     label = None if teacher.classes is None else 0
     return products(traced(lambda x, sigma: teacher.denoise(x, sigma, label), jax.numpy.zeros(teacher.shape), 1.0))
@@ -204,10 +204,10 @@ def one(text: str, toy: bool, warm_up: int, steps: int, folder: Path | None) -> 
     import jax
     import numpy as np
 
-    from pplemd.cost import products
-    from pplemd.distillation import distillation
-    from pplemd.inspection import parameters
-    from pplemd.liveness import peak_bytes
+    from pplemd.planning.cost import products
+    from pplemd.planning.describe import parameters
+    from pplemd.planning.liveness import peak_bytes
+    from pplemd.tasks.distillation import distillation
 
     began, case = time.perf_counter(), parsed(text)
     plan, peak = planned(case, toy)

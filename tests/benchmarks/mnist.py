@@ -18,14 +18,14 @@ import jax
 import numpy as np
 
 import pplemd as em
-from pplemd.distillation import Distilled, distillation, run
-from pplemd.evaluation import draw, uniform_classes
 from pplemd.learning import Watcher
 from pplemd.metrics import AbstractMeasure
-from pplemd.model import Model, Plan, plan
+from pplemd.plotting.samples import image_grid, save_png
 from pplemd.runs.declared import declare
+from pplemd.tasks.distillation import Distilled, distillation, run
+from pplemd.tasks.evaluation import draw, uniform_classes
+from pplemd.tasks.model import Model, Plan, plan
 from pplemd.teachers import AbstractTeacher, HeunSampler, sample
-from pplemd.viewing.pictures import image_grid, save_png
 
 MODEL = Path(__file__).parents[2] / "models" / "mnist.py"
 COUNT = 10_000

@@ -17,10 +17,10 @@ import equinox as eqx
 import jax
 
 import pplemd as em
-from pplemd.distillation import distillation
 from pplemd.learning import Taught
-from pplemd.model import plan
 from pplemd.runs.declared import declare
+from pplemd.tasks.distillation import distillation
+from pplemd.tasks.model import plan
 
 LANGEVIN = em.Langevin(em.Coordinates(0.16, 1.6e-5))
 CHAINS = {  # name -> (chain, latents held)

@@ -31,11 +31,11 @@ def first_step(name: str, began: float) -> dict:
     sys.path.insert(0, str(Path(__file__).parent))
     from imagenet64 import random_teacher
 
-    from pplemd.distillation import distillation
     from pplemd.learning import Schedule, Watcher, fit
-    from pplemd.model import plan
     from pplemd.runs.declared import declare
     from pplemd.storage.ahead import Ahead
+    from pplemd.tasks.distillation import distillation
+    from pplemd.tasks.model import plan
 
     small = ("batch=1", "chain.length=1", "compute.accumulate=1", "compute.bf16=false")
     small += ("anchor=none",) if name == "digits" else ()

@@ -11,9 +11,9 @@ import pytest
 import pplemd as em
 from pplemd.comparison import budget, forwards_per_step
 from pplemd.comparison.budget import one_forward, seconds_per_step
-from pplemd.distillation import distillation
 from pplemd.learning.methods import DMD, Consistency, DiffInstruct, SiD
-from pplemd.model import plan
+from pplemd.tasks.distillation import distillation
+from pplemd.tasks.model import plan
 
 WIDTH, BATCH = 64, 512  # so large that optimisers and averages, once a batch, hardly count
 

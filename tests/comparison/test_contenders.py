@@ -6,7 +6,7 @@ import pplemd as em
 from pplemd.comparison import Budget, contenders
 from pplemd.errors import RecipeError
 from pplemd.learning.methods import EMD, DiffInstruct, SiD
-from pplemd.override import override
+from pplemd.tasks.override import override
 
 
 def recipe(one):

@@ -14,10 +14,10 @@ import numpyro.distributions as dist
 
 import pplemd as em
 from pplemd.devices import ONE, chosen, exchanges, placing
-from pplemd.distillation import distillation, run
 from pplemd.learning import Interrupted, Watcher, compiled_text
-from pplemd.model import plan
 from pplemd.storage.checkpoints import Checkpoints
+from pplemd.tasks.distillation import distillation, run
+from pplemd.tasks.model import plan
 
 placing.LARGE = 64  # networks of tests are small
 SIGMAS = em.LogUniform(0.3, 2.0)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from pplemd.diagnosis.posterior import Row
+from pplemd.diagnosis.arviz_draws import Row
 from pplemd.diagnosis.words import findings
 
 SOUND = Row(

@@ -10,7 +10,7 @@ import pytest
 
 from pplemd.dsl import Program, check_probability, latent, observe, plate, posterior, trace_observed
 from pplemd.errors import ProgramError, TeacherError
-from pplemd.fits import Fit, plan_fit
+from pplemd.tasks.fits import Fit, plan_fit
 
 F32 = np.float32
 TOTAL = np.array([3, 3, 3, 1])

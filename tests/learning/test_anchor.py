@@ -10,13 +10,13 @@ import numpyro.distributions as dist
 import pytest
 
 from pplemd.diffusion import LogUniform, UniformWeight
-from pplemd.distillation import distillation
 from pplemd.dsl import Program, generate, latent, trace
 from pplemd.errors import RecipeError
 from pplemd.inference import Chain, Coordinates, Langevin
 from pplemd.learning import Adam, Anchor, EMStep, Labels, Recipe, ScoreRecipe
 from pplemd.learning.anchor import anchor_loss
-from pplemd.model import Model, plan
+from pplemd.tasks.distillation import distillation
+from pplemd.tasks.model import Model, plan
 from pplemd.teachers import DenoiserFunction, GaussianMixture, HeunSampler
 
 KEY = jax.random.key(0)

@@ -17,7 +17,7 @@ from pplemd.errors import RecipeError
 from pplemd.inference import PAIRED, Chain, Coordinates, Langevin
 from pplemd.learning import Anchor, Compute, EMStep, HealthCheck, Labels, Optax, Recipe, ScoreRecipe
 from pplemd.networks import Computing, DhariwalUNet, ResidualMLP, UNetOptions, computed
-from pplemd.override import override
+from pplemd.tasks.override import override
 from pplemd.teachers import Denoiser, HeunSampler, OneStep, one_step
 
 SHAPE, BATCH = (8, 8, 3), 4

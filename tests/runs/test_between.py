@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from pplemd.distillation import Distilled
-from pplemd.model import build_program, plan
 from pplemd.runs.declared import declare
-from pplemd.runs.exhibits import PATHS, between, turned
+from pplemd.runs.report_data import PATHS, between, turned
+from pplemd.tasks.distillation import Distilled
+from pplemd.tasks.model import build_program, plan
 
 MODELS = Path(__file__).parents[1] / "cli"
 KEY = jax.random.key(0)

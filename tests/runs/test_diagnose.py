@@ -13,8 +13,8 @@ from pplemd.diagnosis import table
 from pplemd.errors import RecipeError
 from pplemd.inference import HMC, NUTS, Coordinates, Student
 from pplemd.learning import EMStep
-from pplemd.model import plan
 from pplemd.runs.diagnose import Law, Wanted, corrections, recorded, typical_sigmas
+from pplemd.tasks.model import plan
 
 SLOPE, TEACHER_SD, SIGMA = 0.5, 1.0, 0.7
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pplemd.correction import Weighted
 from pplemd.diagnosis import pareto_smoothed
 from pplemd.errors import DataError
 from pplemd.runs import drawing
 from pplemd.runs.loading import Loaded
+from pplemd.tasks.importance import Weighted
 
 TAIL = {"good": 4.0, "bad": 1.1}  # index of the ratios' Pareto law: k is one over it
 

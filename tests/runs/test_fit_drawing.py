@@ -9,9 +9,9 @@ import pytest
 import pplemd as em
 from pplemd.dsl import trace_observed
 from pplemd.errors import ProgramError
-from pplemd.fitting import Fitted
+from pplemd.report.reporter import Silent
 from pplemd.runs.fit_drawing import draw_posterior, save_posterior
-from pplemd.viewing.narration import Silent
+from pplemd.tasks.fitting import Fitted
 
 
 class Totals(em.Program):

@@ -13,7 +13,7 @@ import pytest
 import pplemd as em
 from pplemd.errors import CheckpointError, ProgramError, RecipeError
 from pplemd.learning import Interrupted
-from pplemd.viewing.narration import AbstractNarrator, SilentTask
+from pplemd.report.reporter import AbstractNarrator, SilentTask
 
 Y = np.array([1.1, -0.4, 0.8, 2.0], np.float32)
 

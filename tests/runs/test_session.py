@@ -16,12 +16,12 @@ import pytest
 import pplemd as em
 from pplemd.devices import ONE
 from pplemd.errors import CheckpointError, DataError, DivergenceError, RecipeError
+from pplemd.report.reporter import AbstractNarrator, SilentTask
 from pplemd.runs import record
 from pplemd.runs.declared import declare, declare_value
 from pplemd.runs.drawing import draw_samples, save_samples
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder
-from pplemd.viewing.narration import AbstractNarrator, SilentTask
 
 ROOT = Path(__file__).parents[2]
 MEANS = np.array([[1.0, 0.0], [-1.0, 0.5], [0.0, 2.0]])

@@ -10,13 +10,13 @@ import numpyro.distributions as dist
 import pytest
 
 import pplemd as em
-from pplemd.distillation import distillation
 from pplemd.errors import DivergenceError
 from pplemd.learning import Interrupted
-from pplemd.model import plan
+from pplemd.report.reporter import AbstractNarrator, SilentTask
 from pplemd.runs.watch import Watch, shown
 from pplemd.storage.folder import RunFolder
-from pplemd.viewing.narration import AbstractNarrator, SilentTask
+from pplemd.tasks.distillation import distillation
+from pplemd.tasks.model import plan
 
 ANGLES = np.arange(8) * np.pi / 4
 MEANS = 4.0 * np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=-1)

@@ -12,7 +12,7 @@ from pplemd.report.layout import chart, folded, grid, named, section
 from pplemd.report.markup import Child, Element, element, table, words
 from pplemd.report.numbers import number
 from pplemd.report.subject import Subject
-from pplemd.storage.remains import dig
+from pplemd.storage.run_reader import dig
 
 HEADINGS = ("site", "sigma", "R-hat", "ESS", "tail ESS", "ESS per gradient", "MCSE / s.d.", "E-BFMI", "accepted")
 FIELDS = ("sigma", "r_hat", "ess_bulk", "ess_tail", "ess_per_gradient", "mcse_over_sd", "e_bfmi", "acceptance")

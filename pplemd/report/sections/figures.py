@@ -9,7 +9,7 @@ from pplemd.report.layout import beside, chart, grid, named, section
 from pplemd.report.markup import Child, Element, element, table, words
 from pplemd.report.numbers import number, value
 from pplemd.report.subject import Subject
-from pplemd.storage.remains import as_number, dig
+from pplemd.storage.run_reader import as_number, dig
 
 MOST_ROWS, MOST_ELEMENTS, MOST_INTERVALS = 60, 20, 40
 ROWS = {"floor": "real", "teacher": "teacher", "student": "student"}

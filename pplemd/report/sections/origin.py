@@ -8,7 +8,7 @@ from pplemd.report.layout import beside, section
 from pplemd.report.markup import Child, Element, element, table, words
 from pplemd.report.numbers import value
 from pplemd.report.subject import Subject
-from pplemd.storage.remains import dig
+from pplemd.storage.run_reader import dig
 
 MOST = 60
 

@@ -7,7 +7,7 @@ from pplemd.report.layout import listed, named
 from pplemd.report.markup import Element, element, words
 from pplemd.report.numbers import number, value
 from pplemd.report.subject import Subject
-from pplemd.storage.remains import dig
+from pplemd.storage.run_reader import dig
 
 TILES = 4
 

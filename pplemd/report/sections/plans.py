@@ -7,7 +7,7 @@ from pplemd.report.layout import folded, named, section
 from pplemd.report.markup import Child, Element, element, table, words
 from pplemd.report.numbers import number, operations, shape, size, value
 from pplemd.report.subject import Subject
-from pplemd.storage.remains import dig
+from pplemd.storage.run_reader import dig
 
 MOST_ROWS, DEEPEST, FEW = 80, 12, 16
 DIGEST, LONGEST = 12, 80  # characters of a digest, and of a value beside others

@@ -13,7 +13,7 @@ from pplemd.dsl import trace
 from pplemd.errors import RecipeError
 from pplemd.learning import EMStep, HealthCheck, Labels
 from pplemd.learning.methods import DMD, EMD, SIM, Consistency, DiffInstruct, SiD
-from pplemd.override import override
+from pplemd.tasks.override import override
 from pplemd.teachers import one_step
 
 METHODS = [EMD(), DiffInstruct(), DMD(), SiD(), SIM(), Consistency(levels=6, count=50)]

@@ -1,0 +1,1 @@
+"""What a model file declares, planned, built and judged."""
