@@ -56,19 +56,21 @@ class CifarByClass(em.Program):
         return em.generate("x", self.net(z, label))
 
 
-recipe = em.Recipe(
+algorithm = em.EMD(
+    chain=em.Chain(em.Langevin(em.Coordinates(noise=0.4**2, latents=0.004**2)), length=4),
+    reparameterization=None,
+    generator=em.Adam(learning_rate=1e-5, b1=0.0, b2=0.999),
+    score=em.ScoreUpdates(em.Adam(learning_rate=1e-5, b1=0.0, b2=0.999), count=1),
+    average=0.9995,
+)
+training = em.Training(
     steps=50_000,
     batch=256,
-    chain=em.Chain(em.Langevin(em.Coordinates(noise=0.4**2, latents=0.004**2)), length=4),
-    choosing=None,
-    generator=em.Adam(learning_rate=1e-5, b1=0.0, b2=0.999),
-    score=em.ScoreRecipe(em.Adam(learning_rate=1e-5, b1=0.0, b2=0.999)),
-    score_updates=1,
-    ema=0.9995,
-    compute=em.Compute(bf16=True, rematerialise=True, accumulate=4),
     log_every=100,
     sample_every=1000,
     checkpoint_every=1000,
+    precision=em.Precision(bf16=True, rematerialise=True),
+    microbatches=4,
 )
 
 unconditional = em.Model(
@@ -76,7 +78,8 @@ unconditional = em.Model(
     teacher=em.imported(
         f"EDM's edm-cifar10-32x32-uncond-vp.pkl, {PUBLISHED}", architecture="edm", config={**DDPMPP, "label_dim": 0}
     ),
-    recipe=recipe,
+    algorithm=algorithm,
+    training=training,
     evaluation=evaluation,
 )
 conditional = em.Model(
@@ -84,7 +87,8 @@ conditional = em.Model(
     teacher=em.imported(
         f"EDM's edm-cifar10-32x32-cond-vp.pkl, {PUBLISHED}", architecture="edm", config={**DDPMPP, "label_dim": 10}
     ),
-    recipe=recipe,
+    algorithm=algorithm,
+    training=training,
     evaluation=evaluation,
 )
 
@@ -95,18 +99,16 @@ if images is not None:
         teacher=em.teach(
             lambda key: em.networks.SongUNet(SMALL, key=key),
             em.data.mirrored(images),
-            em.TeachRecipe(steps=4000, batch=256, compute=em.Compute(bf16=True)),
+            training=em.Training(steps=4000, batch=256, precision=em.Precision(bf16=True)),
         ),
-        recipe=em.Recipe(
-            steps=1200,
-            batch=128,
+        algorithm=em.EMD(
             chain=em.Chain(em.Langevin(em.Coordinates(noise=0.4**2, latents=0.004**2)), length=2),
-            frozen=True,
+            move_latents=False,
             anchor=em.Anchor(count=8192),
             generator=em.Adam(learning_rate=2e-4, final=0.02),
-            score=em.ScoreRecipe(em.Adam(learning_rate=4e-4, final=0.02)),
-            ema=0.996,
-            compute=em.Compute(bf16=True),
+            score=em.ScoreUpdates(em.Adam(learning_rate=4e-4, final=0.02)),
+            average=0.996,
         ),
+        training=em.Training(steps=1200, batch=128, precision=em.Precision(bf16=True)),
         evaluation=evaluation,
     )

@@ -24,21 +24,20 @@ TOP, MIDDLE = 6, 16
 
 
 class DeepLatent(em.Program):
-    """top ~ N(0, I), middle ~ N(m(top), s(top)), image ~ N(g(middle), exp(log_noise))."""
+    """top ~ N(0, I), middle ~ N(m(top), s(top)), image ~ N(g(middle), exp(log_noise)): latents of one image."""
 
     layer: em.networks.MLP
     decoder: em.networks.MLP
     log_noise: jax.Array
     centered: Any = eqx.field(static=True)
 
-    def __call__(self):
-        with em.plate("images", len(images)) as rows:
-            top = em.latent("top", dist.Normal(jnp.zeros((len(rows), TOP)), 1.0).to_event(1))
-            mean, log_scale = jnp.split(jax.vmap(self.layer)(top), 2, axis=1)
-            middle = em.latent("middle", dist.Normal(mean, jnp.exp(log_scale)).to_event(1), centered=self.centered)
-            image = jax.vmap(self.decoder)(middle)
-            em.observe("image", dist.Normal(image, jnp.exp(self.log_noise)).to_event(3), jnp.asarray(images)[rows])
-        return em.generate("x", image)
+    def __call__(self, image):
+        top = em.latent("top", dist.Normal(jnp.zeros(TOP), 1.0).to_event(1))
+        mean, log_scale = jnp.split(self.layer(top), 2)
+        middle = em.latent("middle", dist.Normal(mean, jnp.exp(log_scale)).to_event(1), centered=self.centered)
+        drawn = self.decoder(middle)
+        em.observe("image", dist.Normal(drawn, jnp.exp(self.log_noise)).to_event(3), image)
+        return em.generate("x", drawn)
 
 
 def declared(centered: Any) -> em.Fit:
@@ -52,14 +51,15 @@ def declared(centered: Any) -> em.Fit:
 
     return em.Fit(
         program=program,
-        recipe=em.FitRecipe(
-            steps=4000,
-            rows=128,
-            chain=em.Chain(em.HMC(leapfrogs=4), length=2, cancel=em.NONE),
+        data={"image": images},
+        algorithm=em.MonteCarloEM(
+            minibatches=True,
+            chain=em.Chain(em.HMC(leapfrogs=4), length=2, cancel=em.Cancellation.NONE),
+            reparameterization=em.Reparameterization(every=500, rounds=25),
             optimiser=em.Adam(learning_rate=2e-3, clip=0.0, final=0.02),
-            choosing=em.Choosing(every=500, rounds=25),
-            judging=em.Judging(em.HMC(leapfrogs=8), warm_up=1000, draws=1000),
         ),
+        training=em.Training(steps=4000, batch=128, log_every=25),
+        diagnostics=em.Diagnostics(em.HMC(leapfrogs=8), warm_up=1000, draws=1000),
     )
 
 

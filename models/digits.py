@@ -28,15 +28,14 @@ class Digits(em.Program):
 digits = em.Model(
     program=lambda teacher, key: Digits(em.one_step(teacher, sigma=1.0)),
     teacher=em.teach(lambda key: em.networks.ResidualMLP(data.shape, width=384, blocks=4, dropout=0.4, key=key), data),
-    recipe=em.Recipe(
-        steps=1500,
-        batch=128,
+    algorithm=em.EMD(
         chain=em.Chain(em.Langevin(em.Coordinates(noise=0.4**2, latents=0.004**2)), length=2),
-        frozen=True,
+        move_latents=False,
         anchor=em.Anchor(count=16384),
         generator=em.Adam(learning_rate=1.4e-3, final=0.02),
-        score=em.ScoreRecipe(em.Adam(learning_rate=2.8e-3, final=0.02)),
-        ema=0.996,
+        score=em.ScoreUpdates(em.Adam(learning_rate=2.8e-3, final=0.02)),
+        average=0.996,
     ),
+    training=em.Training(steps=1500, batch=128),
     evaluation=em.metrics.ImageEvaluation(data, k=5),
 )

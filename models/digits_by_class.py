@@ -31,7 +31,8 @@ digits_by_class = em.Model(
         ),
         data,
     ),
-    labels=em.Labels([1.0] * 10),
-    recipe=em.Recipe(steps=8000, frozen=True),
+    conditions=em.Labels([1.0] * 10),
+    algorithm=em.EMD(move_latents=False),
+    training=em.Training(steps=8000),
     evaluation=em.metrics.ImageEvaluation(data, k=5),
 )

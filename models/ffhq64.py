@@ -43,18 +43,20 @@ ffhq64 = em.Model(
         architecture="edm",
         config=DDPMPP,
     ),
-    recipe=em.Recipe(
+    algorithm=em.EMD(
+        chain=em.Chain(em.Langevin(em.Coordinates(noise=0.4**2, latents=0.004**2)), length=4),
+        reparameterization=None,
+        generator=em.Adam(learning_rate=1e-5, b1=0.0, b2=0.999),
+        score=em.ScoreUpdates(em.Adam(learning_rate=1e-5, b1=0.0, b2=0.999), count=1),
+        average=0.9995,
+    ),
+    training=em.Training(
         steps=100_000,
         batch=128,
-        chain=em.Chain(em.Langevin(em.Coordinates(noise=0.4**2, latents=0.004**2)), length=4),
-        choosing=None,
-        generator=em.Adam(learning_rate=1e-5, b1=0.0, b2=0.999),
-        score=em.ScoreRecipe(em.Adam(learning_rate=1e-5, b1=0.0, b2=0.999)),
-        score_updates=1,
-        ema=0.9995,
-        compute=em.Compute(bf16=True, rematerialise=True, accumulate=4),
         log_every=100,
         sample_every=1000,
         checkpoint_every=1000,
+        precision=em.Precision(bf16=True, rematerialise=True),
+        microbatches=4,
     ),
 )

@@ -37,16 +37,15 @@ mnist = em.Model(
         architecture="pixel_transformer",
         config={"shape": SHAPE, "classes": CLASSES},
     ),
-    recipe=em.Recipe(
-        steps=1000,
-        batch=64,
+    algorithm=em.EMD(
         chain=em.Chain(em.Langevin(em.Coordinates(noise=0.4**2, latents=0.004**2)), length=2),
-        frozen=True,
+        move_latents=False,
         anchor=em.Anchor(count=2048),
         generator=em.Adam(learning_rate=1e-3, final=0.02),
-        score=em.ScoreRecipe(em.Adam(learning_rate=1e-3, final=0.02)),
-        ema=0.996,
+        score=em.ScoreUpdates(em.Adam(learning_rate=1e-3, final=0.02)),
+        average=0.996,
     ),
+    training=em.Training(steps=1000, batch=64),
     evaluation=em.metrics.ImageEvaluation(
         em.data.npz(data), count=10_000, features=em.features(features) if features else None
     )

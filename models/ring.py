@@ -34,20 +34,20 @@ class Ring(em.Program):
 ring = em.Model(
     program=lambda teacher, key: Ring(em.networks.MLP((2,), (2,), width=192, depth=4, key=key)),
     teacher=em.GaussianMixture(means, std, weights),
-    score_network=lambda key: em.Denoiser(
-        em.networks.TimedMLP((2,), width=128, blocks=3, key=key), sigma_data=radius / 2**0.5
-    ),
-    recipe=em.Recipe(
-        steps=7000,
-        batch=512,
+    networks={
+        "score": lambda key: em.Denoiser(
+            em.networks.TimedMLP((2,), width=128, blocks=3, key=key), sigma_data=radius / 2**0.5
+        )
+    },
+    algorithm=em.EMD(
         sigmas=sigmas,
         chain=em.Chain(em.Langevin(em.Coordinates(noise=0.4**2, latents=0.004**2)), length=1),
-        frozen=True,
+        move_latents=False,
         anchor=em.Anchor(),
         generator=em.Adam(learning_rate=3e-3, final=0.05),
-        score=em.ScoreRecipe(em.Adam(learning_rate=3e-3, final=0.05), sigmas),
-        score_updates=3,
-        ema=0.995,
+        score=em.ScoreUpdates(em.Adam(learning_rate=3e-3, final=0.05), sigmas, count=3),
+        average=0.995,
     ),
+    training=em.Training(steps=7000, batch=512),
     evaluation=em.metrics.MixtureEvaluation(means, weights, std),
 )

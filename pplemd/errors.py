@@ -18,7 +18,7 @@ class DataError(PplemdError):
 
 
 class RecipeError(PplemdError):
-    """A recipe field that does not exist or has a value that cannot be used."""
+    """A field of a task that does not exist or has a value that cannot be used."""
 
 
 class CheckpointError(PplemdError):

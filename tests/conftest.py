@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -32,14 +33,29 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 gc.set_threshold(200_000, 20, 100)  # traces are many small objects that live: looking for garbage takes a tenth
 
 
-SLOW = Path(__file__).with_name("slow.txt").read_text().split("\n")[:-1]  # files and tests of six seconds and more
+def pytest_addoption(parser):
+    """Give the gate a way to run the slow tests by turns."""
+    parser.addoption("--slow-part", metavar="K/N", help="all fast tests and the slow ones of part K of N, K from 0")
 
 
-def pytest_collection_modifyitems(items):
-    """Mark what is slow: `pytest` leaves it out, `pytest -m slow` runs it, `pytest -m ""` runs all."""
+@pytest.hookimpl(tryfirst=True)  # pytest itself leaves out what `-m` leaves out, afterwards
+def pytest_collection_modifyitems(config, items):
+    """Mark parameters as slow, and take one part of the slow tests where `--slow-part` asks for it.
+
+    `pytest` leaves slow tests out, `pytest -m slow` runs them all, `pytest -m ""` runs everything.
+    The part of a test hangs on its name alone, so that the parts 0/6, 1/6, ... 5/6 hold each slow test once.
+    """
     for item in items:
-        if item.nodeid in SLOW or item.nodeid.split("::")[0] in SLOW:
+        named = item.get_closest_marker("slow_for")
+        if named and item.callspec.id in named.args:
             item.add_marker(pytest.mark.slow)
+    if part := config.getoption("--slow-part"):
+        turn, parts = map(int, part.split("/"))
+        for item in items:
+            item.later = item.get_closest_marker("slow") and crc32(item.nodeid.encode()) % parts != turn % parts
+        later = [item for item in items if item.later]
+        items[:] = [item for item in items if not item.later]
+        config.hook.pytest_deselected(items=later)
 
 
 MAPS = Path("/proc/self/maps")  # of Linux, whose limit for one process is 65,530 by default; past it JAX crashes

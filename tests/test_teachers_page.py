@@ -11,8 +11,6 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "importers"))
 from look_alikes import state_dict_zip
 
-from pplemd.tasks.model import plan
-
 PAGE = Path(__file__).parents[1] / "docs" / "teachers.md"
 
 
@@ -59,6 +57,7 @@ def page(tmp_path_factory):
     return names
 
 
+@pytest.mark.slow
 def test_the_module_is_the_original(page):
     """The page compares the numbers itself; here they are compared with those of another time, too."""
     other = module(state_dict(), np.moveaxis(np.asarray(page["x"]), -1, 0), 10.0)
@@ -78,4 +77,4 @@ def test_the_function_is_the_exact_denoiser(page):
 def test_the_models_are_declared(page):
     assert page["student"].teacher.architecture == "diffusers"
     assert page["guided"].then is not None
-    assert [site.name for site in plan(page["from_torch"]).problem.sites] == ["z"]
+    assert [site.name for site in page["from_torch"].plan().problem.sites] == ["z"]

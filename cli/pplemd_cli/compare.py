@@ -1,4 +1,4 @@
-"""pplemd compare: the same model by several methods, under one budget, over seeds."""
+"""pplemd compare: the same model by several algorithms, under one budget, over seeds."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,13 +13,13 @@ COLUMNS = 4  # figures in one table: more do not fit a terminal
 
 def compare(
     model: options.ModelFile,
-    methods: Annotated[
-        str, typer.Option(help="Methods, the first the one that others are compared with.", metavar="NAME,NAME,...")
+    algorithms: Annotated[
+        str, typer.Option(help="Algorithms, the first the one that others are compared with.", metavar="NAME,NAME,...")
     ] = "emd,diff-instruct,dmd,sid",
     budget: Annotated[
         str, typer.Option(help="What each may spend: steps=N, evaluations=N or seconds=N.", metavar="KIND=N")
     ] = "steps=2000",
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each method, of seeds 0, 1, ...")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each algorithm, of seeds 0, 1, ...")] = 3,
     out: Annotated[
         Path | None, typer.Option(help="The comparison's folder; else runs/compare-MODEL.", show_default=False)
     ] = None,
@@ -30,34 +30,36 @@ def compare(
     device: options.Device = None,
     debug: options.Debug = False,
 ) -> None:
-    """Distil a model by several methods, and compare them beside the teacher and real samples.
+    """Distil a model by several algorithms, and compare them beside the teacher and real samples.
 
-    Methods: emd (as the model's recipe has it), emd-K (chains of K steps), diff-instruct, dmd, sid, sim, consistency.
-    What follows a colon changes the recipe for one of them: sid:method.alpha=1, dmd:anchor=none; --set for all.
+    Algorithms: emd (as the model has it), emd-K (chains of K steps), diff-instruct, dmd, sid, sim, consistency.
+    What follows a colon changes the numbers of one of them: sid:algorithm.alpha=1, dmd:algorithm.anchor=none;
+    --set those of all.
     Leaves run folders, compare.json, table.md, curves.png and samples.png.
-    The same command again goes on: runs that ended are kept, a killed one goes on; methods and seeds may be added.
+    The same command again goes on: runs that ended are kept, a killed one goes on; algorithms and seeds may be added.
 
     For example:
 
-        pplemd compare models/ring.py --methods emd,diff-instruct,dmd,sid --budget steps=2000 --seeds 3
+        pplemd compare models/ring.py --algorithms emd,diff-instruct,dmd,sid --budget steps=2000 --seeds 3
 
-        pplemd compare models/digits.py --methods emd,emd-16,sid --budget evaluations=2e6 --out runs/equal
+        pplemd compare models/digits.py --algorithms emd,emd-16,sid --budget evaluations=2e6 --out runs/equal
     """
     options.prepare(device, debug)
-    from pplemd.comparison import Asked, Budget, contenders
+    from pplemd.comparison import Budget, Comparison, contenders
     from pplemd.comparison import compare as run
 
-    asked = Asked(model, program, contenders(methods), Budget.read(budget), seeds, tuple(overrides or ()), teacher)
+    changes = tuple(overrides or ())
+    wanted = Comparison(model, program, contenders(algorithms), Budget.read(budget), seeds, changes, teacher)
     with stops.saved("Go on with the same command."):
-        compared = run(asked, out or Path("runs") / f"compare-{model.stem}")
+        compared = run(wanted, out or Path("runs") / f"compare-{model.stem}")
     if json:
         show.as_json({"out": str(compared.folder), **compared.found})
         return
-    _tell(compared.found)
+    _show(compared.found)
     print(f"{compared.folder} holds compare.json, table.md, curves.png, samples.png and the runs.")
 
 
-def _tell(found: dict[str, Any]) -> None:
+def _show(found: dict[str, Any]) -> None:
     """The tables: figures, then differences by seed."""
     from pplemd.comparison.table import cell
 

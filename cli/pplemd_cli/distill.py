@@ -1,6 +1,5 @@
 """pplemd distill: teach the teacher where needed, distil, judge."""
 
-import dataclasses
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,11 +20,13 @@ def distill(
         Path | None, typer.Option(help="The run folder; else a new one in runs/.", show_default=False)
     ] = None,
     overrides: options.Overrides = None,
-    steps: Annotated[int | None, typer.Option(help="EM steps, the same as --set steps=N.", show_default=False)] = None,
-    method: Annotated[
+    steps: Annotated[
+        int | None, typer.Option(help="Training steps, the same as --set training.steps=N.", show_default=False)
+    ] = None,
+    algorithm: Annotated[
         str | None,
         typer.Option(
-            help="How the generator learns, the same as --set method=NAME: emd, diff-instruct, dmd, sid, sim, "
+            help="How the generator learns, the same as --set algorithm=NAME: emd, diff-instruct, dmd, sid, sim, "
             "consistency.",
             show_default=False,
         ),
@@ -65,9 +66,9 @@ def distill(
 
         pplemd distill models/digits.py
 
-        pplemd distill models/ring.py --steps 500 --set chain.length=8 --out runs/short
+        pplemd distill models/ring.py --steps 500 --set algorithm.chain.length=8 --out runs/short
 
-        pplemd distill models/digits.py --method sid --set method.alpha=1
+        pplemd distill models/digits.py --algorithm sid --set algorithm.alpha=1
 
         pplemd distill models/digits.py --out runs/digits --resume
 
@@ -76,7 +77,7 @@ def distill(
         pplemd distill models/imagenet64.py --teacher edm-imagenet-64x64-cond-adm.pkl --mesh data=8
     """
     options.prepare(device, debug, Cluster(coordinator, processes, process_id))
-    named = [] if method is None else [f"method={method}"]  # first: what --set changes of a method is changed in it
+    named = [] if algorithm is None else [f"algorithm={algorithm}"]  # first: --set changes numbers of that one
     changes = options.changes([*named, *(overrides or ())], steps, seed)
     if dry_run:
         _refuse_unused(
@@ -88,7 +89,7 @@ def distill(
                 "--no-evaluation": not evaluation,
             }
         )
-        plans.tell(plans.planned(model, program, changes, teacher, compiled=False, target=target), json)
+        plans.show_plan(plans.planned(model, program, changes, teacher, compiled=False, target=target), json)
         return
     if target is not None:
         raise typer.BadParameter("--target says what --dry-run plans for. Add --dry-run, or leave --target out.")
@@ -107,26 +108,26 @@ def distill(
             judge=evaluation,
         )
     if options.speaks():
-        _tell(outcome, json)
+        _show(outcome, json)
 
 
-def _refuse_unused(asked: dict[str, Any]) -> None:
+def _refuse_unused(given: dict[str, Any]) -> None:
     """See that nothing was asked of --dry-run that only a run has."""
-    for option, value in asked.items():
+    for option, value in given.items():
         if value:
             raise typer.BadParameter(f"--dry-run trains nothing, so that {option} has no effect. Leave it out.")
 
 
-def _tell(outcome: "Outcome", json: bool) -> None:
+def _show(outcome: "Outcome", json: bool) -> None:
     """How good it is, what went wrong on the way, and what to do next."""
     from pplemd.report.terminal import first_alarms
-    from pplemd.storage.run_reader import read_remains
+    from pplemd.storage.run_reader import read_run
 
-    run, seconds, alarms = str(outcome.folder), round(outcome.seconds, 1), first_alarms(read_remains(outcome.folder))
-    figures = None if outcome.report is None else dataclasses.asdict(outcome.report)
+    run, seconds, alarms = str(outcome.folder), round(outcome.seconds, 1), first_alarms(read_run(outcome.folder))
+    figures = None if outcome.report is None else outcome.report.figures()
     if json:
-        told = {} if figures is None else {**figures, "falls_short": show.short(figures)}
-        show.as_json({"run": run, "steps": outcome.steps, **told, "alarms": dict(alarms), "seconds": seconds})
+        judged = {} if figures is None else {**figures, "falls_short": show.short(figures)}
+        show.as_json({"run": run, "steps": outcome.steps, **judged, "alarms": dict(alarms), "seconds": seconds})
         return
     if figures is None:
         show.unjudged(outcome.folder)

@@ -1,6 +1,5 @@
 """pplemd evaluate: judge a run's generator beside its teacher."""
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -45,25 +44,16 @@ def evaluate(
     options.prepare(device, debug)
     from pplemd.report.progress import Terminal
     from pplemd.runs import loading
-    from pplemd.runs.afterwards import saved_in
-    from pplemd.runs.fitting import judged as judge_fit
-    from pplemd.runs.judging import Otherwise, judge
+    from pplemd.runs.session import judge
     from pplemd.storage.folder import RunFolder
+    from pplemd.tasks.base import EvaluationOptions
 
-    told, folder = Terminal(), RunFolder(run)
+    reporter, folder = Terminal(), RunFolder(run)
     with stops.saved("Go on with the same command."):
-        with told.preparing("reading the run"):
-            loaded = loading.load_any(folder, model, told.say)
-        if isinstance(loaded, loading.LoadedFit):
-            Otherwise(features, data).refuse_fit()
-            with saved_in(folder.path):
-                report = judge_fit(loaded.fitted, loaded.plan.fit.recipe, folder, seed or 0, told)
-            figures, printed = dataclasses.asdict(report), show.fit_report
-        else:
-            found = judge(loaded, folder, seed or 0, told, Otherwise(features, data))
-            figures, printed = dataclasses.asdict(found), show.report
-            figures["falls_short"] = show.short(figures)
+        with reporter.preparing("reading the run"):
+            loaded = loading.load(folder, model, reporter.say)
+        report = judge(loaded, folder, EvaluationOptions(seed or 0, features, data), reporter)
     if json:
-        show.as_json({"run": str(run), "step": loaded.step, **figures})
+        show.as_json({"run": str(run), "step": loaded.step, **show.figures(report)})
     else:
-        printed(figures)
+        show.report(report.figures())

@@ -1,6 +1,5 @@
 """pplemd fit: fit a program to what it observes, by Monte Carlo EM."""
 
-import dataclasses
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +16,9 @@ def fit(
         Path | None, typer.Option(help="The run folder; else a new one in runs/.", show_default=False)
     ] = None,
     overrides: options.Overrides = None,
-    steps: Annotated[int | None, typer.Option(help="EM steps, the same as --set steps=N.", show_default=False)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Training steps, the same as --set training.steps=N.", show_default=False)
+    ] = None,
     seed: options.Seed = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed.")] = False,
     tensorboard: options.Board = False,
@@ -36,12 +37,13 @@ def fit(
 
         pplemd fit models/deep_latent.py --program auto
 
-        pplemd fit models/radon.py --set given.data=radon_mn.json --set choosing=none --set centering=1
+        pplemd fit models/radon.py --set given.data=radon_mn.json --set algorithm.reparameterization=none \
+            --set algorithm.centering=1
 
         pplemd fit models/deep_latent.py --program auto --resume
     """
     options.prepare(device, debug)
-    from pplemd.runs.fitting import fit as run
+    from pplemd.runs.session import fit as run
 
     with stops.saved("Go on with the same command and --resume."):
         changes = options.changes(overrides, steps, seed)
@@ -49,13 +51,13 @@ def fit(
             model, out, name=program, overrides=changes, resume=resume, tensorboard=tensorboard, judge=evaluation
         )
     folder, seconds = str(outcome.folder), round(outcome.seconds, 1)
-    figures = None if outcome.report is None else dataclasses.asdict(outcome.report)
+    figures = None if outcome.report is None else outcome.report.figures()
     if json:
         show.as_json({"run": folder, "steps": outcome.steps, **(figures or {}), "seconds": seconds})
         return
     if figures is None:
         show.unjudged(outcome.folder)
     else:
-        show.fit_report(figures)
+        show.report(figures)
     print(f"{seconds:.0f} s in all. {folder} holds the run; its latents given the data:")
     print(f"    pplemd sample {shlex.quote(folder)} --format netcdf")

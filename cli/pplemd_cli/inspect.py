@@ -12,7 +12,7 @@ def inspect(
     device: options.Device = None,
     debug: options.Debug = False,
 ) -> None:
-    """Print what a model file would do: sites, teacher, networks, recipe, memory and cost of a step.
+    """Print what a model file would do: sites, teacher, networks, numbers, memory and cost of a step.
 
     The program is traced, and its step compiled, but nothing is trained or drawn.
 
@@ -20,7 +20,7 @@ def inspect(
 
         pplemd inspect models/digits.py
 
-        pplemd inspect models/digits.py --set batch=512
+        pplemd inspect models/digits.py --set training.batch=512
     """
     options.prepare(device, debug)
-    plans.tell(plans.planned(model, program, tuple(overrides or ()), teacher, compiled=True), json)
+    plans.show_plan(plans.planned(model, program, tuple(overrides or ()), teacher, compiled=True), json)

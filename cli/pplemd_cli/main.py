@@ -86,7 +86,7 @@ def _code(error: Exception) -> int:
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return _mistake(f"not enough memory ({_first_line(error)}). Try a smaller batch, as in --set batch=32.")
     if isinstance(error, OverflowError):
-        return _mistake(f"a number is too large for JAX ({_first_line(error)}). Check the recipe's batch and lengths.")
+        return _mistake(f"a number is too large for JAX ({_first_line(error)}). Check batch and lengths.")
     _say(traceback.format_exc().rstrip("\n"), BUG)
     return _say("This is a bug in pplemd, or in the model file's own functions; please report it with the above.", BUG)
 

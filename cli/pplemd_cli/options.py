@@ -31,7 +31,7 @@ Overrides = Annotated[
     typer.Option(
         "--set",
         metavar="PATH=VALUE",
-        help="Change a field of the recipe, as in --set batch=64; as often as wanted.",
+        help="Change a number of the task, as in --set training.batch=64; as often as wanted.",
         show_default=False,
     ),
 ]
@@ -95,8 +95,8 @@ ProcessId = Annotated[
 
 
 def changes(overrides: list[str] | None, steps: int | None, seed: int | None) -> tuple[str, ...]:
-    """Changes to a recipe, those with options of their own last."""
-    own = [f"{name}={value}" for name, value in (("steps", steps), ("seed", seed)) if value is not None]
+    """Changes to the numbers of a task, those with options of their own last."""
+    own = [f"training.{name}={value}" for name, value in (("steps", steps), ("seed", seed)) if value is not None]
     return (*(overrides or ()), *own)
 
 
@@ -148,8 +148,8 @@ def _no_device(device: DeviceName | None, reason: str) -> str:
     if device is not None:
         return f"JAX found no device {device.value} ({reason}). Leave --device out, or install JAX for it."
     if platforms:
-        asked = f"JAX_PLATFORMS={platforms}, a variable of this environment"
-        return f"JAX found no device ({reason}), asked for by {asked}. Unset it, set it to cpu, or install JAX for it."
+        requested = f"JAX_PLATFORMS={platforms}, a variable of this environment"
+        return f"JAX found no device ({reason}), wanted by {requested}. Unset it, set it to cpu, or install JAX for it."
     return f"JAX found no device ({reason}). Choose one by --device cpu, or install JAX again."
 
 

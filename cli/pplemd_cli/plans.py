@@ -23,52 +23,47 @@ def planned(
     Args:
         model: the file.
         program: which of its models.
-        overrides: changes to its recipe.
+        overrides: changes to its numbers.
         teacher: the teacher's checkpoint.
-        compiled: whether to compile the step; else its memory is estimated, and compared with the device's, for a
-            model alone, not for a fit.
+        compiled: whether to compile the step; else its memory is estimated, and compared with the device's.
         target: the device to compare with, where it is not this machine's.
     """
-    from pplemd.planning.describe import describe, describe_fit
+    from pplemd.planning.describe import describe
     from pplemd.planning.known_devices import here, named
     from pplemd.planning.sizing import sized
     from pplemd.report.progress import Terminal
     from pplemd.runs.declared import declare
-    from pplemd.tasks.fits import Fit, plan_fit
-    from pplemd.tasks.model import plan
 
     device = None if compiled else here() if target is None else named(target)
     declared = declare(model, program, overrides, teacher)
-    with Terminal().task("compile" if compiled else "plan", 1.0) as task:
-        if compiled and isinstance(declared.model, Fit):
-            found = {"model": declared.name, **describe_fit(plan_fit(declared.fit))}
-        else:
-            traced = plan(declared.distilled_model)
-            task.to(0.2)
-            found = {"model": declared.name, **describe(traced, compiled)}
-            if device is not None:
-                task.to(0.7)
-                found["device"] = sized(traced, found["memory"], found["cost"], device)
-        task.to(1.0)
+    with Terminal().progress("compile" if compiled else "plan", 1.0) as progress:
+        traced = declared.task.plan()
+        progress.to(0.2)
+        found = {"model": declared.name, **describe(traced, compiled)}
+        if device is not None:
+            progress.to(0.7)
+            found["device"] = sized(traced, found["memory"], found["cost"], device)
+        progress.to(1.0)
     return found
 
 
-def tell(plan: dict[str, Any], json: bool) -> None:
+def show_plan(plan: dict[str, Any], json: bool) -> None:
     """Print a plan, for people or for programs."""
     if json:
         show.as_json(plan)
         return
     console = Console(highlight=False)
-    beside = f"teacher {_teacher(plan['teacher'])}" if "teacher" in plan else f"fitted to {_observed(plan)}"
-    console.print(f"[bold]{plan['model']}[/bold]: program {plan['program']}, {beside}")
-    for note in _told(plan.get("teacher", {})):
+    source = f"teacher {_teacher(plan['teacher'])}" if "teacher" in plan else f"fitted to {_observed(plan)}"
+    console.print(f"[bold]{plan['model']}[/bold]: program {plan['program']}, {source}")
+    for note in _of_teacher(plan.get("teacher", {})):
         console.print(show.harmless(note), markup=False)
     console.print()
     console.print(_sites(plan))
     console.print(_networks(plan["networks"]))
-    console.print(_recipe("recipe  [not bold](change a field by --set PATH=VALUE)", plan["recipe"], ""))
-    if "recipe" in plan.get("teacher", {}):
-        console.print(_recipe("teacher's recipe", plan["teacher"]["recipe"], "teacher."))
+    numbers: dict[str, Any] = {name: plan[name] for name in ("training", "algorithm", "diagnostics") if name in plan}
+    console.print(_numbers("numbers  [not bold](change one by --set PATH=VALUE)", numbers, ""))
+    if "numbers" in plan.get("teacher", {}):
+        console.print(_numbers("the teacher's numbers", plan["teacher"]["numbers"], "teacher."))
     _print_cost(console, plan)
     if "device" in plan:
         _print_device(console, plan["device"], plan)
@@ -77,7 +72,7 @@ def tell(plan: dict[str, Any], json: bool) -> None:
 def _sites(plan: dict[str, Any]) -> Table:
     table = show.table("sites", "site", "distribution", "shape", "depends on", "parameterization")
     for site in plan["sites"]:
-        depends = site["depends_on"] + ["networks"] * site["learned"] + ["label"] * site["labelled"]
+        depends = site["depends_on"] + ["networks"] * site["learned"] + ["condition"] * site["conditioned"]
         cells = (site["distribution"], _shape(site["shape"]), ", ".join(depends) or "-")
         table.add_row(site["name"], *cells, _centered(site))
     for site in plan.get("observed", ()):
@@ -85,8 +80,8 @@ def _sites(plan: dict[str, Any]) -> Table:
         table.add_row(site["name"], site["distribution"], _shape(site["shape"]), depends, "observed")
     output = plan["output"]
     if output is not None:
-        depends = output.get("depends_on", []) + ["label"] * output.get("labelled", False)
-        x = _of_x(plan) if "centered" in output else ""
+        depends = output.get("depends_on", []) + ["condition"] * output.get("conditioned", False)
+        x = output.get("coordinates", "")
         table.add_row(output["name"], "generated", _shape(output["shape"]), ", ".join(depends), x)
     return table
 
@@ -98,16 +93,6 @@ def _centered(site: dict[str, Any]) -> str:
     if site["centered"] != "auto":
         return f"centered {_value(site['centered'])}, declared"
     return f"{site['parameterization']}, eligible: auto"
-
-
-def _of_x(plan: dict[str, Any]) -> str:
-    """How x_sigma is placed in the E-step."""
-    if plan["recipe"]["frozen"]:
-        return "latents are held: no choice"
-    declared = plan["output"]["centered"]
-    if declared != "auto":
-        return f"centered {_value(declared)}, declared"
-    return "(eps, z)" if plan["recipe"]["choosing"] is None else "from (eps, z), by sigma: auto"
 
 
 def _observed(plan: dict[str, Any]) -> str:
@@ -123,13 +108,14 @@ def _networks(networks: dict[str, int]) -> Table:
     return table
 
 
-def _recipe(title: str, recipe: dict[str, Any], prefix: str) -> Table:
-    """A row for each record of the recipe, with the path that --set takes."""
+def _numbers(title: str, numbers: dict[str, Any], prefix: str) -> Table:
+    """A row for each record, with the path that --set takes."""
     table = show.table(title, "path", "type", "fields")
-    for path, record in _records(recipe, ""):
-        fields = {name: value for name, value in record.items() if name != "type" and not isinstance(value, dict)}
-        shown = "  ".join(f"{name}={_value(value)}".replace(" ", "\u00a0") for name, value in fields.items())
-        table.add_row(f"{prefix}{path}".rstrip("."), record["type"], shown or "-")
+    for name, whole in numbers.items():
+        for path, record in _records(whole, name):
+            fields = {name: value for name, value in record.items() if name != "type" and not isinstance(value, dict)}
+            shown = "  ".join(f"{name}={_value(value)}".replace(" ", "\u00a0") for name, value in fields.items())
+            table.add_row(f"{prefix}{path}", record["type"], shown or "-")
     return table
 
 
@@ -150,21 +136,23 @@ def _value(value: Any) -> str:
 def _print_cost(console: Console, plan: dict[str, Any]) -> None:
     memory, cost = plan["memory"], plan["cost"]
     temporary = "unknown" if memory["temporary_bytes"] is None else show.size(memory["temporary_bytes"])
-    steps, chains, length = plan["recipe"]["steps"], cost["chains"], cost["kernel_steps_per_chain"]
+    steps, length = plan["training"]["steps"], cost.get("kernel_steps_per_chain")
+    samples = _many(cost["chains"], "sample" if length is None else "chain")
+    chains = samples if length is None else f"{samples} of {_many(length, 'kernel step')}"
     scores = f", {_many(cost['score_updates'], 'score update')}" if "score_updates" in cost else ""
     console.print(f"[bold]memory[/bold]  {show.size(memory['held_bytes'])} held, {temporary} more during a step")
     console.print("        of it " + ", ".join(f"{name} {show.size(count)}" for name, count in memory["of"].items()))
     console.print(
         f"[bold]cost[/bold]    {_operations(cost['flops_per_step'])} a step, "
-        f"{_operations(steps * cost['flops_per_step'])} in all {steps:,}; a step is {_many(chains, 'chain')} of "
-        f"{_many(length, 'kernel step')}{scores} and an update of what is trained"
+        f"{_operations(steps * cost['flops_per_step'])} in all {steps:,}; a step is {chains}{scores} "
+        "and an update of what is trained"
     )
     parts = ", ".join(f"{name} {_operations(count)}" for name, count in cost["parts"].items())
     console.print(f"        of a step: {parts}")
 
 
 def _print_device(console: Console, device: dict[str, Any], plan: dict[str, Any]) -> None:
-    batch, compute = plan["cost"]["chains"], plan["recipe"]["compute"]
+    batch, training = plan["cost"]["chains"], plan["training"]
     needed, has = show.size(device["bytes_needed"]), device["bytes"]
     console.print(f"[bold]device[/bold]  {device['name']}{'' if has is None else f' of {show.size(has)}'}")
     if has is None:
@@ -175,11 +163,13 @@ def _print_device(console: Console, device: dict[str, Any], plan: dict[str, Any]
             f"        a batch of {batch:,} {words}: {needed} by the estimate of its trace; the largest is about "
             f"{device['largest_batch']:,}"
         )
-    console.print(f"        {_duration(device, plan['recipe']['steps'], compute['bf16'])}")
+    console.print(f"        {_duration(device, training['steps'], training['precision']['bf16'])}")
     if device["options"]:
         console.print(_options(device["options"], batch))
     elif has is not None:
-        console.print("        nothing makes it fit: not 1,024 of these devices. Take a smaller batch: --set batch=N")
+        console.print(
+            "        nothing makes it fit: not 1,024 of these devices. Take a smaller batch: --set training.batch=N"
+        )
 
 
 def _duration(device: dict[str, Any], steps: int, bf16: bool) -> str:
@@ -198,17 +188,17 @@ def _options(options: list[dict[str, Any]], batch: int) -> Table:
     """What makes a batch fit, and how to ask for it."""
     made = show.table(f"what makes a batch of {batch:,} fit", "each device needs", "by", "as in")
     for option in options:
-        words, asked = [], []
+        words, settings = [], []
         if option["devices"] > 1:
             shared = "with parameters sharded" if option["sharded"] else "each with all parameters"
             words.append(f"{option['devices']:,} devices, {shared}")
-            asked.append(f"--mesh {'model' if option['sharded'] else 'data'}={option['devices']}")
-        if option["accumulate"] > 1:
-            words.append(f"{option['accumulate']:,} microbatches")
+            settings.append(f"--mesh {'model' if option['sharded'] else 'data'}={option['devices']}")
+        if option["microbatches"] > 1:
+            words.append(f"{option['microbatches']:,} microbatches")
         words.append("features computed again" if option["rematerialise"] else "features kept")
-        asked.append(f"--set compute.accumulate={option['accumulate']}")
-        asked.append(f"--set compute.rematerialise={str(option['rematerialise']).lower()}")
-        made.add_row(show.size(option["bytes"]), ", ".join(words), " ".join(asked))
+        settings.append(f"--set training.microbatches={option['microbatches']}")
+        settings.append(f"--set training.precision.rematerialise={str(option['rematerialise']).lower()}")
+        made.add_row(show.size(option["bytes"]), ", ".join(words), " ".join(settings))
     return made
 
 
@@ -235,15 +225,16 @@ def _teacher(teacher: dict[str, Any]) -> str:
     labels = "" if teacher["classes"] is None else f", {teacher['classes']} classes"
     taught = teacher.get("taught_on")
     data = "" if taught is None else f", taught on {taught['train']:,} samples ({taught['held_out']:,} held out)"
-    brought = teacher.get("imported")
-    data = data or ("" if brought is None else f", from {brought}")
+    imported = teacher.get("imported")
+    data = data or ("" if imported is None else f", from {imported}")
     guidance = f", guided by {teacher['guidance']['scale']:g}" if "guidance" in teacher else ""
     return f"{teacher['type']} of shape {_shape(teacher['shape'])}{labels}{guidance}{data}"
 
 
-def _told(teacher: dict[str, Any]) -> list[str]:
-    """The convention of a teacher that was brought, and what was chosen or assumed of it."""
+def _of_teacher(teacher: dict[str, Any]) -> list[str]:
+    """The convention of an imported teacher, the coordinates of a posterior, and what is assumed."""
     said = [f"teacher's convention: {teacher['convention']}"] if "convention" in teacher else []
+    said += [f"coordinates: {line}" for line in teacher.get("coordinates", ())]
     return said + [f"note: {note}" for note in teacher.get("notes", ())]
 
 

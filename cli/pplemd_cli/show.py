@@ -3,12 +3,15 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from pplemd.tasks.base import AbstractReport
 
 TITLES = {
     "frechet": "Frechet",
@@ -65,7 +68,21 @@ class _Harmless(Table):
 
 
 def report(figures: dict[str, Any]) -> None:
-    """The table of a report: a row for each figure; floor, teacher and student side by side."""
+    """What a run ends with: the figures of a student beside its teacher's, or those of a fit."""
+    if "student" in figures:
+        _against_teacher(figures)
+    else:
+        _of_fit(figures)
+
+
+def figures(report: "AbstractReport") -> dict[str, Any]:
+    """A report for programs; with what falls short, where a student stands beside its teacher."""
+    found = report.figures()
+    return found | ({"falls_short": short(found)} if "student" in found else {})
+
+
+def _against_teacher(figures: dict[str, Any]) -> None:
+    """A row for each figure; floor, teacher and student side by side."""
     columns = {"floor": "real against real", "teacher": "teacher", "student": "student, one step"}
     made = table(f"{figures['count']:,} samples, seed {figures['seed']}", "", *columns.values())
     for column in made.columns[1:]:
@@ -74,15 +91,15 @@ def report(figures: dict[str, Any]) -> None:
         title = TITLES.get(name, name.replace("_", " "))
         made.add_row(title, *(figure(figures[key].get(name)) for key in columns))
     Console().print(made)
-    for told in short(figures):
-        print(told)
+    for verdict in short(figures):
+        print(verdict)
 
 
 def unjudged(run: Path) -> None:
     """That a run was not judged, and what does it."""
-    from pplemd.runs.afterwards import command
+    from pplemd.runs.session import evaluation
 
-    print(f"Not judged, as asked; judge it at any time by\n    {command(run)}")
+    print(f"Not judged, as asked; judge it at any time by\n    {evaluation(run)}")
 
 
 def short(figures: dict[str, Any]) -> tuple[str, ...]:
@@ -92,16 +109,16 @@ def short(figures: dict[str, Any]) -> tuple[str, ...]:
     return shortfalls(lambda who, name: figures[who].get(name), figures["count"])
 
 
-def fit_report(figures: dict[str, Any]) -> None:
+def _of_fit(figures: dict[str, Any]) -> None:
     """What a fit ends with: its parameters, log p(y), and the figures of its latents' chains."""
     console = Console(highlight=False)
     _parameters(console, figures["parameters"], figures["convergence"] or {})
     found = figures["log_marginal"]
     what = f"log p(y), mean of {found['rows']} rows" if "rows" in found else "log p(y)"
-    beside = f"(no error: {found.get('doubt', 'not known')})"
+    spread = f"(no error: {found.get('doubt', 'not known')})"
     if found["error"] is not None:
-        beside = f"+- {found['error']:.2g} ({found['effective']:,.0f} draws' worth)"
-    console.print(f"[bold]{what}[/bold]  {_marginal(found['value'])} {beside}\n")
+        spread = f"+- {found['error']:.2g} ({found['effective']:,.0f} draws' worth)"
+    console.print(f"[bold]{what}[/bold]  {_marginal(found['value'])} {spread}\n")
     made = table(f"latents given the data, seed {figures['seed']}", *POSTERIOR)
     for column in made.columns[1:]:
         column.justify = "right"
@@ -115,9 +132,9 @@ def fit_report(figures: dict[str, Any]) -> None:
         console.print(f"- {what} {escape(one['repair'])}")
 
 
-def _parameters(console: Console, parameters: dict[str, Any], told: dict[str, Any]) -> None:
+def _parameters(console: Console, parameters: dict[str, Any], verdict: dict[str, Any]) -> None:
     """Parameters as estimates where the fit has converged, else as what they are, with what to change."""
-    converged, moves = told.get("converged"), told.get("moves") or {}
+    converged, moves = verdict.get("converged"), verdict.get("moves") or {}
     title = {
         True: "parameters",
         False: "where the parameters are; NOT CONVERGED, so no estimates",
@@ -130,10 +147,10 @@ def _parameters(console: Console, parameters: dict[str, Any], told: dict[str, An
         added = [f"{moves[name]:+.2g}" for name in moves if name == path or name.rpartition(".")[0] == path]
         made.add_row(path, _array(value), *([", ".join(added)] if not converged and moves else []))
     console.print(made)
-    if told:
+    if verdict:
         words = {True: "Converged", False: "[bold red]Not converged[/bold red]", None: "Converged or not"}[converged]
-        repair = f"\n  repair: {told['repair']}." if told["repair"] else ""
-        console.print(f"{words}: {told['found']}.{repair}\n")
+        repair = f"\n  repair: {verdict['repair']}." if verdict["repair"] else ""
+        console.print(f"{words}: {verdict['found']}.{repair}\n")
 
 
 def _marginal(value: float | None) -> str:

@@ -34,14 +34,14 @@ def train(
 ) -> None:
     """Train a model's teacher and keep it; distil then finds it ready. Draws a picture of its samples.
 
-    A training that is stopped, even by a kill, goes on with the same command. --set teacher.steps=N changes its recipe,
-    and must be given to distill too; --seed is that of the picture.
+    A training that is stopped, even by a kill, goes on with the same command. --set teacher.training.steps=N
+    changes its training, and must be given to distill too; --seed is that of the picture.
 
     For example:
 
         pplemd teacher train models/digits.py
 
-        pplemd teacher train models/digits.py --set teacher.steps=500 --out teacher.png
+        pplemd teacher train models/digits.py --set teacher.training.steps=500 --out teacher.png
     """
     options.prepare(device, debug)
     from pplemd.report.progress import Terminal

@@ -33,5 +33,5 @@ def import_(
     facts = import_teacher(checkpoint, out)
     again = f"pplemd teacher sample {shlex.quote(str(out))}"
     line = f"{out}: {facts['architecture']}, {facts['parameters']:,} parameters. See it by {again}"
-    told = [f"convention: {facts['convention']}", *(f"note: {note}" for note in facts["notes"])]
-    show.either(json, {"out": str(out), **facts}, "\n".join([line, *map(show.harmless, told)]))
+    said = [f"convention: {facts['convention']}", *(f"note: {note}" for note in facts["notes"])]
+    show.either(json, {"out": str(out), **facts}, "\n".join([line, *map(show.harmless, said)]))

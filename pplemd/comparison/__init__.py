@@ -1,7 +1,7 @@
 """Methods compared: the same model distilled by each, under one budget, over seeds."""
 
-from pplemd.comparison.bench import Asked as Asked
 from pplemd.comparison.bench import Compared as Compared
+from pplemd.comparison.bench import Comparison as Comparison
 from pplemd.comparison.bench import compare as compare
 from pplemd.comparison.budget import Budget as Budget
 from pplemd.comparison.budget import forwards_per_step as forwards_per_step

@@ -11,30 +11,28 @@ from pplemd.comparison.budget import Budget, forwards_per_step, seconds_per_step
 from pplemd.comparison.contenders import Contender
 from pplemd.comparison.plots import draw_curves, draw_samples
 from pplemd.comparison.table import differences, markdown, means
+from pplemd.devices import ONE
 from pplemd.errors import CheckpointError, DivergenceError, RecipeError
 from pplemd.report.progress import Terminal
-from pplemd.report.reporter import AbstractNarrator
+from pplemd.report.reporter import AbstractReporter
 from pplemd.runs import record
 from pplemd.runs.declared import declare, environment
 from pplemd.runs.session import distil
 from pplemd.storage.folder import RunFolder, read_json, see_it_is_free, snapshots, write, write_json
-from pplemd.tasks.distillation import distillation
 from pplemd.tasks.evaluation import Report
-from pplemd.tasks.model import plan
-from pplemd.tasks.teacher_training import ready_teacher
 
 POINTS = 20  # of a curve: in-run figures are taken so often
 TITLES = {"frechet": "Frechet", "frechet_train": "Frechet (train)", "class_kl": "class KL", "kid": "KID"}
 AGAIN = "Move it away, and the comparison makes it again."
 PROTOCOL = (
-    "every method starts from the same networks and keys of a seed, under one recipe but for its own changes; judged "
-    "is the moving average after the last step, not the best one on the way; samples are counted in `count`, and drawn "
-    "anew for each seed, the same draws for every method and the teacher; s.d. are over seeds"
+    "every algorithm starts from the same networks and keys of a seed, with the same numbers but for its own changes; "
+    "judged is the moving average after the last step, not the best one on the way; samples are counted in `count`, "
+    "and drawn anew for each seed, the same draws for every algorithm and the teacher; s.d. are over seeds"
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class Comparison:
     """What is compared.
 
     Attributes:
@@ -43,7 +41,7 @@ class Asked:
         methods: the contenders, the first of which the others are compared with.
         budget: what each may spend.
         seeds: how many; 0, 1, ...
-        overrides: changes to the recipe, for all of them.
+        overrides: changes to the numbers, for all of them.
         teacher: the teacher's checkpoint, where its user brings it.
     """
 
@@ -69,41 +67,41 @@ class Compared:
     found: dict[str, Any]
 
 
-def compare(asked: Asked, out: Path | str, narrator: AbstractNarrator | None = None) -> Compared:
+def compare(comparison: Comparison, out: Path | str, reporter: AbstractReporter | None = None) -> Compared:
     """Distil a model by several methods, over seeds, and compare what comes out.
 
     The same call again goes on where it stopped: runs that ended are kept, one that was killed goes on from its last
     checkpoint, methods and seeds may be added. After each run all of JAX's compiled programs are let go of.
 
     Args:
-        asked: what is compared.
+        comparison: what is compared.
         out: the folder of the comparison.
-        narrator: told how it goes; by default the terminal.
+        reporter: told how it goes; by default the terminal.
 
     Raises:
         PplemdError: where the model, a method or the folder cannot be used.
         Interrupted: after SIGINT or SIGTERM, once the run under way is saved.
     """
-    _check_changes(asked)
-    told, folder = narrator or Terminal(), Path(out)
-    planned = _planned(asked, folder, told)
+    _check_changes(comparison)
+    reporter, folder = reporter or Terminal(), Path(out)
+    planned = _planned(comparison, folder, reporter)
     runs: list[dict[str, Any]] = []
-    for seed in range(asked.seeds):
-        for one in asked.methods:
+    for seed in range(comparison.seeds):
+        for one in comparison.methods:
             known = _judged(folder, runs, seed)
-            runs.append(_run(asked, one, seed, planned["methods"][one.name], folder, told, known))
-        found = _found(asked, planned, runs)  # after each seed, so that a comparison can be looked at under way
+            runs.append(_run(comparison, one, seed, planned["methods"][one.name], folder, reporter, known))
+        found = _found(comparison, planned, runs)  # after each seed, so that a comparison can be looked at under way
         write_json(folder / "compare.json", found)
         write(folder / "table.md", markdown(found, TITLES).encode())
     draw_curves(folder / "curves.png", folder, found)
-    draw_samples(folder / "samples.png", folder, asked, found, told)
+    draw_samples(folder / "samples.png", folder, comparison, found, reporter)
     return Compared(folder, found)
 
 
-def _check_changes(asked: Asked) -> None:
-    """Raise where a change to the recipe is one that the comparison makes itself."""
-    changes = (*asked.overrides, *(change for one in asked.methods for change in one.overrides))
-    taken = sorted({change.split("=", 1)[0].strip() for change in changes} & {"steps", "seed"})
+def _check_changes(comparison: Comparison) -> None:
+    """Raise where a change is one that the comparison makes itself."""
+    changes = (*comparison.overrides, *(change for one in comparison.methods for change in one.overrides))
+    taken = sorted({change.split("=", 1)[0].strip() for change in changes} & {"training.steps", "training.seed"})
     if taken:
         raise RecipeError(
             f"a comparison sets {' and '.join(taken)} of every run itself; expected --budget steps=N (or evaluations, "
@@ -111,16 +109,16 @@ def _check_changes(asked: Asked) -> None:
         )
 
 
-def _planned(asked: Asked, folder: Path, told: AbstractNarrator) -> dict[str, Any]:
+def _planned(comparison: Comparison, folder: Path, reporter: AbstractReporter) -> dict[str, Any]:
     """What was planned before, with what is new in it: how many steps each method has, and what a step is worth."""
     path = folder / "plan.json"
     if not path.exists():
         see_it_is_free(folder, "comparison")
     fixed = {
-        "model": str(asked.model.absolute()),
-        "name": asked.name,
-        "overrides": list(asked.overrides),
-        "budget": str(asked.budget),
+        "model": str(comparison.model.absolute()),
+        "name": comparison.name,
+        "overrides": list(comparison.overrides),
+        "budget": str(comparison.budget),
     }
     known: dict[str, Any] = {**fixed, "methods": {}}
     if path.exists():
@@ -132,25 +130,25 @@ def _planned(asked: Asked, folder: Path, told: AbstractNarrator) -> dict[str, An
                 f"{'; '.join(str(known.get(name)) for name in other)}. Give the same, or choose another folder "
                 "by --out."
             )
-    for one in asked.methods:
+    for one in comparison.methods:
         if one.name not in known["methods"]:
-            known["methods"][one.name] = _steps(asked, one, told)
+            known["methods"][one.name] = _steps(comparison, one, reporter)
             write_json(path, known)
     return known
 
 
-def _steps(asked: Asked, one: Contender, told: AbstractNarrator) -> dict[str, Any]:
+def _steps(comparison: Comparison, one: Contender, reporter: AbstractReporter) -> dict[str, Any]:
     """Steps of a method under the budget, and forward passes that one of its steps is worth."""
-    declared = declare(asked.model, asked.name, (*asked.overrides, *one.overrides), asked.teacher)
-    planned = plan(declared.distilled_model)
-    forwards, batch = forwards_per_step(planned), planned.model.recipe.batch
+    declared = declare(comparison.model, comparison.name, (*comparison.overrides, *one.overrides), comparison.teacher)
+    planned = declared.distillation.plan()
+    forwards, batch = forwards_per_step(planned), planned.model.training.batch
     spent = 1.0
-    if asked.budget.kind == "evaluations":
+    if comparison.budget.kind == "evaluations":
         spent = forwards * batch
-    elif asked.budget.kind == "seconds":
-        told.say(f"{one.name}: its first steps are timed.")
-        spent = seconds_per_step(distillation(planned, ready_teacher(planned.model.teacher, told)))
-    steps = max(1, int(asked.budget.amount / spent))
+    elif comparison.budget.kind == "seconds":
+        reporter.say(f"{one.name}: its first steps are timed.")
+        spent = seconds_per_step(planned.build(reporter, ONE))
+    steps = max(1, int(comparison.budget.amount / spent))
     return {"overrides": list(one.overrides), "steps": steps, "forwards_per_step": forwards, "batch": batch}
 
 
@@ -163,61 +161,67 @@ def _judged(folder: Path, runs: list[dict[str, Any]], seed: int) -> Report | Non
 
 
 def _run(
-    asked: Asked,
+    comparison: Comparison,
     one: Contender,
     seed: int,
     planned: dict[str, Any],
     folder: Path,
-    told: AbstractNarrator,
+    reporter: AbstractReporter,
     known: Report | None,
 ) -> dict[str, Any]:
     """One run: its figures, kept, gone on with, or made now."""
     steps = planned["steps"]
     overrides = (
-        f"sample_every={max(1, steps // POINTS)}",
-        *asked.overrides,
+        f"training.sample_every={max(1, steps // POINTS)}",
+        *comparison.overrides,
         *one.overrides,
-        f"steps={steps}",
-        f"seed={seed}",
+        f"training.steps={steps}",
+        f"training.seed={seed}",
     )
     run = RunFolder(folder / f"{one.folder}-seed{seed}")
     failure = run.path / "failure.json"
     result = {"method": one.name, "seed": seed, "folder": run.path.name}
-    if run.config.exists() and record.started_from(run).overrides != overrides:
+    begun = record.started_from(run).overrides if run.config.exists() else overrides
+    if begun[: len(overrides)] != overrides:  # what its file settles, such as coordinates, comes behind them
         raise CheckpointError(
             f"{run.path} holds a run with other changes than this comparison's. Move it away, or choose another --out."
         )
     judged = _is_judged(run, seed, steps)
     if failure.exists() or judged:  # `distil` sees to one that goes on
-        record.check_same(declare(asked.model, asked.name, overrides, asked.teacher), run, told.say)
+        record.check_same(declare(comparison.model, comparison.name, begun, comparison.teacher), run, reporter.say)
     if failure.exists():
         return {**result, "failure": read_json(failure, AGAIN)["failure"]}
     if not judged:
-        told.say(f"-- {one.name}, seed {seed}: {steps:,} steps")
+        reporter.say(f"-- {one.name}, seed {seed}: {steps:,} steps")
         try:
-            _distilled(asked, run, overrides, seed, told, known)
+            _distilled(comparison, run, overrides, seed, reporter, known)
         except DivergenceError as error:
-            told.say(f"note: {one.name}, seed {seed} is counted as diverged: {error}")
+            reporter.say(f"note: {one.name}, seed {seed} is counted as diverged: {error}")
             write_json(failure, {"failure": str(error)})
             return {**result, "failure": str(error)}
     return {**read_json(run.evaluation, AGAIN), **result}  # the file's own seed is the judge's
 
 
 def _distilled(
-    asked: Asked, run: RunFolder, overrides: tuple[str, ...], seed: int, told: AbstractNarrator, known: Report | None
+    comparison: Comparison,
+    run: RunFolder,
+    overrides: tuple[str, ...],
+    seed: int,
+    reporter: AbstractReporter,
+    known: Report | None,
 ) -> None:
     """Distil, or go on; then let go of what was compiled, which no other run uses: hundreds of MB at times."""
     try:
         distil(
-            asked.model,
+            comparison.model,
             run.path,
-            name=asked.name,
+            name=comparison.name,
             overrides=overrides,
             resume=run.config.exists(),
-            narrator=told,
-            teacher=asked.teacher,
+            reporter=reporter,
+            teacher=comparison.teacher,
             known=known,
-            judging=seed,
+            evaluation_seed=seed,
         )
     finally:
         jax.clear_caches()
@@ -231,16 +235,16 @@ def _is_judged(run: RunFolder, seed: int, steps: int) -> bool:
     return any(int(path.name) >= steps for path in snapshots(run.checkpoints))
 
 
-def _found(asked: Asked, planned: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]:
+def _found(comparison: Comparison, planned: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Everything that compare.json holds."""
     by_method = {
         one.name: {run["seed"]: run["student"] for run in runs if run["method"] == one.name and "student" in run}
-        for one in asked.methods
+        for one in comparison.methods
     }
-    first = by_method[asked.methods[0].name]
+    first = by_method[comparison.methods[0].name]
     ended = {run["seed"]: run for run in runs if "student" in run}
     rows = {}
-    for one in asked.methods:
+    for one in comparison.methods:
         mine = [run for run in runs if run["method"] == one.name]
         rows[one.name] = {
             **planned["methods"][one.name],

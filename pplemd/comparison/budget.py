@@ -1,4 +1,4 @@
-"""What is held equal: steps, network evaluations or seconds; and how many steps that is."""
+"""What is kept equal: steps, network evaluations or seconds; and how many steps that is."""
 
 import dataclasses
 import math
@@ -11,8 +11,9 @@ import numpy as np
 
 from pplemd.errors import RecipeError
 from pplemd.planning.cost import operations
-from pplemd.tasks.distillation import Distillation, distillation, first_shapes
-from pplemd.tasks.model import Plan
+from pplemd.tasks.base import Work
+from pplemd.tasks.describing import is_array
+from pplemd.tasks.distillation import Plan
 
 KINDS = ("steps", "evaluations", "seconds")
 WARM, LEAST, ENOUGH = 2, 5, 3.0  # steps before the clock runs; steps and seconds after which it stops
@@ -57,40 +58,37 @@ def forwards_per_step(plan: Plan) -> float:
     """Forward passes that a step of a plan is worth, for each sample of its batch.
 
     All operations of the step's trace (score updates, E-step or what stands for it, generator update, anchor,
-    optimisers), over those of one forward pass of the student's score network for one sample. Gradients count as what
-    they cost, a teacher that is cheaper or dearer than the score network as well.
+    optimisers), over those of one forward pass of the student's score network for one sample; of the teacher where
+    there is no score network. Gradients count as what they cost, a teacher that is cheaper or more expensive than the
+    score network as well.
     """
-    step = eqx.filter_eval_shape(lambda teacher: distillation(plan, teacher).step, plan.teacher)
-    arrays, static = eqx.partition((step, first_shapes(plan).state), _is_array)
+    arrays, static = eqx.partition(plan.shapes_of(lambda work: (work.step, work.initial())), is_array)
 
-    def whole(held, key):
-        one, state = eqx.combine(held, static)
+    def whole(arrays, key):
+        one, state = eqx.combine(arrays, static)
         after, metrics = one(state, key)
         return eqx.filter(after, eqx.is_array), metrics
 
     key = jax.eval_shape(lambda: jax.random.key(0))
-    return operations(whole, arrays, key) / (one_forward(plan) * plan.model.recipe.batch)
+    return operations(whole, arrays, key) / (one_forward(plan) * plan.model.training.batch)
 
 
 def one_forward(plan: Plan) -> float:
     """Operations of one forward pass of the student's score network, for one sample."""
-    arrays, static = eqx.partition(plan.score_network, _is_array)
-    x = jax.ShapeDtypeStruct(plan.score_network.shape, jnp.float32)
-    label = None if plan.score_network.classes is None else jax.ShapeDtypeStruct((), jnp.int32)
+    network = plan.networks.get("score", plan.teacher)
+    arrays, static = eqx.partition(network, is_array)
+    x = jax.ShapeDtypeStruct(network.shape, jnp.float32)
+    condition = None if network.classes is None else jax.ShapeDtypeStruct((), jnp.int32)
 
-    def forward(held, x, sigma, label):
-        return eqx.combine(held, static).denoise(x, sigma, label)
+    def forward(arrays, x, sigma, condition):
+        return eqx.combine(arrays, static).denoise(x, sigma, condition)
 
-    return operations(forward, arrays, x, jax.ShapeDtypeStruct((), jnp.float32), label)
-
-
-def _is_array(leaf) -> bool:
-    return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+    return operations(forward, arrays, x, jax.ShapeDtypeStruct((), jnp.float32), condition)
 
 
-def seconds_per_step(work: Distillation) -> float:
+def seconds_per_step(work: Work) -> float:
     """Median wall time of a compiled step on this machine, as its first steps take."""
-    step, state = eqx.filter_jit(lambda held, state, key: held(state, key)[0]), work.initial()
+    step, state = eqx.filter_jit(lambda arrays, state, key: arrays(state, key)[0]), work.initial()
     taken: list[float] = []
     while len(taken) < WARM + LEAST or sum(taken[WARM:]) < ENOUGH:
         began = time.perf_counter()

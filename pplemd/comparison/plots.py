@@ -10,11 +10,10 @@ from PIL import Image
 from pplemd.plotting.curves import Curve, curves
 from pplemd.plotting.montage import montage
 from pplemd.plotting.samples import draw, save_png
-from pplemd.report.reporter import AbstractNarrator
+from pplemd.report.reporter import AbstractReporter
 from pplemd.runs.declared import declare
 from pplemd.storage.folder import RunFolder, complete_lines
 from pplemd.tasks.evaluation import draw_teacher
-from pplemd.tasks.model import plan
 from pplemd.tasks.teacher_training import ready_teacher
 
 IN_RUN = "run_"  # what figures of samples under training are named by
@@ -55,19 +54,19 @@ def _points(folders: list[Path]) -> dict[str, dict[int, list[float]]]:
     return found
 
 
-def draw_samples(path: Path, folder: Path, asked: Any, found: dict[str, Any], told: AbstractNarrator) -> None:
+def draw_samples(path: Path, folder: Path, comparison: Any, found: dict[str, Any], reporter: AbstractReporter) -> None:
     """Draw the teacher's samples, and beside them each method's of the first seed, from the same noise.
 
     Args:
         path: the PNG file.
         folder: of the comparison.
-        asked: what is compared.
+        comparison: what is compared.
         found: what compare.json holds.
-        told: told where the teacher has to be got ready.
+        reporter: shows how the teacher is got ready, where it has to be got ready.
     """
     teacher = folder / "teacher.png"
     if not teacher.is_file():
-        _draw_teacher(teacher, asked, told)
+        _draw_teacher(teacher, comparison, reporter)
     titled = {"teacher": teacher}
     for method, row in found["methods"].items():
         drawn = RunFolder(folder / row["by_seed"][0]["folder"]).samples
@@ -80,8 +79,9 @@ def draw_samples(path: Path, folder: Path, asked: Any, found: dict[str, Any], to
     save_png(path, montage(pictures))
 
 
-def _draw_teacher(path: Path, asked: Any, told: AbstractNarrator) -> None:
-    planned = plan(declare(asked.model, asked.name, asked.overrides, asked.teacher).distilled_model)
+def _draw_teacher(path: Path, comparison: Any, reporter: AbstractReporter) -> None:
+    planned = declare(comparison.model, comparison.name, comparison.overrides, comparison.teacher).distillation.plan()
     count = 100 if len(planned.problem.output.shape) == 3 else 5000
-    teacher = ready_teacher(planned.model.teacher, told)
-    save_png(path, draw(draw_teacher(teacher, planned.labels, count=count).x, teacher.shape))
+    teacher = ready_teacher(planned.model.teacher, reporter)
+    x = draw_teacher(teacher, planned.conditions, count=count).x
+    save_png(path, draw(x, x.shape[1:]))

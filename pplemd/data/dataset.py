@@ -140,16 +140,16 @@ def held_out(
     whole = Split(x, label)
     groups = [np.arange(len(x))] if label is None else [np.flatnonzero(label == c) for c in np.unique(label)]
     rng = np.random.default_rng(seed)
-    held = np.zeros(len(x), dtype=bool)
+    in_test = np.zeros(len(x), dtype=bool)
     for group in groups:
         if len(group) < 2:
             named = "in all" if label is None else f"of class {label[group[0]]}, sample {group[0]} (from 0)"
             raise DataError(f"found {len(group)} sample {named}, expected 2 or more to hold one out: add samples")
-        held[group[_held_out_indices(len(group), test_fraction, rng)]] = True
+        in_test[group[_held_out_indices(len(group), test_fraction, rng)]] = True
     if whole.label is None:
-        return Dataset(Split(x[~held]), Split(x[held]), classes)
+        return Dataset(Split(x[~in_test]), Split(x[in_test]), classes)
     count = int(whole.label.max()) + 1 if classes is None else classes
-    return Dataset(Split(x[~held], whole.label[~held]), Split(x[held], whole.label[held]), count)
+    return Dataset(Split(x[~in_test], whole.label[~in_test]), Split(x[in_test], whole.label[in_test]), count)
 
 
 def mirrored(data: Dataset) -> Dataset:

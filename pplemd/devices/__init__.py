@@ -1,11 +1,9 @@
 """One computation on many devices and hosts: the mesh, what lies where on it, and the processes that share a run."""
 
-from pplemd.devices.exchanges import Exchange as Exchange
-from pplemd.devices.exchanges import exchanges as exchanges
 from pplemd.devices.mesh import DATA as DATA
 from pplemd.devices.mesh import MODEL as MODEL
 from pplemd.devices.mesh import chosen as chosen
-from pplemd.devices.mesh import told as told
+from pplemd.devices.mesh import described as described
 from pplemd.devices.placing import ONE as ONE
 from pplemd.devices.placing import Devices as Devices
 from pplemd.devices.placing import whole as whole

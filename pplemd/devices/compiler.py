@@ -1,4 +1,4 @@
-"""What XLA is told before it starts: to compile no fusions for YNNPACK, some of which fail when they run."""
+"""A flag of XLA that is set before it starts: no fusions for YNNPACK, some of which fail when they run."""
 
 import logging
 import mmap
@@ -16,11 +16,11 @@ VARIABLE = "XLA_FLAGS"
 
 
 def _plainly() -> str:
-    """See that XLA compiles no fusions for YNNPACK in this process, whoever asks it to compile.
+    """See that XLA compiles no fusions for YNNPACK in this process, whoever lets it compile.
 
     Such a fusion of arrays with more than 8 axes compiles, and then ends the program that runs it: attention in a
-    network that is mapped over chains and samples has nine. XLA reads its flags once, when it is first asked for its
-    options; afterwards the variable is as it was, since plugins of other devices and child processes may hold another
+    network that is mapped over chains and samples has nine. XLA reads its flags once, when its options are first
+    read; afterwards the variable is as it was, since plugins of other devices and child processes may hold another
     XLA, which would abort at a flag that it does not know.
 
     Returns:
@@ -36,12 +36,12 @@ def _plainly() -> str:
         options = xla_client.CompileOptions()  # named, all three: the inner ones are parts of the outer ones' memory
         building = options.executable_build_options
         understood = building.debug_options
-        told = repr(understood)
+        options_text = repr(understood)
     finally:
         del os.environ[VARIABLE]
         if own is not None:
             os.environ[VARIABLE] = own
-    if f"{OPTION}:" in told and jax.default_backend() == "cpu":
+    if f"{OPTION}:" in options_text and jax.default_backend() == "cpu":
         logger.warning(
             "JAX was at work before pplemd was imported: what XLA computes by YNNPACK (arrays of more than 8 axes) may "
             "fail, in pictures or samples for instance. Import pplemd before JAX is used, or set the variable %s.",
@@ -51,7 +51,7 @@ def _plainly() -> str:
 
 
 def _known(option: str) -> bool:
-    """Whether the XLA of this jaxlib has a flag of that name: XLA cannot be asked, it aborts at one that it has not."""
+    """Whether the XLA of this jaxlib has a flag of that name: XLA itself aborts at one that it has not."""
     name = f"\0{option}\0".encode()
     for library in Path(jaxlib.__file__).parent.glob("*jax_common*"):
         with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

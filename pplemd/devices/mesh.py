@@ -15,7 +15,7 @@ def chosen(text: str | None, batch: int) -> Devices:
     """The devices that a training runs on.
 
     Args:
-        text: the mesh that was asked for, such as "data=4,model=2"; by default all devices in one `data` axis, or one
+        text: the mesh, such as "data=4,model=2"; by default all devices in one `data` axis, or one
             device where there is no other, or where the batch cannot be divided among them.
         batch: rows of a step, in all.
 
@@ -26,15 +26,15 @@ def chosen(text: str | None, batch: int) -> Devices:
     if text is None:
         return ONE if count == 1 or (not several and batch % count) else _made({DATA: count}, batch)
     sizes = parsed(text)
-    asked = math.prod(sizes.values())
-    if asked > count or (several and asked < count):
+    total = math.prod(sizes.values())
+    if total > count or (several and total < count):
         wanted = f"{count}, since every process takes part" if several else f"{count} or fewer"
-        raise DeviceError(f"--mesh {text} asks for {asked} devices; expected {wanted}: JAX found {count}.")
+        raise DeviceError(f"--mesh {text} asks for {total} devices; expected {wanted}: JAX found {count}.")
     return _made(sizes, batch)
 
 
-def told(devices: Devices, batch: int) -> str | None:
-    """A sentence on what a training runs on, where there is something to tell."""
+def described(devices: Devices, batch: int) -> str | None:
+    """A sentence on what a training runs on, where that is worth a sentence."""
     found = jax.device_count()
     if devices.count == 1:
         wasted = f"note: JAX found {found} devices; the training runs on one. A batch that they divide would use all."
@@ -69,7 +69,7 @@ def _made(sizes: dict[str, int], batch: int) -> Devices:
     if batch % parts:
         raise DeviceError(
             f"the batch of {batch} cannot be divided among {parts} devices. Choose a batch that is a multiple of "
-            f"{parts}, as in --set batch={-(-batch // parts) * parts}, or another --mesh."
+            f"{parts}, as in --set training.batch={-(-batch // parts) * parts}, or another --mesh."
         )
     names = tuple(sizes)
     kinds = (AxisType.Auto,) * len(names)

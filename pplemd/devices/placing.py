@@ -30,7 +30,7 @@ class Devices:
     mesh: Mesh | None = None
 
     def __str__(self) -> str:
-        """The mesh as it is asked for: "data=4,model=2"."""
+        """The mesh as a user writes it: "data=4,model=2"."""
         return "one device" if self.mesh is None else ",".join(f"{name}={n}" for name, n in self.mesh.shape.items())
 
     @property
@@ -117,7 +117,7 @@ ONE = Devices()
 
 def _stay(leaf: Any) -> Any:
     """An array bound to where it is, as those of a checkpoint are: a program is compiled once for both."""
-    return jax.device_put(leaf, leaf.sharding) if eqx.is_array(leaf) else leaf
+    return jax.device_put(leaf, leaf.sharding) if isinstance(leaf, jax.Array) else leaf
 
 
 def whole(tree: PyTree) -> PyTree:

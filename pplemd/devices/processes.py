@@ -28,8 +28,8 @@ def from_first(value: Any) -> Any:
         return value
     content = json.dumps(value).encode() if first() else b""
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(content))))
-    told = np.frombuffer(content, np.uint8) if first() else np.zeros(size, np.uint8)
-    return json.loads(bytes(multihost_utils.broadcast_one_to_all(told)))
+    buffer = np.frombuffer(content, np.uint8) if first() else np.zeros(size, np.uint8)
+    return json.loads(bytes(multihost_utils.broadcast_one_to_all(buffer)))
 
 
 def arrays_from_first(arrays: Mapping[str, np.ndarray] | None) -> dict[str, np.ndarray] | None:
@@ -42,8 +42,8 @@ def arrays_from_first(arrays: Mapping[str, np.ndarray] | None) -> dict[str, np.n
     if outline is None:
         return None
     like = {name: np.zeros(shape, dtype) for name, (shape, dtype) in outline.items()}
-    told = multihost_utils.broadcast_one_to_all({name: given.get(name, zeros) for name, zeros in like.items()})
-    return {name: np.asarray(array, like[name].dtype) for name, array in told.items()}
+    sent = multihost_utils.broadcast_one_to_all({name: given.get(name, zeros) for name, zeros in like.items()})
+    return {name: np.asarray(array, like[name].dtype) for name, array in sent.items()}
 
 
 def led(decide: Callable[[], Any]) -> Any:
@@ -58,28 +58,28 @@ def led(decide: Callable[[], Any]) -> Any:
             value = decide()
         except PplemdError as error:
             mistake = error
-    told, sentence = from_first([value, None if mistake is None else str(mistake)])
+    decided, sentence = from_first([value, None if mistake is None else str(mistake)])
     if mistake is not None:
         raise mistake
     if sentence is not None:
         raise DeviceError(sentence)
-    return told if jax.process_count() > 1 else value
+    return decided if jax.process_count() > 1 else value
 
 
 class StopVote:
     """Whether to stop: alone, as soon as a signal came; of several processes, all after the same step.
 
-    They ask each other about once a second, so that asking costs nothing in steps that are short.
+    They vote about once a second, so that votes cost nothing where steps are short.
     """
 
     def __init__(self) -> None:
-        self._next, self._every, self._asked = 0, 1, time.monotonic()
+        self._next, self._every, self._voted = 0, 1, time.monotonic()
 
     def __call__(self, done: int, received: int | None) -> int | None:
         """The signal to stop by, or None.
 
         Args:
-            done: the step; every process asks after each of its steps.
+            done: the step; every process calls this after each of its steps.
             received: the signal that this process received, if any.
         """
         if jax.process_count() == 1:
@@ -87,10 +87,10 @@ class StopVote:
         if done < self._next:
             return None
         now = time.monotonic()
-        told = np.asarray([received or 0, min(1e3 * (now - self._asked), 1e9)], np.int32)
-        signals, waited = np.max(multihost_utils.process_allgather(told), axis=0)
+        vote = np.asarray([received or 0, min(1e3 * (now - self._voted), 1e9)], np.int32)
+        signals, waited = np.max(multihost_utils.process_allgather(vote), axis=0)
         self._every = int(min(4 * self._every, max(1, self._every * 1e3 * PERIOD / max(waited, 1))))
-        self._next, self._asked = done + self._every, time.monotonic()
+        self._next, self._voted = done + self._every, time.monotonic()
         return int(signals) or None
 
 
@@ -108,7 +108,7 @@ def together() -> Iterator[None]:
             raise
         raise DeviceError(
             f"another process of this run was lost or stopped ({_line(error)}). What was saved is whole: start all "
-            "processes again with --resume, or as many as there are; its own message tells why it ended."
+            "processes again with --resume, or as many as there are; its own message says why it ended."
         ) from error
 
 

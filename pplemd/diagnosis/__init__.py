@@ -5,11 +5,10 @@ from pplemd.diagnosis.arviz_draws import RELIABLE as RELIABLE
 from pplemd.diagnosis.arviz_draws import Row as Row
 from pplemd.diagnosis.arviz_draws import pareto_smoothed as pareto_smoothed
 from pplemd.diagnosis.arviz_draws import table as table
-from pplemd.diagnosis.chains import Chains as Chains
+from pplemd.diagnosis.chain_record import Chains as Chains
 from pplemd.diagnosis.elements import autocorrelation as autocorrelation
+from pplemd.diagnosis.findings import Finding as Finding
+from pplemd.diagnosis.findings import findings as findings
 from pplemd.diagnosis.netcdf import load_chains as load_chains
-from pplemd.diagnosis.netcdf import save as save
-from pplemd.diagnosis.netcdf import save_draws as save_draws
+from pplemd.diagnosis.netcdf import save_chains as save_chains
 from pplemd.diagnosis.netcdf import save_groups as save_groups
-from pplemd.diagnosis.words import Finding as Finding
-from pplemd.diagnosis.words import findings as findings

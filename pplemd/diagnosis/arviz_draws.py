@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from pplemd.diagnosis.chains import Chains, ordered
+from pplemd.diagnosis.chain_record import Chains, ordered
 from pplemd.diagnosis.elements import Judged, judged
 from pplemd.errors import DataError
 
 FEWEST = 30  # log ratios, of which ArviZ fits a tail of six
 RELIABLE = 0.7  # arXiv:1507.02646: above it the error of smoothed weights falls so slowly that no count of draws helps
 ALIKE = 1e-4  # differences of log ratios that are the rounding of densities in 32 bits
-DISTINCT = 5  # ratios of a tail, of which a Pareto shape can be told
+DISTINCT = 5  # ratios of a tail, of which a Pareto shape can be fitted
 NAMED = 3  # elements of a site that its row names, and pictures show
 
 
@@ -31,7 +31,7 @@ class Row:
 
     Attributes:
         site: the site.
-        sigma: noise level, in data units; None for a law without one.
+        sigma: noise level, in data units; None for a target without one.
         chains: how many chains.
         draws: kept draws of each.
         r_hat: rank-normalised split R-hat, the largest over elements; 1 where chains agree.
@@ -70,7 +70,7 @@ class Row:
 
     @property
     def where(self) -> str:
-        """At which sigma, for a sentence; nothing for a law without one."""
+        """At which sigma, for a sentence; nothing for a target without one."""
         return "" if self.sigma is None else f" at sigma = {self.sigma:.3g}"
 
 

@@ -15,9 +15,9 @@ from PIL import Image
 from scipy.stats import rankdata
 
 from pplemd.diagnosis.arviz_draws import Row
-from pplemd.diagnosis.chains import Chains, ordered
+from pplemd.diagnosis.chain_record import Chains, ordered
 from pplemd.diagnosis.elements import autocorrelation
-from pplemd.diagnosis.words import BFMI, ESS_PER_CHAIN, R_HAT
+from pplemd.diagnosis.findings import BFMI, ESS_PER_CHAIN, R_HAT
 from pplemd.plotting.samples import save_png
 
 COLOURS = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#666666")  # Dark2

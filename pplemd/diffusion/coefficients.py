@@ -97,8 +97,8 @@ class DiscreteVP(AbstractCoefficients):
     def at(self, sigma: Float[Array, ""]) -> Preconditioning:
         """See AbstractCoefficients."""
         nearest = jnp.argmin(jnp.abs(sigma - jnp.asarray(self.levels, sigma.dtype)))
-        told = (len(self.levels) - 2 - nearest).astype(sigma.dtype)
-        return Preconditioning(jnp.ones_like(sigma), -sigma, 1 / jnp.sqrt(1 + sigma**2), told)
+        number = (len(self.levels) - 2 - nearest).astype(sigma.dtype)
+        return Preconditioning(jnp.ones_like(sigma), -sigma, 1 / jnp.sqrt(1 + sigma**2), number)
 
 
 class Prediction(Enum):

@@ -1,4 +1,4 @@
-"""Other noise conventions, converted at the door to a denoiser `D(x_sigma, sigma, label)`.
+"""Other noise conventions, converted at the door to a denoiser `D(x_sigma, sigma, condition)`.
 
 Each record holds a network in its own convention and is itself callable as a denoiser of `x_sigma = x + sigma * eps`.
 Write networks for one sample; vmap the record to batch it. A model with reversed time or sign (`n - x1`) is wrapped
@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from pplemd.conditions import Condition
 from pplemd.diffusion.scores import denoised_from_score
 from pplemd.errors import RecipeError
 
-NetworkFn = Callable[..., Array]  # network(x_t, time, label) -> prediction of x_t's shape
-Label = Int[Array, ""] | int | None
+NetworkFn = Callable[..., Array]  # network(x_t, time, condition) -> prediction of x_t's shape
 
 
 def _floats(values: Sequence[float] | np.ndarray | Array) -> tuple[float, ...]:
@@ -128,7 +128,7 @@ class VPEps(AbstractConvention):
     Source: arXiv:2006.11239, equation 12, with `sigma = sqrt(1 - alpha_t^2) / alpha_t`.
     """
 
-    network: NetworkFn  # eps(x_t, t, label), t a fractional step index
+    network: NetworkFn  # eps(x_t, t, condition), t a fractional step index
     schedule: VPSchedule
 
     @property
@@ -137,11 +137,11 @@ class VPEps(AbstractConvention):
         return True
 
     def __call__(
-        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
+        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, condition: Condition = None
     ) -> Float[Array, "*shape"]:
         """Return the denoised sample, data units; sigma in data units."""
         alpha = 1 / jnp.sqrt(1 + jnp.asarray(sigma) ** 2)
-        return x_sigma - sigma * self.network(alpha * x_sigma, self.schedule.time(sigma), label)
+        return x_sigma - sigma * self.network(alpha * x_sigma, self.schedule.time(sigma), condition)
 
 
 class VPVelocity(AbstractConvention):
@@ -150,7 +150,7 @@ class VPVelocity(AbstractConvention):
     Source: arXiv:2202.00512, section 4 and appendix D.
     """
 
-    network: NetworkFn  # v(x_t, t, label), t a fractional step index
+    network: NetworkFn  # v(x_t, t, condition), t a fractional step index
     schedule: VPSchedule
 
     @property
@@ -159,18 +159,18 @@ class VPVelocity(AbstractConvention):
         return True
 
     def __call__(
-        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
+        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, condition: Condition = None
     ) -> Float[Array, "*shape"]:
         """Return the denoised sample, data units; sigma in data units."""
         alpha = 1 / jnp.sqrt(1 + jnp.asarray(sigma) ** 2)
         x_t = alpha * x_sigma
-        return alpha * x_t - alpha * sigma * self.network(x_t, self.schedule.time(sigma), label)
+        return alpha * x_t - alpha * sigma * self.network(x_t, self.schedule.time(sigma), condition)
 
 
 class VPClean(AbstractConvention):
     """Denoiser from a network that predicts the clean sample: `D = x0(x_t, t)`, `x_t = alpha_t x_sigma`."""
 
-    network: NetworkFn  # x0(x_t, t, label), t a fractional step index
+    network: NetworkFn  # x0(x_t, t, condition), t a fractional step index
     schedule: VPSchedule
 
     @property
@@ -179,11 +179,11 @@ class VPClean(AbstractConvention):
         return False
 
     def __call__(
-        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
+        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, condition: Condition = None
     ) -> Float[Array, "*shape"]:
         """Return the denoised sample, data units; sigma in data units."""
         alpha = 1 / jnp.sqrt(1 + jnp.asarray(sigma) ** 2)
-        return self.network(alpha * x_sigma, self.schedule.time(sigma), label)
+        return self.network(alpha * x_sigma, self.schedule.time(sigma), condition)
 
 
 class FlowVelocity(AbstractConvention):
@@ -194,7 +194,7 @@ class FlowVelocity(AbstractConvention):
     Source: arXiv:2210.02747, equations 20-23 with sigma_min = 0.
     """
 
-    network: NetworkFn  # v(x_t, t, label), t in (0, 1), 1 at the data
+    network: NetworkFn  # v(x_t, t, condition), t in (0, 1), 1 at the data
 
     @property
     def predicts_noise(self) -> bool:
@@ -202,18 +202,18 @@ class FlowVelocity(AbstractConvention):
         return True
 
     def __call__(
-        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
+        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, condition: Condition = None
     ) -> Float[Array, "*shape"]:
         """Return the denoised sample, data units; sigma in data units."""
         time = 1 / (1 + jnp.asarray(sigma))
         x_t = time * x_sigma
-        return x_t + (1 - time) * self.network(x_t, time, label)
+        return x_t + (1 - time) * self.network(x_t, time, condition)
 
 
 class FlowClean(AbstractConvention):
     """Denoiser from a network that predicts the data end of a flow: `D = x1(x_t, t)`, `x_t = t x_sigma`."""
 
-    network: NetworkFn  # x1(x_t, t, label), t in (0, 1), 1 at the data
+    network: NetworkFn  # x1(x_t, t, condition), t in (0, 1), 1 at the data
 
     @property
     def predicts_noise(self) -> bool:
@@ -221,11 +221,11 @@ class FlowClean(AbstractConvention):
         return False
 
     def __call__(
-        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
+        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, condition: Condition = None
     ) -> Float[Array, "*shape"]:
         """Return the denoised sample, data units; sigma in data units."""
         time = 1 / (1 + jnp.asarray(sigma))
-        return self.network(time * x_sigma, time, label)
+        return self.network(time * x_sigma, time, condition)
 
 
 class VEScore(AbstractConvention):
@@ -234,7 +234,7 @@ class VEScore(AbstractConvention):
     Source: arXiv:2011.13456, section 3.4; arXiv:2206.00364, equation 3.
     """
 
-    network: NetworkFn  # s(x_sigma, sigma, label)
+    network: NetworkFn  # s(x_sigma, sigma, condition)
 
     @property
     def predicts_noise(self) -> bool:
@@ -242,10 +242,10 @@ class VEScore(AbstractConvention):
         return True
 
     def __call__(
-        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
+        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, condition: Condition = None
     ) -> Float[Array, "*shape"]:
         """Return the denoised sample, data units; sigma in data units."""
-        return denoised_from_score(self.network(x_sigma, sigma, label), x_sigma, sigma)
+        return denoised_from_score(self.network(x_sigma, sigma, condition), x_sigma, sigma)
 
 
 class Rescaled(AbstractConvention):
@@ -254,7 +254,7 @@ class Rescaled(AbstractConvention):
     `D(x_sigma, sigma) = scale D_u((x_sigma - shift) / scale, sigma / scale) + shift`: noise scales with the data.
     """
 
-    denoiser: NetworkFn  # D_u(u_sigma, sigma, label), any of the records above
+    denoiser: NetworkFn  # D_u(u_sigma, sigma, condition), any of the records above
     scale: float = eqx.field(static=True)  # positive
     shift: float = eqx.field(static=True)
 
@@ -265,12 +265,12 @@ class Rescaled(AbstractConvention):
     @property
     def predicts_noise(self) -> bool:
         """As the denoiser of u."""
-        told = record_of(self.denoiser)
-        return isinstance(told, AbstractConvention) and told.predicts_noise
+        inner_record = record_of(self.denoiser)
+        return isinstance(inner_record, AbstractConvention) and inner_record.predicts_noise
 
     def __call__(
-        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, label: Label = None
+        self, x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float, condition: Condition = None
     ) -> Float[Array, "*shape"]:
         """Return the denoised sample, in x's units; sigma in x's units."""
-        inner = self.denoiser((x_sigma - self.shift) / self.scale, jnp.asarray(sigma) / self.scale, label)
+        inner = self.denoiser((x_sigma - self.shift) / self.scale, jnp.asarray(sigma) / self.scale, condition)
         return self.scale * inner + self.shift

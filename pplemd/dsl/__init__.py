@@ -1,7 +1,9 @@
 """The declarations of a program, its abstract trace, and the problem that the trace yields."""
 
+from pplemd.dsl.centering import AbstractLatents as AbstractLatents
 from pplemd.dsl.centering import Centering as Centering
 from pplemd.dsl.checks import constants as constants
+from pplemd.dsl.columns import Column as Column
 from pplemd.dsl.effects import generate as generate
 from pplemd.dsl.effects import latent as latent
 from pplemd.dsl.effects import observe as observe
@@ -10,7 +12,10 @@ from pplemd.dsl.explain import explained as explained
 from pplemd.dsl.load import given as given
 from pplemd.dsl.load import load_file as load_file
 from pplemd.dsl.load import select as select
-from pplemd.dsl.numpyro_model import posterior as posterior
+from pplemd.dsl.load import settled as settled
+from pplemd.dsl.load import settled_by as settled_by
+from pplemd.dsl.numpyro_model import NumpyroModel as NumpyroModel
+from pplemd.dsl.numpyro_model import numpyro_model as numpyro_model
 from pplemd.dsl.own_mode import in_own_mode as in_own_mode
 from pplemd.dsl.problem import Problem as Problem
 from pplemd.dsl.program import Program as Program

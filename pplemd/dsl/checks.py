@@ -7,10 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pplemd.dsl.dependencies import Differentiated, Origins, origin_of, origins
+from pplemd.conditions import AbstractCondition
+from pplemd.dsl.dependencies import Differentiated, Origins, origin_of, reached
 from pplemd.dsl.effects import Declarations, DeclaredLatent, DeclaredOutput
 from pplemd.dsl.graph import Graph, is_array, observed_index
-from pplemd.dsl.places import defined
+from pplemd.dsl.locations import defined
 from pplemd.dsl.program import Program
 from pplemd.errors import ProgramError
 
@@ -52,35 +53,34 @@ def _is_known(leaf: Any) -> bool:
     return not isinstance(leaf, jax.ShapeDtypeStruct | jax.core.Tracer) and not is_trained(leaf)
 
 
-def check_signature(program: Program, classes: int | None) -> None:
-    """Raise unless ``__call__`` takes nothing, or a label where there are classes."""
+def check_signature(program: Program, condition: AbstractCondition | None) -> None:
+    """Raise unless ``__call__`` takes nothing, or one condition where there is one."""
     parameters = list(inspect.signature(program.__call__).parameters.values())
     place, name = defined(program), type(program).__name__
     kinds = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
-    if len(parameters) > 1 or any(one.name != "label" or one.kind not in kinds for one in parameters):
+    if len(parameters) > 1 or any(one.kind not in kinds for one in parameters):
         found = ", ".join(["self", *(str(one) for one in parameters)])
         raise ProgramError(
-            f"{place}: {name}.__call__ has the arguments ({found}); expected (self) or (self, label). "
+            f"{place}: {name}.__call__ has the arguments ({found}); expected (self) or (self, condition). "
             "Make everything else a field of the program."
         )
-    if classes is None and parameters and parameters[0].default is inspect.Parameter.empty:
+    if condition is None and parameters and parameters[0].default is inspect.Parameter.empty:
         raise ProgramError(
-            f"{place}: {name}.__call__ wants a label, but the teacher has no classes; expected (self) or "
-            "(self, label=None). Remove the label, or use a class-conditional teacher: one built with `classes=`."
+            f"{place}: {name}.__call__ needs {parameters[0].name!r}, but the teacher has no condition; expected (self) "
+            f"or (self, {parameters[0].name}=None). Remove it, or use a conditional teacher, such as one built with "
+            "`classes=`."
         )
-    if classes is not None and not parameters:
+    if condition is not None and not parameters:
         raise ProgramError(
-            f"{place}: {name}.__call__ takes no label, but the teacher has {classes} classes; expected "
-            "(self, label). Add the label and hand it to the network, or use a teacher without classes."
+            f"{place}: {name}.__call__ takes no condition, but the teacher is conditioned on {condition.words}; "
+            "expected (self, label) or another name. Add it and pass it to the network, or use a teacher without one."
         )
 
 
-def check_teacher(shape: Any, classes: Any) -> None:
-    """Raise unless the teacher's shape and number of classes are possible."""
+def check_shape(shape: Any) -> None:
+    """Raise unless the teacher's shape is possible."""
     if any(not isinstance(size, int) or size < 1 for size in shape):
         raise ProgramError(f"Found the sample shape {shape}; expected positive integers. Pass the teacher's shape.")
-    if classes is not None and classes < 1:
-        raise ProgramError(f"Found classes={classes}; expected at least 1, or None for a teacher without labels.")
 
 
 def check_generates(program: Program, declarations: Declarations) -> None:
@@ -126,7 +126,7 @@ def check_constant(program: Program, constants: Sequence[Any], graph: Graph, dec
     found = zip(jax.tree_util.tree_leaves_with_path(program), constants, strict=True)
     paths = [(path, is_trained(leaf) and one is None) for (path, leaf), one in found if is_array(leaf)]
     seeds: list[Origins] = [frozenset({Differentiated(i)} if trained else ()) for i, (_, trained) in enumerate(paths)]
-    of = origins(graph.jaxpr.jaxpr, seeds)
+    of = reached(graph, seeds)
     observed = [one for one in graph.cuts if observed_index(one) is not None]
     laws = [atom for one in graph.cuts for atom in (one.invars[:-1] if one in observed else one.invars)]
     needed = frozenset[Any]().union(*(origin_of(atom, of) for atom in (*laws, *graph.jaxpr.jaxpr.outvars)))
@@ -182,8 +182,8 @@ def check_closed(program: Program, constants: Sequence[Any]) -> None:
     if any(isinstance(constant, jax.core.Tracer) for constant in constants):
         raise ProgramError(
             f"{defined(program)}: found a traced value that left its transformation; expected the program to depend "
-            "on its fields, its label and its latents only. Return the value from the function that was transformed, "
-            "or make it a field."
+            "on its fields, its condition and its latents only. Return the value from the function that was "
+            "transformed, or make it a field."
         )
 
 

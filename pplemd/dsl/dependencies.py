@@ -1,6 +1,6 @@
 """What depends on what in a traced program, by reachability in its jaxpr.
 
-Every value carries the set of origins that it depends on directly: program fields, the label, and latents. A
+Every value carries the set of origins that it depends on directly: program fields, the condition, and latents. A
 latent's value is an origin of its own, so what its distribution depends on does not pass through it.
 Calls (jit, remat, custom rules) are entered; for any other nested jaxpr (loops, branches) every result is taken to
 depend on every operand.
@@ -16,14 +16,14 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from pplemd.dsl.graph import advance, latent_index, observed_index, read, stage_of, variables
+from pplemd.dsl.graph import Graph, advance, latent_index, observed_index, read, stage_of, variables
 
 
 class Origin(enum.Enum):
     """An origin that is not a latent (latents are their index)."""
 
     LEARNED = "learned"
-    LABEL = "label"
+    CONDITION = "condition"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +56,13 @@ def origins(jaxpr: jex.Jaxpr, arguments: Sequence[Origins]) -> Mapping[Any, Orig
     return known
 
 
+def reached(graph: Graph, of_program: Sequence[Origins], of_condition: Origins = _NOTHING) -> Mapping[Any, Origins]:
+    """Return the origins of every variable of a traced program, from those of its arrays and of its condition."""
+    before = [*[_NOTHING] * graph.constants, *of_program, *[_NOTHING] * len(graph.columns)]
+    count = len(graph.jaxpr.jaxpr.invars)
+    return origins(graph.jaxpr.jaxpr, [*before, *[of_condition] * (count - len(before))])
+
+
 def origin_of(atom: Any, known: Mapping[Any, Origins]) -> Origins:
     """Return the origins of a variable or of a literal, which has none."""
     return _NOTHING if isinstance(atom, jex.Literal) else known[atom]
@@ -76,8 +83,8 @@ def known(function: Callable, given: PyTree, unknown: PyTree, wanted: Sequence[b
     leaves, jaxpr = [jnp.asarray(leaf) for leaf in jax.tree.leaves(given)], closed.jaxpr
     rest = len(jaxpr.invars) - len(leaves)
     found = origins(jaxpr, [_NOTHING] * len(leaves) + [frozenset({Origin.LEARNED})] * rest)
-    asked = wanted or [True] * len(jaxpr.outvars)
-    of = [one and not origin_of(atom, found) for atom, one in zip(jaxpr.outvars, asked, strict=True)]
+    which = wanted or [True] * len(jaxpr.outvars)
+    of = [one and not origin_of(atom, found) for atom, one in zip(jaxpr.outvars, which, strict=True)]
     chosen = [atom for atom, one in zip(jaxpr.outvars, of, strict=True) if one]
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*closed.consts, *leaves), strict=False))
     pure = [equation for equation in jaxpr.eqns if not equation.effects]

@@ -13,7 +13,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int, Real, Shaped
 from numpyro.primitives import Messenger, apply_stack
 
-from pplemd.dsl.declared import (
+from pplemd.dsl.declarations import (
     DeclaredLatent,
     DeclaredObserved,
     DeclaredOutput,
@@ -28,16 +28,16 @@ from pplemd.dsl.declared import (
     refuse_unplated,
 )
 from pplemd.dsl.graph import bind_latent, bind_observed, bind_plate, split_parameters
+from pplemd.dsl.locations import here
 from pplemd.dsl.masks import unmasked
-from pplemd.dsl.places import here
 from pplemd.dsl.transport import has_normal_base, innermost
 from pplemd.errors import ProgramError
 
-Given = bool | float | Sequence[float] | Real[Array, "..."] | Real[np.ndarray, "..."]
+Lambda = bool | float | Sequence[float] | Real[Array, "..."] | Real[np.ndarray, "..."]
 
 
 def latent(
-    name: str, distribution: dist.Distribution, centered: Given | Literal["auto"] = "auto"
+    name: str, distribution: dist.Distribution, centered: Lambda | Literal["auto"] = "auto"
 ) -> Float[Array, "..."]:
     """Declare a latent variable of the program.
 
@@ -73,7 +73,7 @@ def observe(
         name: unique in the program.
         distribution: NumPyro distribution of the data, continuous or discrete; what its mask leaves out is not looked
             at, as in ``dist.Normal(mean, 1.0).mask(present)``.
-        data: of shape ``distribution.shape()``.
+        data: of shape ``distribution.shape()``; a parameter of the program's ``__call__``, or what it closes over.
 
     Returns:
         The data.
@@ -119,7 +119,7 @@ def plate(name: str, size: int) -> Iterator[Int[Array, " rows"]]:
         yield rows
 
 
-def generate(name: str, value: Float[Array, "..."], centered: Given | Literal["auto"] = "auto") -> Float[Array, "..."]:
+def generate(name: str, value: Float[Array, "..."], centered: Lambda | Literal["auto"] = "auto") -> Float[Array, "..."]:
     """Declare the generated value x = g(z) of the program, once, and return it.
 
     Args:
@@ -155,9 +155,10 @@ def _active(caller: str) -> "Declarations":
 class Declarations(Messenger):
     """Handler that records the declarations of one trace, in order."""
 
-    def __init__(self, rows: int | None = None) -> None:
+    def __init__(self, rows: int | None = None, single: bool = False) -> None:
         super().__init__()
         self.rows = rows  # of each plate that are looked at together; None for all
+        self.single = single  # whether the program is declared for one row of its data
         self.latents: list[DeclaredLatent] = []
         self.observed: list[DeclaredObserved] = []
         self.plates: list[DeclaredPlate] = []
@@ -213,6 +214,12 @@ class Declarations(Messenger):
 
     def note_plate(self, name: str, size: int, rows: int) -> None:
         """Record a plate."""
+        if self.single:
+            raise ProgramError(
+                f"{here()}: plate {name!r} stands in a program that takes its data row by row; expected declarations "
+                "for one row, since minibatches of rows are independent as they are. Leave the plate out, or take all "
+                "rows together (`rows=None`)."
+            )
         if any(one.name == name for one in self.plates):
             raise ProgramError(f"{here()}: two plates are called {name!r}; expected a name for each. Rename one.")
         self.plates.append(DeclaredPlate(name, size, rows))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import jax.numpy as jnp
 from jax import errors
 
-from pplemd.dsl.places import place_of
+from pplemd.dsl.locations import place_of
 from pplemd.errors import PplemdError, ProgramError
 
 _CONCRETE = (errors.ConcretizationTypeError, errors.TracerIntegerConversionError, errors.NonConcreteBooleanIndexError)

@@ -18,11 +18,14 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from numpyro.distributions import Distribution
 
+from pplemd.conditions import Condition
 from pplemd.devices import at_hand
+from pplemd.dsl.inputs import Inputs
 from pplemd.errors import ProgramError
 
 Fill = Callable[[int, Distribution], Array]
 See = Callable[[int, Distribution, Any], Any]  # data may be a literal, which JAX does not call an Array
+LARGEST = 256  # bytes of a constant that stays in the compiled program; larger ones are arguments of it
 
 _latent_p = jex.Primitive("pplemd_latent")
 _latent_p.def_abstract_eval(lambda *_, index, shape, dtype: jax.core.ShapedArray(shape, dtype))
@@ -117,13 +120,16 @@ class Graph:
     """A traced program. Compared by identity, so that it can be a static field.
 
     Attributes:
-        jaxpr: the whole program: (arrays of the program, label) -> generated value.
+        jaxpr: the whole program: (large constants, arrays of the program, columns of data by sorted name, condition) ->
+            generated value.
         parameters: for each latent, in order of declaration, what is static of its distribution.
         observed: the same for each observation.
         stages: one more than there are declarations.
         cuts: the equations that declare, in order: latents, observations, plates.
         treedef: structure of the program.
         static: its leaves that are not arrays; None where an array was.
+        constants: how many arguments are large constants, whose values the problem holds.
+        columns: names of the columns of data, sorted.
     """
 
     jaxpr: jex.ClosedJaxpr
@@ -133,30 +139,33 @@ class Graph:
     cuts: tuple[Any, ...]
     treedef: Any
     static: tuple[Any, ...]
+    constants: int = 0
+    columns: tuple[str, ...] = ()
 
     def walk(
         self,
         program: PyTree,
-        label: Any,
+        condition: Any,
+        inputs: Inputs,
         fill: Fill,
         latents: int | None = None,
         see: See | None = None,
-        rows: Mapping[str, Array] | None = None,
     ) -> Array | None:
         """Evaluate the program with ``fill(index, distribution)`` as the value of each latent.
 
         Args:
             program: of the structure that was traced.
-            label: int32 scalar, or None where the program was traced without one.
+            condition: one value of its form, or None where the program was traced without one.
+            inputs: what it is given: constants, data, and which rows of its plates are looked at.
             fill: called once for each latent, in order.
             latents: stop after so many latents; None evaluates everything.
             see: ``see(index, distribution, data)`` is the value of each observation; by default its data.
-            rows: for each plate that was traced with fewer rows than it has, which are looked at.
 
         Returns:
             The generated value, or None where the walk stopped at the latents or nothing is generated.
         """
-        arguments = self._arrays(program) + ([] if label is None else [jnp.asarray(label, jnp.int32)])
+        conditions = self._condition(condition)
+        arguments = [*inputs.constants, *self._arrays(program), *self._data(inputs), *conditions]
         values: dict[Any, Any] = dict(zip(self.jaxpr.jaxpr.constvars, self.jaxpr.consts, strict=True))
         values.update(zip(self.jaxpr.jaxpr.invars, arguments, strict=True))
         filled = 0
@@ -166,7 +175,7 @@ class Graph:
             advance(stage, values)
             operands = [read(atom, values) for atom in equation.invars]
             filled += equation.primitive is _latent_p
-            values[equation.outvars[0]] = self._declared(equation, operands, fill, see, rows or {})
+            values[equation.outvars[0]] = self._declared(equation, operands, fill, see, inputs.rows)
         if latents is not None:
             return None
         advance(self.stages[-1], values)
@@ -188,7 +197,7 @@ class Graph:
         leaves, treedef = jax.tree.flatten(program)
         static = tuple(None if is_array(leaf) else leaf for leaf in leaves)
         arrays = [leaf for leaf in leaves if is_array(leaf)]
-        expected = self.jaxpr.in_avals[: len(arrays)]
+        expected = self.jaxpr.in_avals[self.constants : self.constants + len(arrays)]
         same = treedef == self.treedef and bool(eqx.tree_equal(static, self.static))
         if not same or any(a.shape != e.shape or a.dtype != e.dtype for a, e in zip(arrays, expected, strict=False)):
             raise ProgramError(
@@ -196,6 +205,80 @@ class Graph:
                 "settings and array shapes (an EMA or an update of the traced program). Trace the new program."
             )
         return arrays
+
+    def _condition(self, condition: Condition) -> list[Array]:
+        """The arrays of a condition, of the types that were traced."""
+        leaves = jax.tree.leaves(condition)
+        types = self.jaxpr.in_avals[len(self.jaxpr.in_avals) - len(leaves) :]
+        return [jnp.asarray(leaf, aval.dtype) for leaf, aval in zip(leaves, types, strict=True)]
+
+    def _data(self, inputs: Inputs) -> list[Any]:
+        """The columns of data, in the order of the arguments."""
+        found = inputs.columns if inputs.row is None else inputs.row
+        first = self.constants + sum(leaf is None for leaf in self.static)
+        for name, expected in zip(self.columns, self.jaxpr.in_avals[first:], strict=False):
+            if name not in found or jnp.shape(found[name]) != expected.shape:
+                raise ProgramError(
+                    f"The program was traced for data {name!r} of shape {expected.shape}, and was evaluated with "
+                    f"{jnp.shape(found[name]) if name in found else 'none'}; expected those. A program of single rows "
+                    'looks at one: problem.at({"rows": number[None]}).'
+                )
+        return [found[name] for name in self.columns]
+
+
+def hoisted(closed: jex.ClosedJaxpr) -> tuple[jex.ClosedJaxpr, tuple[Any, ...]]:
+    """Turn the large constants of a traced program into its first arguments.
+
+    What is compiled then holds none of them: it does not grow with what a program closes over.
+
+    Returns:
+        The program, and the constants.
+    """
+    jaxpr = closed.jaxpr
+    pairs = list(zip(jaxpr.constvars, closed.consts, strict=True))
+    large = [(variable, constant) for variable, constant in pairs if _is_large(constant)]
+    small = [(variable, constant) for variable, constant in pairs if not _is_large(constant)]
+    arguments = [*(variable for variable, _ in large), *jaxpr.invars]
+    opened = jex.Jaxpr(
+        [variable for variable, _ in small], arguments, jaxpr.outvars, jaxpr.eqns, jaxpr.effects, jaxpr.debug_info
+    )
+    return jex.ClosedJaxpr(opened, [constant for _, constant in small]), tuple(constant for _, constant in large)
+
+
+def inlined(closed: jex.ClosedJaxpr) -> jex.ClosedJaxpr:
+    """Return a traced program with the calls (`jax.jit`) inlined that hold large constants of their own."""
+    if not any(_has_large(equation) for equation in closed.jaxpr.eqns):
+        return closed
+    return jax.make_jaxpr(lambda *arguments: _evaluated(closed, arguments))(*closed.in_avals)
+
+
+def _evaluated(closed: jex.ClosedJaxpr, arguments: Sequence[Any]) -> list[Any]:
+    values: dict[Any, Any] = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+    values.update(zip(closed.jaxpr.invars, arguments, strict=True))
+    for equation in closed.jaxpr.eqns:
+        operands = [read(atom, values) for atom in equation.invars]
+        if _has_large(equation):
+            results = _evaluated(equation.params["jaxpr"], operands)
+        else:
+            inputs = tuple(dict.fromkeys(one for one in equation.invars if not isinstance(one, jex.Literal)))
+            single = jex.Jaxpr((), inputs, equation.outvars, [equation], equation.effects, closed.jaxpr.debug_info)
+            results = jex.jaxpr_as_fun(jex.ClosedJaxpr(single, ()))(*(values[one] for one in inputs))
+        values.update(zip(equation.outvars, results, strict=True))
+    return [read(atom, values) for atom in closed.jaxpr.outvars]
+
+
+def _has_large(equation: Any) -> bool:
+    """Whether a call holds a large constant, itself or in a call within."""
+    if equation.primitive.name not in ("jit", "pjit", "closed_call"):
+        return False
+    body = equation.params.get("jaxpr")
+    return isinstance(body, jex.ClosedJaxpr) and (
+        any(_is_large(one) for one in body.consts) or any(_has_large(inner) for inner in body.jaxpr.eqns)
+    )
+
+
+def _is_large(constant: Any) -> bool:
+    return np.ndim(constant) > 0 and constant.size * constant.dtype.itemsize > LARGEST
 
 
 def _rows(rows: Mapping[str, Array], name: str, size: int) -> Array:

@@ -7,30 +7,33 @@ import itertools
 import json
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pplemd.dsl.places import here, place_of, shown
+from pplemd.dsl.locations import here, place_of, shown
+from pplemd.dsl.renamed import renamed
 from pplemd.errors import DataError, PplemdError, ProgramError
 
 _numbers = itertools.count()
 UNANSWERED = "__unanswered__"  # of a loaded module: what it asked for and was not given, by name
+SETTLED = "__settled__"  # of a loaded module: what was found while it loaded and is kept with a run, by name
 
 
-class _Told(NamedTuple):
-    """What the file that loads is told, and what it asked for in vain."""
+class _Loading(NamedTuple):
+    """What the file that loads is given, and what it requested in vain."""
 
     values: Mapping[str, str]
     unanswered: dict[str, str]
-    asked: set[str]
+    requested: set[str]
+    settled: dict[str, str]
 
 
-_told: contextvars.ContextVar[_Told] = contextvars.ContextVar("told")
+_loading: contextvars.ContextVar[_Loading] = contextvars.ContextVar("loading")
 
 
 def given(name: str, what: str, default: str | None = None) -> str:
-    """Return what the user gives a model file beside its recipe, such as the path of its data.
+    """Return what the user gives a model file beside its numbers, such as the path of its data.
 
         path = em.given("data", "posteriordb's radon_mn.json")
 
@@ -44,14 +47,40 @@ def given(name: str, what: str, default: str | None = None) -> str:
     Raises:
         ProgramError: where it must be given and is not.
     """
-    told = _told.get(_Told({}, {}, set()))  # a file that Python itself loads is told nothing
-    told.asked.add(name)
-    if name in told.values:
-        return told.values[name]
-    told.unanswered[name] = what
+    loading = _loading.get(_Loading({}, {}, set(), {}))  # a file that Python itself loads is given nothing
+    loading.requested.add(name)
+    if name in loading.values:
+        return loading.values[name]
+    loading.unanswered[name] = what
     if default is None:
         raise ProgramError(f"{here()}: this file asks for {what}. Give it: --set given.{name}=VALUE.")
     return default
+
+
+def settled(name: str, settle: Callable[[], str]) -> tuple[str, bool]:
+    """Return what a run keeps under a name, or else what is found now and will be kept: a value and which of both.
+
+    While a model file loads, a run's value is given as `given` values are, so that a run that is resumed or looked at
+    does not find it anew. Names that come again in one file are counted.
+
+    Args:
+        name: of the value.
+        settle: finds it.
+    """
+    loading = _loading.get(_Loading({}, {}, set(), {}))
+    while name in loading.requested:
+        stem, _, number = name.partition("#")
+        name = f"{stem}#{int(number or 1) + 1}"
+    loading.requested.add(name)
+    if name in loading.values:
+        return loading.values[name], True
+    loading.settled[name] = settle()
+    return loading.settled[name], False
+
+
+def settled_by(module: types.ModuleType) -> Mapping[str, str]:
+    """What was found while a model file loaded, by name, for its run to keep."""
+    return getattr(module, SETTLED, {})
 
 
 def load_file(path: str | Path, values: Mapping[str, str] | None = None) -> types.ModuleType:
@@ -62,7 +91,7 @@ def load_file(path: str | Path, values: Mapping[str, str] | None = None) -> type
 
     Args:
         path: of a ``.py`` file in UTF-8.
-        values: what the file is told where it asks by `given`.
+        values: what the file is given where it requests by `given`.
 
     Raises:
         ProgramError: the file cannot be read, raised an error (with the line), or did not ask for a value.
@@ -78,12 +107,13 @@ def load_file(path: str | Path, values: Mapping[str, str] | None = None) -> type
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    told = _Told(values or {}, module.__dict__.setdefault(UNANSWERED, {}), set())
-    before = _told.set(told)
+    kept = (module.__dict__.setdefault(name, {}) for name in (UNANSWERED, SETTLED))
+    loading = _Loading(values or {}, next(kept), set(), next(kept))
+    before = _loading.set(loading)
     try:
         with _importable(file.resolve().parent):
             exec(code, module.__dict__)  # compiled above: no stale bytecode, and no folder __pycache__ beside the file
-        _check_asked(file, told)
+        _check_requested(file, loading)
     except PplemdError as error:
         del sys.modules[name]
         if isinstance(error, DataError):  # it knows the data and not who reads them
@@ -93,18 +123,18 @@ def load_file(path: str | Path, values: Mapping[str, str] | None = None) -> type
         del sys.modules[name]
         raise ProgramError(_raised(file, error)) from error
     finally:
-        _told.reset(before)
+        _loading.reset(before)
     return module
 
 
-def _check_asked(file: Path, told: _Told) -> None:
+def _check_requested(file: Path, loading: _Loading) -> None:
     """Raise where a value was given that the file did not ask for: a slip of the pen would have no effect."""
-    strange = sorted(set(told.values) - told.asked)
+    strange = sorted(set(loading.values) - loading.requested)
     if strange:
-        asks = ", ".join(f"given.{name}" for name in sorted(told.asked)) or "nothing"
+        requests = ", ".join(f"given.{name}" for name in sorted(loading.requested)) or "nothing"
         raise ProgramError(
-            f"{shown(file)}: found --set given.{strange[0]}; the file asks for {asks}. Correct the name, or leave it "
-            "out."
+            f"{shown(file)}: found --set given.{strange[0]}; the file asks for {requests}. Correct the name, or leave "
+            "it out."
         )
 
 
@@ -128,7 +158,7 @@ def select(module: types.ModuleType, kind: type | tuple[type, ...], name: str | 
         if isinstance(value, kinds):
             return name, value
         what = f"is a {type(value).__name__}" if hasattr(module, name) else "does not exist"
-        names = _names(found, wanted, choice) + _asked(module)
+        names = _names(found, wanted, choice) + _requests(module)
         raise ProgramError(f"{place}: {name!r} {what}; expected a {wanted}. {names}")
     if len(found) > 1:
         raise ProgramError(
@@ -136,18 +166,20 @@ def select(module: types.ModuleType, kind: type | tuple[type, ...], name: str | 
             f"Name one with {choice}."
         )
     if not found:
-        more = _classes(module, kinds) + _asked(module)
+        more = _classes(module, kinds) + _requests(module)
         raise ProgramError(f"{place}: found no value that is a {wanted}; expected one.{more}")
     return next(iter(found.items()))
 
 
 def _values(module: types.ModuleType, kind: tuple[type, ...]) -> dict[str, Any]:
+    """Values of a class by name; those that only support others, as a teacher its model, where there are no others."""
     found: dict[str, Any] = {}
     for name, value in vars(module).items():
         known = any(value is other for other in found.values())
         if isinstance(value, kind) and not name.startswith("_") and not known:
             found[name] = value
-    return found
+    chief = {name: value for name, value in found.items() if not getattr(value, "supporting", False)}
+    return chief or found
 
 
 def _names(found: dict[str, Any], wanted: str, choice: str) -> str:
@@ -156,13 +188,13 @@ def _names(found: dict[str, Any], wanted: str, choice: str) -> str:
     return f"Name one of {', '.join(found)} with {choice}."
 
 
-def _asked(module: types.ModuleType) -> str:
+def _requests(module: types.ModuleType) -> str:
     """What a file was not given: some of its values may need it."""
     unanswered: dict[str, str] = getattr(module, UNANSWERED, {})
     if not unanswered:
         return ""
-    told = "; ".join(f"--set given.{name}=VALUE, {what}" for name, what in unanswered.items())
-    return f" Or give what the file asks for and was not given, some of its values may need it: {told}."
+    loading = "; ".join(f"--set given.{name}=VALUE, {what}" for name, what in unanswered.items())
+    return f" Or give what the file asks for and was not given, some of its values may need it: {loading}."
 
 
 def _classes(module: types.ModuleType, kind: tuple[type, ...]) -> str:
@@ -230,15 +262,17 @@ def _raised(file: Path, error: BaseException) -> str:
         return _unread(place, error)
     return (
         f"{place}: found {type(error).__name__}: {str(error).strip() or '(no message)'}; expected the file to load "
-        "without an error. Repair that line."
+        f"without an error.{renamed(str(error))} Repair that line."
     )
 
 
 def _unread(place: str, error: UnicodeDecodeError | json.JSONDecodeError) -> str:
     """A file of data that is not what it was read as; which one, where the file's values are paths."""
     zipped = isinstance(error, UnicodeDecodeError) and error.object.startswith((b"PK", b"\x1f\x8b"))
-    paths = [f"given.{name}={value}" for name, value in _told.get().values.items() if value and Path(value).is_file()]
-    of = f" (the file was told {', '.join(paths)})" if paths else ""
+    paths = [
+        f"given.{name}={value}" for name, value in _loading.get().values.items() if value and Path(value).is_file()
+    ]
+    of = f" (the file was given {', '.join(paths)})" if paths else ""
     return (
         f"{place}: found {'a packed file' if zipped else type(error).__name__} where text was read: {error}{of}; "
         "expected UTF-8 text, or whole JSON. Read data by em.data.table(path), which takes .json, .jsonl and .csv, in "
@@ -248,7 +282,7 @@ def _unread(place: str, error: UnicodeDecodeError | json.JSONDecodeError) -> str
 
 def _missing(place: str, path: str) -> str:
     """A file that is not there: whose path it is decides who repairs it."""
-    names = [name for name, value in _told.get().values.items() if value and Path(value) == Path(path)]
+    names = [name for name, value in _loading.get().values.items() if value and Path(value) == Path(path)]
     repair = f"Check the path: --set given.{names[0]}=PATH" if names else "Check its path in that line"
     return f"{place}: found no file {path!r}; expected one to read. {repair}."
 

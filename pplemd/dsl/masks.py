@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import numpyro.distributions as dist
 
-from pplemd.dsl.places import here
+from pplemd.dsl.locations import here
 from pplemd.errors import ProgramError
 
 

@@ -1,85 +1,307 @@
-"""A NumPyro model with its data as a teacher: traced once, as a program is."""
+"""A NumPyro model with its data, traced once, as a program is: its density in any partially centered coordinates."""
 
-import warnings
-from collections.abc import Callable
+import dataclasses
+import functools
+import hashlib
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 from numpyro import handlers
+from numpyro.distributions.transforms import biject_to
 from numpyro.infer.util import constrain_fn, helpful_support_errors, potential_energy
+from numpyro.primitives import Messenger
 
+from pplemd.conditions import Condition
+from pplemd.dsl import transport
+from pplemd.dsl.centering import AbstractLatents, Centering, Values
+from pplemd.dsl.declarations import how_centered
+from pplemd.dsl.dependencies import origin_of, origins
+from pplemd.dsl.location_scale import LocationScale
 from pplemd.dsl.numpyro_reading import Reading, first_run, left_out, ran
 from pplemd.dsl.own_mode import in_own_mode
-from pplemd.dsl.posterior_checks import check_data, check_sites, is_latent
+from pplemd.dsl.posterior_checks import check_data, check_sites, is_declared, is_latent
+from pplemd.dsl.sites import Site
 from pplemd.errors import TeacherError
-from pplemd.teachers import Posterior
 
 TRIES = 100  # starts of which one must have a finite density: as many as NumPyro gives itself
+Coordinates = Callable[[Array, Array, Array], Any]  # v, lambda_loc and lambda_scale, each flat, sites by name
 
 
-def posterior(model: Callable, *args: Any, **kwargs: Any) -> Posterior:
-    """The posterior of a NumPyro model given data, as a teacher.
+class NumpyroModel(AbstractLatents):
+    """A NumPyro model and its data. Base coordinates u are non-centered; of sites that are not eligible, unconstrained.
 
-    Args:
-        model: a NumPyro model; its latents may have any continuous support, and may be reparameterized by NumPyro's
-            handlers.
-        *args: its arguments: the data.
-        **kwargs: the same.
+    Its functions take coordinates v and their lambdas, in which they were traced; no effect handler runs in them.
 
-    Returns:
-        A teacher over the flat vector of all unconstrained latents, of the model's exact joint density. Its
-        `constrained` gives draws in the model's own names, deterministic sites included.
+    Attributes:
+        name: the model's.
+        sites: its latents, in order of declaration; base shapes are those of unconstrained values.
+        density: log joint density of latents and data at v, log-determinants included.
+        prior: the same of the latents alone.
+        values: latents and deterministic sites, in the model's own names.
+        moments: location and scale of each eligible site at v.
+        start: base coordinates of finite density and slope.
+        notes: what is assumed, in sentences.
+        said: sites of which the user says how centered they are.
+        digest: SHA-256 of the traced density and its data, which settle the posterior.
+    """
+
+    name: str = eqx.field(static=True)
+    sites: tuple[Site, ...] = eqx.field(static=True)
+    density: Coordinates
+    prior: Coordinates
+    values: Coordinates
+    moments: Coordinates
+    start: Float[Array, " d"]
+    notes: tuple[str, ...] = eqx.field(static=True)
+    digest: str = eqx.field(static=True)
+    said: tuple[str, ...] = eqx.field(static=True, default=())
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Eligible sites of constant location and scale that no user placed: lambda is a choice of units."""
+        return tuple(one.name for one in self.sites if one.eligible and not one.free and one.name not in self.said)
+
+    def at(self, function: Coordinates, lam: Centering) -> "InCoordinates":
+        """One of the functions in the coordinates of lam, from one flat v; lambdas count to 32 bits."""
+        return InCoordinates(function, *(one.astype(jnp.float32) for one in self._spread(lam)))
+
+    def log_joint(self, u: Values) -> Float[Scalar, ""]:
+        """Log joint density of latents and data at base coordinates, their log-determinants included."""
+        return self._evaluate(self.density, u, Centering({}, {}))
+
+    def draw(self, key: PRNGKeyArray, program: Any, condition: Condition = None) -> dict[str, Array]:
+        """Base coordinates uniform on (-2, 2), as NumPyro's chains start; near `start` where these have no density."""
+        wide = jax.random.uniform(key, self.start.shape, self.start.dtype, -2.0, 2.0)
+        value, slope = jax.value_and_grad(lambda flat: self.log_joint(self.by_site(flat)))(wide)
+        good = jnp.isfinite(value) & jnp.all(jnp.isfinite(slope))
+        return self.by_site(jnp.where(good, wide, self.start + 0.05 * wide))
+
+    def log_base(self, program: Any, u: Values, condition: Condition = None) -> Float[Scalar, ""]:
+        """Log-density of base coordinates under the prior."""
+        return self._evaluate(self.prior, u, Centering({}, {}))
+
+    def latents(self, program: Any, u: Values, condition: Condition = None) -> dict[str, Array]:
+        """Values of the latents at base coordinates."""
+        found = self._evaluate(self.values, u, Centering({}, {}))
+        return {site.name: found[site.name] for site in self.sites}
+
+    def to_base(
+        self, program: Any, v: Values, lam: Centering, condition: Condition = None
+    ) -> tuple[dict[str, Array], Float[Scalar, ""]]:
+        """Base coordinates and log|det du/dv| at v."""
+        u, log_det = dict(v), jnp.zeros(())
+        for name, of in self._evaluate(self.moments, v, lam).items():
+            if name in lam.loc:
+                u[name] = of.standard(v[name], lam.loc[name], lam.scale[name])
+                log_det = log_det - of.log_det(lam.scale[name])
+        return u, log_det
+
+    def from_base(self, program: Any, u: Values, lam: Centering, condition: Condition = None) -> dict[str, Array]:
+        """V at base coordinates."""
+        found = self._evaluate(self.moments, u, Centering({}, {}))
+        moved = {name: found[name].partly(u[name], lam.loc[name], lam.scale[name]) for name in lam.loc}
+        return {**u, **moved}
+
+    def by_site(self, flat: Float[Array, " d"]) -> dict[str, Array]:
+        """Coordinates by site of a flat row."""
+        return ravel_pytree({site.name: jnp.zeros(site.base_shape, flat.dtype) for site in self.sites})[1](flat)
+
+    def declared(self, centered: Any) -> "NumpyroModel":
+        """The same, its eligible sites centered as its user says.
+
+        Args:
+            centered: True, False, a number of [0, 1] or "auto" for all of them; or by site, where an array counts by
+                element too.
+
+        Raises:
+            ProgramError: where it is none of that.
+            TeacherError: where a site that it names cannot be centered.
+        """
+        eligible = [site.name for site in self.sites if site.eligible]
+        by_site = centered if isinstance(centered, Mapping) else dict.fromkeys(eligible, centered)
+        said = {name: one for name, one in by_site.items() if not (isinstance(one, str) and one == "auto")}
+        for name in by_site:
+            if name not in eligible:
+                raise TeacherError(
+                    f"the model {self.name} was given centered= for {name!r}; expected latents of location-scale "
+                    f"families: {', '.join(eligible) or 'it has none'}. Leave the others out; they stay as the model "
+                    "declares them."
+                )
+        sites = tuple(
+            dataclasses.replace(site, centered=how_centered(site.name, said[site.name], site.base_shape, True))
+            if site.name in said
+            else site
+            for site in self.sites
+        )
+        return dataclasses.replace(self, sites=sites, said=tuple(said))
+
+    def _spread(self, lam: Centering) -> tuple[Array, Array]:
+        """Lambdas of each coordinate, flat; 0 where it has none."""
+        zeros = {site.name: jnp.zeros(site.base_shape, self.start.dtype) for site in self.sites}
+        return ravel_pytree({**zeros, **lam.loc})[0], ravel_pytree({**zeros, **lam.scale})[0]
+
+    def _evaluate(self, function: Coordinates, v: Values, lam: Centering) -> Any:
+        return function(ravel_pytree(dict(v))[0], *self._spread(lam))
+
+
+class InCoordinates(eqx.Module):
+    """A function of a NumPyro model in coordinates that are fixed.
+
+    Attributes:
+        function: of v, lambda_loc and lambda_scale.
+        loc: lambda_loc of each coordinate.
+        scale: lambda_scale.
+    """
+
+    function: Coordinates
+    loc: Float[Array, " d"]
+    scale: Float[Array, " d"]
+
+    def __call__(self, v: Float[Array, " d"]) -> Any:
+        """The function at one v."""
+        return self.function(v, self.loc.astype(v.dtype), self.scale.astype(v.dtype))
+
+
+def numpyro_model(model: Callable, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> NumpyroModel:
+    """Trace a NumPyro model with its data.
 
     Raises:
         TeacherError: where the model cannot be run with these arguments, has no latent, a latent that is discrete or
             known exactly, a parameter of NumPyro's whose value is not substituted, a subsampled plate, data scored
             more often than they are there, or no start of finite density.
-
-    Warns:
-        UserWarning: what NumPyro warns of while the model runs, and what is assumed (the teacher's `notes`), such as
-            an argument of data that is None, so that the data are a latent.
     """
     name = getattr(getattr(model, "func", model), "__name__", type(model).__name__)  # of a functools.partial, too
     key_trace, key_start = jax.random.split(jax.random.key(0))  # of the start alone: the density has no randomness
-    told: list[str] = []
+    notes: list[str] = []
 
     def seeded(*args: Any, **kwargs: Any) -> Any:
         return handlers.seed(Reading(model), key_trace)(*args, **kwargs)  # a new one for each trace: it keeps its key
 
-    with ran(name, told):
+    with ran(name, notes):
         sites, reading = first_run(model, key_trace, args, kwargs)
         latents = [site for site, message in sites.items() if is_latent(message)]
         absent = left_out(model, key_trace, args, kwargs, latents)
-    told += check_sites(name, sites, reading.given, absent)
-    with ran(name, told):
-        check_data(name, sites, lambda values: _traced_at(seeded, values, args, kwargs))
+    notes += check_sites(name, sites, reading.given, absent)
 
-    def log_joint(values: dict[str, Array]) -> Array:
-        return -potential_energy(seeded, args, kwargs, values)
+    def at(values: dict[str, Array]) -> dict[str, Any]:
+        return handlers.trace(handlers.substitute(seeded, data=values)).get_trace(*args, **kwargs)
 
-    def constrain(values: dict[str, Array]) -> dict[str, Array]:
-        return constrain_fn(seeded, args, kwargs, values, return_deterministic=True)
+    with ran(name, notes):
+        check_data(name, sites, at)
+        zeros = _unconstrained(sites, latents)
+        found = _sites(sites, latents, zeros, at)
+        movable = [site.name for site in found if site.eligible]
+        flat, unravel = ravel_pytree(zeros)
 
-    with ran(name, told):
-        first = _unconstrained(sites, latents)
-        flat, unravel = ravel_pytree(first)
-        density = _traced(lambda x: log_joint(unravel(x)), flat)
-        values = _traced(lambda x: constrain(unravel(x)), flat)
-    shapes = tuple((site, first[site].shape) for site in sorted(first))  # the order of JAX's dictionaries
-    start = _start(name, key_start, density, flat.size)
-    for word in told:
-        warnings.warn(f"em.posterior, the model {name}: {word}", UserWarning, stacklevel=2)
-    return Posterior(name, shapes, density, values, start, notes=tuple(told))
+        def moved(v: Array, loc: Array, scale: Array) -> Moved:
+            lam = Centering(*({one: unravel(many)[one] for one in movable} for many in (loc, scale)))
+            handler = Moved(seeded, unravel(v), lam)
+            constrain_fn(handler, args, kwargs, unravel(v))
+            return handler
+
+        def density(model: Callable, v: Array, loc: Array, scale: Array) -> Array:
+            there = moved(v, loc, scale)
+            return sum(there.log_dets, -potential_energy(model, args, kwargs, there.x))
+
+        def values(v: Array, loc: Array, scale: Array) -> dict[str, Array]:
+            return constrain_fn(seeded, args, kwargs, moved(v, loc, scale).x, return_deterministic=True)
+
+        seen = [site for site, message in sites.items() if message["type"] == "sample" and message["is_observed"]]
+        unseen = handlers.block(seeded, hide=seen)
+        functions: list[Callable[..., Any]] = [
+            functools.partial(density, seeded),
+            functools.partial(density, unseen),
+            values,
+            lambda v, loc, scale: moved(v, loc, scale).moments,
+        ]
+        joint, *traced = [jax.make_jaxpr(one, return_shape=True)(flat, flat, flat) for one in functions]
+    run = [_running(closed, shapes, flat.dtype) for closed, shapes in (joint, *traced)]
+    start = _start(name, key_start, lambda x: run[0](x, jnp.zeros_like(x), jnp.zeros_like(x)), flat.size)
+    return NumpyroModel(name, found, run[0], run[1], run[2], run[3], start, tuple(notes), _digest(joint[0]))
 
 
-def _traced_at(model: Callable, values: dict[str, Array], args: Any, kwargs: Any) -> dict[str, Any]:
-    """The model's sites where its latents have these values."""
-    return handlers.trace(handlers.substitute(model, data=values)).get_trace(*args, **kwargs)
+class Moved(Messenger):
+    """The handler that gives each eligible site its value at partially centered coordinates, parents first.
+
+    Attributes:
+        x: unconstrained values of all latents.
+        moments: location and scale of each eligible site.
+        log_dets: log|det dx/dv| of each.
+    """
+
+    def __init__(self, model: Callable, v: dict[str, Array], lam: Centering) -> None:
+        super().__init__(model)
+        self.x, self._lam = dict(v), lam
+        self.moments: dict[str, LocationScale] = {}
+        self.log_dets: list[Array] = []
+
+    def postprocess_message(self, msg: Any) -> None:
+        """Put a value in the place of that which was substituted."""
+        name = msg.get("name")  # a loop has none
+        if msg["type"] != "sample" or name not in self._lam.loc:
+            return
+        v, law = self.x[name], msg["fn"]
+        self.moments[name] = transport.moments(law, v)
+        self.x[name], log_det = transport.to_unconstrained(law, v, self._lam.loc[name], self._lam.scale[name])
+        self.log_dets.append(log_det)
+        msg["value"] = biject_to(law.support)(self.x[name])
+
+
+def _sites(
+    messages: Mapping[str, Any],
+    latents: list[str],
+    zeros: dict[str, Array],
+    at: Callable[[dict[str, Array]], Mapping[str, Any]],
+) -> tuple[Site, ...]:
+    """The latents as sites: on which others each depends, and whether it can be centered on them."""
+
+    def parameters(values: dict[str, Array]) -> dict[str, tuple[Any, Any]]:
+        found = at(values)
+        return {site: (jax.tree.leaves(found[site]["fn"]), _movable(found, site)) for site in latents}
+
+    values = {site: jnp.asarray(messages[site]["value"]) for site in latents}  # a substituted one may be a float
+    closed, shapes = jax.make_jaxpr(parameters, return_shape=True)(values)
+    reached = origins(closed.jaxpr, [frozenset({index}) for index in range(len(values))])
+    of = [origin_of(atom, reached) for atom in closed.jaxpr.outvars]
+    by_site = jax.tree.unflatten(jax.tree.structure(shapes), of)
+    names = sorted(values)  # the order of JAX's dictionaries
+    made = []
+    for site in latents:
+        every, moved = by_site[site]
+        law, value = messages[site]["fn"], values[site]
+        made.append(
+            Site(
+                name=site,
+                shape=tuple(value.shape),
+                dtype=zeros[site].dtype,
+                base_shape=tuple(zeros[site].shape),
+                family=type(transport.innermost(law)).__name__,
+                parents=tuple(name for index, name in enumerate(names) if any(index in one for one in every)),
+                learned=False,
+                conditioned=False,
+                eligible=moved is not None,
+                base="prior",
+                centered="auto" if any(moved or ()) else 1.0,  # constants: a change of units, left out at first
+                plates=tuple(frame.name for frame in reversed(messages[site]["cond_indep_stack"])),
+            )
+        )
+    return tuple(made)
+
+
+def _movable(messages: Mapping[str, Any], site: str) -> tuple[Any, Any] | None:
+    """Location and scale of a latent that may be moved; None of one whose coordinates the user's handlers chose."""
+    message = messages[site]
+    fixed = is_declared(messages, site) or message.get("_control_flow_done") or message["scale"] is not None
+    return None if fixed else transport.location_scale(message["fn"])
 
 
 def _unconstrained(sites: dict[str, Any], latents: list[str]) -> dict[str, Array]:
@@ -93,12 +315,19 @@ def _unconstrained(sites: dict[str, Any], latents: list[str]) -> dict[str, Array
     return values
 
 
-def _traced(function: Callable, x: Float[Array, " d"]) -> Callable:
-    """The function as its own trace, so that no effect handler runs again, in the mode of 32 or 64 bits of today."""
-    closed, shapes = jax.make_jaxpr(function, return_shape=True)(x)
+def _running(closed: jex.ClosedJaxpr, shapes: Any, kind: Any) -> Coordinates:
+    """A traced function, in the mode of 32 or 64 bits that it was traced in, without a handler."""
     structure = jax.tree.structure(shapes)
     run = jex.jaxpr_as_fun(closed)
-    return in_own_mode(lambda x: jax.tree.unflatten(structure, run(x)), x.dtype)
+    return in_own_mode(lambda *args: jax.tree.unflatten(structure, run(*args)), kind)
+
+
+def _digest(closed: jex.ClosedJaxpr) -> str:
+    """SHA-256 of a traced function; addresses of Python's functions, which its text may bear, are left out."""
+    total = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", str(closed.jaxpr)).encode())
+    for array in (one for one in closed.consts if not jax.dtypes.issubdtype(one.dtype, jax.dtypes.prng_key)):
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
 
 
 def _start(name: str, key: PRNGKeyArray, density: Callable, size: int) -> Float[Array, " d"]:

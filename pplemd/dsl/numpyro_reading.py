@@ -14,8 +14,8 @@ from numpyro import handlers
 from numpyro.infer import init_to_uniform
 from numpyro.primitives import Messenger
 
+from pplemd.dsl.locations import place_of
 from pplemd.dsl.masks import imputed, unmask
-from pplemd.dsl.places import place_of
 from pplemd.errors import TeacherError
 
 
@@ -64,12 +64,12 @@ def first_run(model: Callable, key: PRNGKeyArray, args: tuple, kwargs: Mapping[s
 
 
 @contextlib.contextmanager
-def ran(name: str, told: list[str]) -> Iterator[None]:
+def ran(name: str, warned: list[str]) -> Iterator[None]:
     """Run a model under NumPyro's own rules of types and ranks; its errors are told as mistakes of the model.
 
     Args:
         name: the model's.
-        told: what it warns of is put here, each sentence once.
+        warned: what it warns of is put here, each sentence once.
     """
     try:
         with (
@@ -89,7 +89,7 @@ def ran(name: str, told: list[str]) -> Iterator[None]:
             f"{place_of(error)}: the model {name} raised {type(error).__name__}: {message}; expected it to run with "
             "the arguments given to em.posterior(model, *args, **kwargs). Give the data that the model takes."
         ) from error
-    told += [word for word in dict.fromkeys(str(one.message) for one in caught) if word not in told]
+    warned += [word for word in dict.fromkeys(str(one.message) for one in caught) if word not in warned]
 
 
 def left_out(

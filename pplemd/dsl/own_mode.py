@@ -24,19 +24,19 @@ def in_own_mode(function: Callable, kind: Any) -> Callable:
     wide = jnp.dtype(kind) == jnp.float64
 
     @functools.wraps(function)
-    def ask(first: Array, *others: Array | None) -> PyTree:
+    def evaluate(first: Array, *others: Array | None) -> PyTree:
         args = (first, *others)
         if first.dtype == jnp.dtype(kind) and bool(jax.config.read("jax_enable_x64")) == wide:
             return function(*args)
         given = [i for i, one in enumerate(args) if one is not None]
 
-        def of_given(*arrays: Array) -> PyTree:
+        def of_arguments(*arrays: Array) -> PyTree:
             found = dict(zip(given, arrays, strict=True))
             return function(*(found.get(i) for i in range(len(args))))
 
-        return _differentiable(of_given, kind)(*(jnp.asarray(args[i]) for i in given))
+        return _differentiable(of_arguments, kind)(*(jnp.asarray(args[i]) for i in given))
 
-    return ask
+    return evaluate
 
 
 def _differentiable(function: Callable, kind: Any) -> Callable:

@@ -23,6 +23,12 @@ def is_latent(message: dict[str, Any]) -> bool:
     return message["type"] == "sample" and not message["is_observed"]
 
 
+def is_declared(sites: Sites, name: str) -> bool:
+    """Whether a latent is what NumPyro's LocScaleReparam or TransformReparam makes of a site: its user chose it."""
+    made = [name.removesuffix(suffix) for suffix in ("_decentered", "_base") if name.endswith(suffix)]
+    return any(site in sites and sites[site]["type"] == "deterministic" for site in made)
+
+
 def check_sites(name: str, sites: Sites, given: set[str], left_out: Mapping[str, str]) -> list[str]:
     """Refuse what has no density over unconstrained latents, and shapes that NumPyro warns of.
 
@@ -38,7 +44,7 @@ def check_sites(name: str, sites: Sites, given: set[str], left_out: Mapping[str,
     Raises:
         TeacherError: there is something of the kind.
     """
-    told = [
+    notes = [
         f"argument {argument}=None was left out, so that {site!r} is a latent here, drawn from its prior with the "
         "others; give it where it is data"
         for site, argument in left_out.items()
@@ -53,11 +59,11 @@ def check_sites(name: str, sites: Sites, given: set[str], left_out: Mapping[str,
                 "since the teacher has one density. Leave subsample_size out."
             )
         if message["type"] == "sample":
-            told += _check_shape(name, site, message)
+            notes += _check_shape(name, site, message)
         if is_latent(message):
             _check_latent(name, site, message["fn"], left_out.get(site))
             if site in given:
-                told.append(
+                notes.append(
                     f"{site!r} has a substituted value and is a latent all the same, as for NumPyro's NUTS; "
                     "numpyro.handlers.condition fixes it"
                 )
@@ -66,7 +72,7 @@ def check_sites(name: str, sites: Sites, given: set[str], left_out: Mapping[str,
             f"the model {name} has no latent: every site of {sorted(sites)} is observed or deterministic; expected at "
             "least one numpyro.sample without obs."
         )
-    return told
+    return notes
 
 
 def check_data(name: str, sites: Sites, at: Callable[[dict[str, Array]], Sites]) -> None:

@@ -7,11 +7,12 @@ import equinox as eqx
 
 
 class Program(eqx.Module):
-    """A one-step generator written as a probabilistic program.
+    """A probabilistic program: what is latent, what is generated, what is observed.
 
-    The fields are the networks that get trained. ``__call__(self)`` or, for a class-conditional program,
-    ``__call__(self, label)`` (``label``: int32 scalar) declares latents with `latent` and its one output with
-    `generate`, for one sample. It may return the generated value or nothing.
+    The fields are the networks that get trained. ``__call__`` declares latents with `latent`, its one output with
+    `generate`, and data with `observe`, for one sample. It may return the generated value or nothing. What it takes:
+    nothing; ``(self, label)``, an int32 scalar, for a class-conditional generator; ``(self, image)``, with any names,
+    for a program that is fitted to columns of data: one row of each, or whole columns.
     """
 
     @abc.abstractmethod

@@ -26,9 +26,9 @@ class Site(eqx.Module):
         family: class of its distribution, without wrappers: "Normal".
         parents: latents that its parameters depend on directly (not through another latent).
         learned: its parameters depend on a trained array of the program directly.
-        labelled: its parameters depend on the label directly.
-        eligible: it may be (re)parameterized: a location-scale family with real support, or a transform of one, whose
-            loc or scale depends on another latent or on a trained array.
+        conditioned: its parameters depend on the condition directly.
+        eligible: it may be (re)parameterized: a location-scale family with real support, of numbers or of vectors, or a
+            transform of one, whose location or scale depends on another latent or on a trained array.
         base: "normal" where its value is a push of u ~ N(0, I), "prior" where u is its unconstrained value.
         plates: those that it was declared in, the innermost last.
         centered: as declared; "auto" where it is left to be chosen, or cannot be.
@@ -41,7 +41,7 @@ class Site(eqx.Module):
     family: str = eqx.field(static=True)
     parents: tuple[str, ...] = eqx.field(static=True)
     learned: bool = eqx.field(static=True)
-    labelled: bool = eqx.field(static=True)
+    conditioned: bool = eqx.field(static=True)
     eligible: bool = eqx.field(static=True)
     base: Literal["normal", "prior"] = eqx.field(static=True)
     plates: tuple[str, ...] = eqx.field(static=True, default=())
@@ -149,7 +149,7 @@ class Output(eqx.Module):
         shape: of one sample, the teacher's.
         dtype: of one sample.
         parents: latents that it depends on directly.
-        labelled: it depends on the label directly.
+        conditioned: it depends on the condition directly.
         centered: as declared: of x with noise, given the latents; "auto" where it is left to be chosen.
     """
 
@@ -157,5 +157,5 @@ class Output(eqx.Module):
     shape: tuple[int, ...] = eqx.field(static=True)
     dtype: Any = eqx.field(static=True)
     parents: tuple[str, ...] = eqx.field(static=True)
-    labelled: bool = eqx.field(static=True)
+    conditioned: bool = eqx.field(static=True)
     centered: Centered = eqx.field(static=True, default="auto")

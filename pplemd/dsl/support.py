@@ -121,11 +121,49 @@ def support_of(parameters: Parameters, arrays: Sequence[Any]) -> Support:
         arrays: of its arrays the values, and for those that are not known before a run, NaN.
     """
     distribution = parameters.distribution(arrays)
-    core, family = distribution.support, type(innermost(distribution)).__name__
+    return _support(distribution, _core(distribution), scored(distribution))
+
+
+def support_of_rows(parameters: Parameters, arrays: Sequence[Any], by_row: Sequence[bool], rank: int) -> Support:
+    """The support of an observation of many rows, whose law has arrays of each row's own.
+
+    Args:
+        parameters: what is static of one row's law.
+        arrays: as for `support_of`.
+        by_row: which of them have a first axis of rows.
+        rank: dimensions of one row's data.
+    """
+    kinds: list[Any] = []
+
+    def one(row: list[Any]) -> tuple[list[Any], Any]:
+        distribution = parameters.distribution(row)
+        bounds, kind = jax.tree.flatten(_core(distribution))
+        kinds.append(kind)
+        return bounds, scored(distribution)
+
+    def aligned(leaf: Any, rank: int) -> np.ndarray:  # with the rows' data, from the right
+        return np.asarray(leaf).reshape(len(leaf), *(1,) * (rank - np.ndim(leaf) + 1), *np.shape(leaf)[1:])
+
+    with promotion():
+        bounds, seen = jax.vmap(one, in_axes=([0 if rows else None for rows in by_row],))(list(arrays))
+    first = parameters.distribution([array[0] if rows else array for array, rows in zip(arrays, by_row, strict=True)])
+    core = _core(first)
+    events = 0 if core is None else core.event_dim
+    core = jax.tree.unflatten(kinds[0], [aligned(bound, rank - events) for bound in bounds])
+    return _support(first, core, aligned(seen, rank))
+
+
+def _core(distribution: dist.Distribution) -> constraints.Constraint | None:
+    """The constraint of one event, elementwise where it is of independent elements."""
+    core = distribution.support
     while isinstance(core, constraints.independent):
         core = core.base_constraint
+    return core
+
+
+def _support(distribution: dist.Distribution, core: constraints.Constraint | None, seen: Any) -> Support:
     moving, core = (False, None) if core is None else _bounded(core)
-    return Support(family, core, scored(distribution), bool(distribution.is_discrete), moving)
+    return Support(type(innermost(distribution)).__name__, core, seen, bool(distribution.is_discrete), moving)
 
 
 def _bounded(core: constraints.Constraint) -> tuple[bool, constraints.Constraint | None]:

@@ -1,25 +1,31 @@
 """From a program to a problem: one abstract evaluation of ``__call__``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
+from pplemd.conditions import AbstractCondition, Condition
 from pplemd.dsl import checks
 from pplemd.dsl.beforehand import supports
-from pplemd.dsl.dependencies import Origin, Origins, origin_of, origins
+from pplemd.dsl.columns import Column, columns_of
+from pplemd.dsl.dependencies import Origin, Origins, origin_of, reached
 from pplemd.dsl.effects import Declarations, DeclaredLatent
 from pplemd.dsl.explain import explained
-from pplemd.dsl.graph import Graph, cut, is_array, latent_index, observed_index
+from pplemd.dsl.graph import Graph, cut, hoisted, inlined, is_array, latent_index, observed_index
+from pplemd.dsl.inputs import ROWS, Inputs
 from pplemd.dsl.problem import Problem
 from pplemd.dsl.program import Program
 from pplemd.dsl.sites import Observed, Output, Plate, Site
 from pplemd.dsl.support import Support
 
 
-def trace(program: Program, *, shape: tuple[int, ...], classes: int | None = None, dtype: Any = jnp.float32) -> Problem:
+def trace(
+    program: Program, *, shape: tuple[int, ...], condition: AbstractCondition | None = None, dtype: Any = jnp.float32
+) -> Problem:
     """Trace a program that generates once, abstractly, into a problem.
 
     No array is computed: the program may hold ``jax.ShapeDtypeStruct`` leaves (``eqx.filter_eval_shape``).
@@ -27,7 +33,7 @@ def trace(program: Program, *, shape: tuple[int, ...], classes: int | None = Non
     Args:
         program: instance of a `Program`.
         shape: of one sample of the teacher.
-        classes: number of classes of the teacher; None without labels.
+        condition: the form of what conditions the teacher; None where nothing does.
         dtype: of one sample of the teacher.
 
     Raises:
@@ -35,32 +41,49 @@ def trace(program: Program, *, shape: tuple[int, ...], classes: int | None = Non
     """
     checks.check_program(program)
     checks.check_trained(program)
-    checks.check_teacher(shape, classes)
-    checks.check_signature(program, classes)
-    graph, declarations = _graph(program, None if classes is None else jax.ShapeDtypeStruct((), jnp.int32))
+    checks.check_shape(shape)
+    checks.check_signature(program, condition)
+    traced = None if condition is None else condition.shapes
+    graph, constants, declarations = _graph(program, traced, {}, Declarations)
     checks.check_unobserved(declarations)
     checks.check_generates(program, declarations)
     (aval,) = graph.jaxpr.out_avals
     checks.check_output(declarations.outputs[0], aval, shape, dtype)
     trained = [checks.is_trained(leaf) for leaf in jax.tree.leaves(program)]
-    return _problem(program, graph, declarations, classes, trained)
+    return _problem(program, graph, Inputs(constants), declarations, condition, trained)
 
 
-def trace_observed(program: Program, *, rows: int | None = None, constants: Sequence[Any] | None = None) -> Problem:
+def trace_observed(
+    program: Program,
+    *,
+    data: Mapping[str, Column] | None = None,
+    rows: int | None = None,
+    constants: Sequence[Any] | None = None,
+) -> Problem:
     """Trace a program that observes data once, abstractly, into a problem.
+
+    Data are what the parameters of its `__call__` name, and what it closes over. A program that takes data is given
+    whole columns, or, where `rows` says so, declared for one row of all of them. Neither data nor other large arrays
+    are constants of what is traced: the problem holds them.
 
     Args:
         program: instance of a `Program`; it may have nothing to train.
-        rows: how many rows of each plate are looked at together; None for all. Which, is told by `Problem.at`.
+        data: a column for each parameter of its `__call__`.
+        rows: how many rows are looked at together, of each plate that the program declares; None for all. Of a program
+            that takes data, one. Which, is passed to `Problem.at`.
         constants: for each leaf of a program of shapes the array, where it is one that is not trained, else None; data
             may be among them.
 
     Raises:
-        ProgramError: the program is not one, observes nothing, or has latents that a minibatch would split.
+        ProgramError: the program is not one, observes nothing, has latents that a minibatch would split, or takes
+            other data than there are.
+        DataError: columns that cannot be data, or of different lengths where they are rows.
     """
     checks.check_program(program)
-    checks.check_signature(program, None)
-    graph, declarations = _graph(program, None, rows)
+    columns = columns_of(program, data or {}, by_row=rows is not None)
+    single = rows is not None and bool(columns)
+    shapes = {name: jax.ShapeDtypeStruct(one.shape[single:], one.dtype) for name, one in columns.items()}
+    graph, closed_over, declarations = _graph(program, None, shapes, lambda: Declarations(rows, single))
     checks.check_observed(program, declarations)
     checks.check_local(declarations)
     if constants is None:
@@ -69,29 +92,37 @@ def trace_observed(program: Program, *, rows: int | None = None, constants: Sequ
     trained = [
         checks.is_trained(leaf) and one is None for leaf, one in zip(jax.tree.leaves(program), constants, strict=True)
     ]
-    return _problem(program, graph, declarations, None, trained, supports(graph, program, constants, declarations))
+    inputs = Inputs(closed_over, columns)
+    own = supports(graph, inputs, program, constants, declarations)
+    return _problem(program, graph, inputs, declarations, None, trained, own)
 
 
 def _problem(
     program: Program,
     graph: Graph,
+    inputs: Inputs,
     declarations: Declarations,
-    classes: int | None,
+    form: AbstractCondition | None,
     trained: Sequence[bool],
     of_data: Sequence[Support] = (),
 ) -> Problem:
     arrays = [one for leaf, one in zip(jax.tree.leaves(program), trained, strict=True) if is_array(leaf)]
     seeds = [frozenset({Origin.LEARNED}) if one else frozenset() for one in arrays]
-    reached = origins(graph.jaxpr.jaxpr, seeds + ([] if classes is None else [frozenset({Origin.LABEL})]))
+    known = reached(graph, seeds, frozenset({Origin.CONDITION}))
+    plates = tuple(Plate(one.name, one.size, one.rows) for one in declarations.plates)
+    if declarations.single:
+        plates = (Plate(ROWS, len(next(iter(inputs.columns.values()))), 1),)
     return Problem(
         name=type(program).__name__,
-        sites=_sites(graph, declarations.latents, reached),
-        generated=_generated(graph, declarations, reached),
-        observed=_observed(graph, declarations, reached, of_data),
-        plates=tuple(Plate(one.name, one.size, one.rows) for one in declarations.plates),
-        classes=classes,
+        sites=_sites(graph, declarations.latents, known),
+        generated=_generated(graph, declarations, known),
+        observed=_observed(graph, declarations, known, of_data),
+        plates=plates,
+        condition=form,
         graph=graph,
         trained=tuple(trained),
+        inputs=inputs,
+        single=declarations.single,
     )
 
 
@@ -106,7 +137,7 @@ def _generated(graph: Graph, declarations: Declarations, known: Any) -> Output |
         shape=tuple(aval.shape),
         dtype=np.dtype(aval.dtype),
         parents=_names(reached, declarations.latents),
-        labelled=Origin.LABEL in reached,
+        conditioned=Origin.CONDITION in reached,
         centered=output.centered,
     )
 
@@ -120,26 +151,37 @@ def _observed(graph: Graph, declarations: Declarations, of: Any, own: Sequence[S
     return tuple(found)
 
 
-def _graph(program: Program, label: jax.ShapeDtypeStruct | None, rows: int | None = None) -> tuple[Graph, Declarations]:
+def _graph(
+    program: Program,
+    condition: PyTree[jax.ShapeDtypeStruct],
+    columns: Mapping[str, jax.ShapeDtypeStruct],
+    fresh: Callable[[], Declarations],
+) -> tuple[Graph, tuple[jax.Array, ...], Declarations]:
+    """The traced program, the large arrays that it closed over, and what it declared."""
     leaves, treedef = jax.tree.flatten(program)
     static = tuple(None if is_array(leaf) else leaf for leaf in leaves)
     seen: list[Declarations] = []
 
-    def evaluate(arrays: list[Any], label: Any) -> jax.Array | None:
+    def evaluate(arrays: list[Any], columns: dict[str, Any], condition: Condition) -> jax.Array | None:
         left = iter(arrays)
         rebuilt = jax.tree.unflatten(treedef, [next(left) if is_array(leaf) else leaf for leaf in leaves])
-        declarations = Declarations(rows)
+        declarations = fresh()
         seen.append(declarations)
         with declarations:
-            result = rebuilt() if label is None else rebuilt(label)
+            result = rebuilt(**columns) if condition is None else rebuilt(condition)
         return checks.check_declared(program, declarations, result)
 
     with explained():
-        closed = jax.make_jaxpr(evaluate)([_abstract(leaf) for leaf in leaves if is_array(leaf)], label)
+        closed = jax.make_jaxpr(evaluate)(
+            [_abstract(leaf) for leaf in leaves if is_array(leaf)], dict(columns), condition
+        )
     checks.check_closed(program, closed.consts)
+    closed, constants = hoisted(inlined(closed))
     stages, cuts = cut(closed)
     parameters, observed = (tuple(one.parameters for one in many) for many in (seen[-1].latents, seen[-1].observed))
-    return Graph(closed, parameters, observed, stages, cuts, treedef, static), seen[-1]
+    names = tuple(sorted(columns))
+    graph = Graph(closed, parameters, observed, stages, cuts, treedef, static, len(constants), names)
+    return graph, tuple(jnp.asarray(one) for one in constants), seen[-1]
 
 
 def _abstract(array: Any) -> jax.ShapeDtypeStruct:
@@ -154,7 +196,7 @@ def _sites(graph: Graph, latents: list[DeclaredLatent], known: Any) -> tuple[Sit
         operands = [origin_of(atom, known) for atom in equation.invars]
         reached = frozenset[Origin | int]().union(*operands)
         moved = frozenset[Origin | int]().union(*(operands[i] for i in latent.location_scale or ()))
-        eligible = bool(moved - {Origin.LABEL})
+        eligible = bool(moved - {Origin.CONDITION})
         checks.check_movable(latent, eligible)
         site = Site(
             name=latent.name,
@@ -164,7 +206,7 @@ def _sites(graph: Graph, latents: list[DeclaredLatent], known: Any) -> tuple[Sit
             family=latent.family,
             parents=_names(reached, latents),
             learned=Origin.LEARNED in reached,
-            labelled=Origin.LABEL in reached,
+            conditioned=Origin.CONDITION in reached,
             eligible=eligible,
             base=latent.base,
             plates=latent.plates,

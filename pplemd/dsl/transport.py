@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Key, Num, Scalar
 from numpyro.distributions import constraints, transforms
 
 from pplemd.dsl import sticks
+from pplemd.dsl.location_scale import LocationScale
 from pplemd.dsl.quantiles import QUANTILES, STANDARD
 
 # log of the largest and the smallest normal float32 are 88.7 and -87.3: beyond, exp and sigmoid leave the support
@@ -53,15 +54,24 @@ def innermost(distribution: dist.Distribution) -> dist.Distribution:
 def location_scale(distribution: dist.Distribution) -> tuple[Any, Any] | None:
     """Return (loc, scale) of a location-scale family with real support, or of the base that one is transformed from.
 
-    None too where the transform is not one to one, so that the base cannot be recovered from the coordinates.
+    Of a family of vectors, such as a `MultivariateNormal`, scale is the Cholesky factor. None for other families, and
+    where the transform is not one to one, so that the base cannot be recovered from the coordinates.
 
     Source: Gorinova, Moore & Hoffman, "Automatic Reparameterisation of Probabilistic Programs", arXiv:1906.03028.
     """
     core, parts = _unwrap(distribution)
-    named = {"loc", "scale"} <= set(core.arg_constraints)
-    known = type(core) in STANDARD and has_normal_base(distribution)
+    known = (type(core) in STANDARD or _is_matrix(core)) and has_normal_base(distribution)
     lossy = any(isinstance(part, transforms.AbsTransform | transforms.SimplexToOrderedTransform) for part in parts)
-    return (core.loc, core.scale) if named and core.support is constraints.real and (known or not lossy) else None
+    if lossy and not known:
+        return None
+    if _is_matrix(core):
+        return core.loc, core.scale_tril
+    named = {"loc", "scale"} <= set(core.arg_constraints) and core.support is constraints.real
+    return (core.loc, core.scale) if named else None
+
+
+def _is_matrix(core: dist.Distribution) -> bool:
+    return type(core) in (dist.MultivariateNormal, dist.MultivariateStudentT)
 
 
 def _unwrap(distribution: dist.Distribution) -> tuple[dist.Distribution, list[transforms.Transform]]:
@@ -142,63 +152,73 @@ def draw(key: Key[Array, ""], distribution: dist.Distribution) -> Float[Array, "
     return jnp.clip(u, -_UNCONSTRAINED_BOUND, _UNCONSTRAINED_BOUND)
 
 
-def place(
+def moments(distribution: dist.Distribution, like: Float[Array, "..."]) -> LocationScale:
+    """Return location and scale of one that `location_scale` knows, of the shape of its base coordinates.
+
+    Args:
+        distribution: one that `location_scale` knows; of a transformed one, its base is meant.
+        like: an array of the shape and type of its base coordinates.
+    """
+    found = location_scale(distribution)
+    assert found is not None, "the site is not of a location-scale family"
+    matrix = _is_matrix(_unwrap(distribution)[0])
+    shapes = (like.shape, (*like.shape, like.shape[-1]) if matrix else like.shape)
+    mu, tau = (jnp.broadcast_to(jnp.asarray(one, like.dtype), shape) for one, shape in zip(found, shapes, strict=True))
+    return LocationScale(mu, tau, matrix)
+
+
+def to_base(
     distribution: dist.Distribution, v: Float[Array, "..."], loc: Float[Array, "..."], scale: Float[Array, "..."]
 ) -> tuple[Float[Array, "..."], Float[Scalar, ""]]:
-    """Return (u, log|det du/dv|) at a partially centered coordinate v.
-
-    v = loc mu + tau^scale s, where s = (theta - mu) / tau is the standard member of the family, theta the value (of a
-    transformed distribution: of its base), mu and tau its location and scale. loc = scale = 0 is non-centered: v = s;
-    loc = scale = 1 is centered: v = theta.
+    """Return (u, log|det du/dv|) at a partially centered coordinate v (see `LocationScale`).
 
     Args:
         distribution: one that `location_scale` knows.
         v: of the base shape.
         loc: lambda_loc, of the base shape.
         scale: lambda_scale, of the base shape.
-
-    Source: arXiv:1906.03028. Departs: powers of the scale and shares of the location apart.
     """
     with promotion():
-        mu, log_tau = _moments(distribution, v)
-        s = (v - loc * mu) * jnp.exp(-scale * log_tau)
+        of = moments(distribution, v)
         if has_normal_base(distribution):
-            u, log_slope = STANDARD[type(_unwrap(distribution)[0])][1](s)
-            return u, jnp.sum(log_slope - scale * log_tau)
-        u, log_det = _to_unconstrained(distribution, mu + jnp.exp(log_tau) * s)
-        return u, jnp.sum((1.0 - scale) * log_tau) + log_det
+            u, log_slope = _standard(distribution)[1](of.standard(v, loc, scale))
+            return u, jnp.sum(log_slope) - of.log_det(scale)
+        return to_unconstrained(distribution, v, loc, scale)
 
 
-def displace(
+def from_base(
     distribution: dist.Distribution, u: Float[Array, "..."], loc: Float[Array, "..."], scale: Float[Array, "..."]
 ) -> Float[Array, "..."]:
-    """Return the partially centered coordinate v at base coordinates u: the inverse of ``place``."""
+    """Return the partially centered coordinate v at base coordinates u: the inverse of ``to_base``."""
     with promotion():
-        mu, log_tau = _moments(distribution, u)
+        of = moments(distribution, u)
         if has_normal_base(distribution):
-            s = STANDARD[type(_unwrap(distribution)[0])][0](u)
+            s = _standard(distribution)[0](u)
         else:
-            s = (_from_unconstrained(distribution, u) - mu) * jnp.exp(-log_tau)
-        return loc * mu + jnp.exp(scale * log_tau) * s
+            ones = jnp.ones_like(u)
+            s = of.standard(_from_unconstrained(distribution, u), ones, ones)
+        return of.partly(s, loc, scale)
 
 
-def _moments(distribution: dist.Distribution, u: Array) -> tuple[Array, Array]:
-    """Location and log scale of the base, by element of the base coordinates."""
-    found = location_scale(distribution)
-    assert found is not None, "the site is not of a location-scale family"
-    mu, tau = (jnp.broadcast_to(jnp.asarray(parameter, u.dtype), u.shape) for parameter in found)
-    return mu, jnp.log(jnp.maximum(tau, jnp.finfo(u.dtype).tiny))  # a scale that underflows keeps lambda = 0 finite
+def _standard(distribution: dist.Distribution) -> tuple[Any, Any]:
+    """From standard normal noise to the standard member of the family, and back."""
+    core = _unwrap(distribution)[0]
+    return STANDARD[dist.Normal if _is_matrix(core) else type(core)]
 
 
-def _to_unconstrained(distribution: dist.Distribution, theta: Array) -> tuple[Array, Array]:
-    """From the value of the base under every transform to NumPyro's unconstrained value, and log|det|."""
-    z, log_det = theta, jnp.zeros((), theta.dtype)
-    for part in _unwrap(distribution)[1]:
-        theta, z = z, part(z)
-        log_det += jnp.sum(part.log_abs_det_jacobian(theta, z))
-    bijection = transforms.biject_to(distribution.support)
-    u = bijection.inv(z)
-    return u, log_det - jnp.sum(bijection.log_abs_det_jacobian(u, z))
+def to_unconstrained(
+    distribution: dist.Distribution, v: Float[Array, "..."], loc: Float[Array, "..."], scale: Float[Array, "..."]
+) -> tuple[Float[Array, "..."], Float[Scalar, ""]]:
+    """Return NumPyro's unconstrained value and log|det| of it by v, at a partially centered coordinate v."""
+    with promotion():
+        of = moments(distribution, v)
+        z, log_det = of.value(v, loc, scale), of.log_det(jnp.ones_like(scale)) - of.log_det(scale)
+        for part in _unwrap(distribution)[1]:
+            theta, z = z, part(z)
+            log_det += jnp.sum(part.log_abs_det_jacobian(theta, z))
+        bijection = transforms.biject_to(distribution.support)
+        u = bijection.inv(z)
+        return u, log_det - jnp.sum(bijection.log_abs_det_jacobian(u, z))
 
 
 def _from_unconstrained(distribution: dist.Distribution, u: Array) -> Array:

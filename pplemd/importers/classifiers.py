@@ -8,7 +8,7 @@ import numpy as np
 
 from pplemd.errors import ImporterError
 from pplemd.importers.filling import CONV, LINEAR, Layout, Slot, blank, check_volume, fill
-from pplemd.importers.places import network_at, places
+from pplemd.importers.network_places import network_at, places
 from pplemd.importers.weights import read_arrays
 from pplemd.networks.classifiers import AbstractClassifier, LeNet, ResNet
 from pplemd.networks.layers import Conv, Linear

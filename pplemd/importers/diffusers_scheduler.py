@@ -66,7 +66,7 @@ def denoiser(network: UNet2DModel, config: Mapping[str, Any]) -> AbstractDenoise
     if kind in FLOW:
         return Preconditioned(network, StepFlow(given.whole("num_train_timesteps", 1000)))
     if kind in VE:
-        return DenoiserFunction(Rescaled(VEScore(network), 2.0, -1.0), network.shape, network.classes)
+        return DenoiserFunction(Rescaled(VEScore(network), 2.0, -1.0), network.shape, network.condition)
     if given.flag("use_flow_sigmas", False):
         raise given.wrong("use_flow_sigmas", "false, noise levels of its betas")
     if prediction(config) is Prediction.VELOCITY and given.given.get("timestep_type") == "continuous":

@@ -50,8 +50,8 @@ def _deep(value: Any) -> bool:
     """Whether lists and objects lie in each other so deep that a recursion over them could fail."""
     level = [value]
     for _ in range(MAX_DEPTH):
-        held = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
-        level = list(itertools.chain.from_iterable(held))
+        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = list(itertools.chain.from_iterable(inner))
     return any(isinstance(item, dict | list) for item in level)
 
 

@@ -14,8 +14,8 @@ from pplemd.importers.checkpoint import Checkpoint
 from pplemd.importers.diffusers import diffusers_assumed, diffusers_convention, diffusers_denoiser
 from pplemd.importers.edm import edm_denoiser
 from pplemd.importers.formats import recognised
+from pplemd.importers.network_places import StateDicts, network_at, places
 from pplemd.importers.pixel_transformer import assumed, pixel_range, pixel_transformer_denoiser
-from pplemd.importers.places import StateDicts, network_at, places
 from pplemd.teachers import AbstractDenoiser
 
 UNET_2D = ("UNet2DModel", "UNetUnconditionalModel")  # today, and in the first half of 2022
@@ -122,8 +122,8 @@ def identified(config: Mapping[str, Any], found: StateDicts, *files: Path, notes
     """
     known = {name: value for name, value in config.items() if name != "architecture"}
     name = family(config, found, str(files[-1]))
-    arrays, told = network_at(found, FAMILIES[name].anchors, FAMILIES[name].owner)
-    return Checkpoint(name, known, arrays, files, notes=(*notes, *told))
+    arrays, found_notes = network_at(found, FAMILIES[name].anchors, FAMILIES[name].owner)
+    return Checkpoint(name, known, arrays, files, notes=(*notes, *found_notes))
 
 
 def notes(checkpoint: Checkpoint) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ from pplemd.importers.families import identified
 from pplemd.importers.foreign import in_folder
 from pplemd.importers.formats import recognised
 from pplemd.importers.links import inside
+from pplemd.importers.network_places import StateDicts
 from pplemd.importers.pipelines import NETWORKS, check_pipeline, with_scheduler
-from pplemd.importers.places import StateDicts
 from pplemd.importers.shards import SHARD, read_index, read_shards
 from pplemd.importers.weights import read_weights
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from pplemd.errors import ImporterError
-from pplemd.importers.places import StateDicts
+from pplemd.importers.network_places import StateDicts
 
 WAY = 'What works: write its forward pass in JAX and fill it with these arrays: docs/teachers.md, "Any PyTorch module".'
 

@@ -56,7 +56,7 @@ class Imported:
             )
         return found
 
-    def told(self) -> dict[str, Any]:
+    def described(self) -> dict[str, Any]:
         """What is to be said of the checkpoint: its convention, and what was chosen or assumed, a sentence each.
 
         Keys: convention, notes; none where there is no path yet.

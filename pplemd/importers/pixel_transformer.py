@@ -44,7 +44,7 @@ def pixel_transformer_denoiser(config: Mapping[str, Any], arrays: Mapping[str, n
     template = blank(lambda: PixelTransformer(**sizes, key=jax.random.key(0)))
     network = template if arrays is None else fill(template, _slots(template), arrays)
     function = Rescaled(FlowClean(network), 2 / (high - low), -1 - 2 * low / (high - low))
-    return DenoiserFunction(function, network.shape, network.classes)
+    return DenoiserFunction(function, network.shape, network.condition)
 
 
 def pixel_range(config: Mapping[str, Any]) -> tuple[float, float]:

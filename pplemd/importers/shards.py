@@ -58,10 +58,10 @@ def read_shards(index: Path, placed: Mapping[str, str], files: Iterable[Path]) -
                 f"{index} says that {ascii(name)[:80]} lies in {file}, which does not hold it. The files are of "
                 "different checkpoints, or one is damaged: download them again."
             )
-    held = sum(map(len, found.values()))
-    if held != len(placed):
+    contained = sum(map(len, found.values()))
+    if contained != len(placed):
         raise ImporterError(
-            f"{index} speaks of {len(placed):,} arrays, and its files hold {held:,}; expected the same. The files are "
-            "of different checkpoints: download them again."
+            f"{index} speaks of {len(placed):,} arrays, and its files hold {contained:,}; expected the same. The files "
+            "are of different checkpoints: download them again."
         )
     return {name: found[file][name] for name, file in placed.items()}

@@ -41,8 +41,8 @@ def read_teacher_folder(folder: Path) -> Checkpoint:
             f"{FORMAT} and one of {', '.join(FAMILIES)}. Import the teacher again, with this pplemd."
         )
     facts = {fact: card[fact] for fact in ("source", "sha256") if isinstance(card.get(fact), str)}
-    told = card.get("notes")
-    said = told[:MAX_NOTES] if isinstance(told, list) else []
+    listed = card.get("notes")
+    said = listed[:MAX_NOTES] if isinstance(listed, list) else []
     notes = tuple(note[:MAX_NOTE] for note in said if isinstance(note, str))
     return Checkpoint(str(name), config, read_safetensors(weights), (card_file, weights), facts, notes)
 

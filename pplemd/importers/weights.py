@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from pplemd.errors import ImporterError
+from pplemd.importers.network_places import StateDicts, only_one, with_names
 from pplemd.importers.npz import read_npz
 from pplemd.importers.pickles import Budget, read_torch_save, state_dicts
-from pplemd.importers.places import StateDicts, only_one, with_names
 from pplemd.importers.safetensors import is_safetensors, read_safetensors
 from pplemd.importers.views import view
 

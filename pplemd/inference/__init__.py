@@ -1,21 +1,15 @@
-"""The E-step: kernels, the tilted law they sample, the twin chain that cancels their noise."""
+"""The E-step: kernels, the tilted target that they sample, the coupled chain that cancels their noise."""
 
-from pplemd.inference.adaptation import PROBE as PROBE
 from pplemd.inference.adaptation import Adaptation as Adaptation
 from pplemd.inference.adaptation import StepSizes as StepSizes
 from pplemd.inference.adaptation import jacobian_scale as jacobian_scale
 from pplemd.inference.calibration import Calibration as Calibration
 from pplemd.inference.calibration import ChainSampler as ChainSampler
 from pplemd.inference.calibration import calibration as calibration
-from pplemd.inference.chain import ALL as ALL
-from pplemd.inference.chain import INITIAL as INITIAL
-from pplemd.inference.chain import INJECTED as INJECTED
-from pplemd.inference.chain import NONE as NONE
-from pplemd.inference.chain import PAIRED as PAIRED
 from pplemd.inference.chain import Cancellation as Cancellation
 from pplemd.inference.chain import Chain as Chain
 from pplemd.inference.chain import Draw as Draw
-from pplemd.inference.chain import Free as Free
+from pplemd.inference.chain import Reference as Reference
 from pplemd.inference.climbing import climbed as climbed
 from pplemd.inference.corrections import AbstractCorrection as AbstractCorrection
 from pplemd.inference.corrections import Automatic as Automatic
@@ -28,7 +22,7 @@ from pplemd.inference.emd_target import Coordinates as Coordinates
 from pplemd.inference.emd_target import Frame as Frame
 from pplemd.inference.emd_target import Student as Student
 from pplemd.inference.emd_target import difference as difference
-from pplemd.inference.emd_target import emd_law as emd_law
+from pplemd.inference.emd_target import emd_target as emd_target
 from pplemd.inference.kernels import HMC as HMC
 from pplemd.inference.kernels import MCLMC as MCLMC
 from pplemd.inference.kernels import NUTS as NUTS
@@ -39,9 +33,9 @@ from pplemd.inference.kernels import LogDensity as LogDensity
 from pplemd.inference.kernels import OneShot as OneShot
 from pplemd.inference.kernels import State as State
 from pplemd.inference.kernels import barkers as barkers
-from pplemd.inference.kernels import coupled as coupled
 from pplemd.inference.kernels import mala as mala
 from pplemd.inference.kernels import sized as sized
+from pplemd.inference.kernels import with_common_noise as with_common_noise
 from pplemd.inference.long_chains import Run as Run
 from pplemd.inference.long_chains import long_chains as long_chains
 from pplemd.inference.marginal import FEWEST_EFFECTIVE as FEWEST_EFFECTIVE
@@ -54,13 +48,13 @@ from pplemd.inference.marginal import normal_proposal as normal_proposal
 from pplemd.inference.marginal import tempered as tempered
 from pplemd.inference.mixing import bulk_ess as bulk_ess
 from pplemd.inference.mixing import r_hat as r_hat
-from pplemd.inference.posterior_target import posterior_law as posterior_law
+from pplemd.inference.posterior_target import posterior_target as posterior_target
 from pplemd.inference.potential import AbstractPotential as AbstractPotential
 from pplemd.inference.potential import Potential as Potential
 from pplemd.inference.potential import ScorePotential as ScorePotential
-from pplemd.inference.target import Held as Held
+from pplemd.inference.target import Conditional as Conditional
 from pplemd.inference.target import Point as Point
-from pplemd.inference.target import TiltedLaw as TiltedLaw
+from pplemd.inference.target import TiltedTarget as TiltedTarget
 from pplemd.inference.target import log_normal as log_normal
-from pplemd.inference.target import placed as placed
 from pplemd.inference.target import standard_normal as standard_normal
+from pplemd.inference.target import transformed as transformed

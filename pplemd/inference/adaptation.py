@@ -6,8 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from pplemd.errors import RecipeError
-
-PROBE = 2**31 - 2  # fold_in(key, i) is the i-th key of a split: beyond those of any chain and any kernel
+from pplemd.keys import named
 
 
 class StepSizes(eqx.Module):
@@ -25,10 +24,10 @@ class StepSizes(eqx.Module):
 class Adaptation(eqx.Module):
     """Robbins-Monro steps on log h: log h <- log h + rate (acceptance - wanted), a bin at a time.
 
-    The gain does not decay: the law moves as the student does, and its chains start anew; those of fits go on from
+    The gain does not decay: the target moves as the student does, and its chains start anew; those of fits go on from
     where they adapted, and slow it down (`update`'s pace). Chains of one step share their bin's h, which is that of the
     steps before: within a chain it is constant. Of latents it is scaled by the Jacobian at a draw of the prior that is
-    not the chain's own (`jacobian_scale`), so that it tells nothing of where the chain starts.
+    not the chain's own (`jacobian_scale`), so that it does not depend on where the chain starts.
 
     Source: Andrieu and Thoms 2008, equation 20, per range of sigma.
 
@@ -98,7 +97,7 @@ class Adaptation(eqx.Module):
 def jacobian_scale(push, u: PyTree, sigma: Float[Array, ""], key) -> PyTree:
     """Steps of a push's arguments beside that of the noise: (1 + |J|^2 / sigma^2)^(-1/2) each, by one pull-back.
 
-    u's prior has precision 1, and x_sigma = T(u) + sigma eps tells of u with precision J^T J / sigma^2; |J|^2 is the
+    u's prior has precision 1, and x_sigma = T(u) + sigma eps informs of u with precision J^T J / sigma^2; |J|^2 is the
     mean of its diagonal over a site's n numbers, |J^T v|^2 / n for one standard normal v.
 
     Args:
@@ -111,5 +110,5 @@ def jacobian_scale(push, u: PyTree, sigma: Float[Array, ""], key) -> PyTree:
         A number for each site, of u's structure: sites that move x much take short steps.
     """
     x, pull_back = jax.vjp(push, u)
-    (pulled,) = pull_back(jax.random.normal(jax.random.fold_in(key, PROBE), x.shape, x.dtype))
+    (pulled,) = pull_back(jax.random.normal(named(key, "probe"), x.shape, x.dtype))
     return jax.tree.map(lambda leaf: jax.lax.rsqrt(1 + jnp.mean(leaf**2) / sigma**2), pulled)

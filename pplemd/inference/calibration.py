@@ -14,8 +14,8 @@ from pplemd.errors import ProgramError, RecipeError
 from pplemd.inference.climbing import climbed
 from pplemd.inference.kernels import NUTS, AbstractKernel
 from pplemd.inference.long_chains import long_chains
-from pplemd.inference.posterior_target import posterior_law
-from pplemd.inference.target import placed
+from pplemd.inference.posterior_target import posterior_target
+from pplemd.inference.target import transformed
 
 Values = dict[str, Array]
 
@@ -42,13 +42,13 @@ class ChainSampler(eqx.Module):
     def __call__(self, key: PRNGKeyArray, problem: Problem, program: Program, start: Values, draws: int) -> Values:
         """Draw from the posterior of the problem's data."""
         lam = Centering({}, {}) if self.lam is None else self.lam
-        base = posterior_law(problem, program)
-        law = placed(base, lambda v: problem.place(program, v, lam))
-        begun = problem.displace(program, climbed(key, base, start).position, lam)
+        base = posterior_target(problem, program)
+        target = transformed(base, lambda v: problem.to_base(program, v, lam))
+        begun = problem.from_base(program, climbed(key, base, start).position, lam)
         starts = jax.tree.map(lambda leaf: leaf[None], begun)
-        run = long_chains(key, law, self.kernel, starts, self.warm_up, draws * self.thin)
+        run = long_chains(key, target, self.kernel, starts, self.warm_up, draws * self.thin)
         kept = jax.tree.map(lambda leaf: leaf[0, self.thin - 1 :: self.thin], run.positions)
-        return jax.vmap(lambda v: problem.place(program, v, lam)[0])(kept)
+        return jax.vmap(lambda v: problem.to_base(program, v, lam)[0])(kept)
 
 
 class Calibration(eqx.Module):
@@ -113,7 +113,7 @@ def calibration(
         problem: a traced program that observes data.
         program: its networks.
         sampler: of the posterior; NUTS in base coordinates by default.
-        replicates: how many, 200 or more for a test that can tell.
+        replicates: how many, 200 or more for a test with power.
         draws: of each posterior.
 
     Raises:

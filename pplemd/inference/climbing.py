@@ -1,4 +1,4 @@
-"""The way from a start far out to where a law has its mass, by its score alone: what long chains begin with."""
+"""The way from a start far out to where a target has its mass, by its score alone; long chains begin with it."""
 
 from collections.abc import Callable
 
@@ -8,14 +8,14 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from pplemd.inference.target import TiltedLaw
+from pplemd.inference.target import TiltedTarget
 
 FIRST = 0.1  # of moves: u is standard normal a priori, and too short is safe
 FAR = 10.0  # nats that the first move of a coordinate promises, where a start is far out: a choice
 LONGER, SHORTER = 1.2, 0.5  # of moves, after one in the same direction and after a turn: Riedmiller and Braun's
 MOST = 500  # moves: 1.2^100 is 1e8, and coordinates that depend on each other wait for each other
-FADING = 0.8  # of the running mean of gains, which tells where nothing more is gained
-LITTLE = 0.1  # nats a move that are nothing: 50 more moves would gain what a law of ten coordinates varies by
+FADING = 0.8  # of the running mean of gains, which shows where nothing more is gained
+LITTLE = 0.1  # nats a move that are nothing: 50 more moves would gain what a target of ten coordinates varies by
 PROBES = 12  # each halves the orders of magnitude by which a coordinate's scale is off
 
 
@@ -46,23 +46,23 @@ class Camp(eqx.Module):
     scale: Float[Array, " n"]
 
 
-def climbed(key: PRNGKeyArray, law: TiltedLaw, start: PyTree) -> Camp:
+def climbed(key: PRNGKeyArray, target: TiltedTarget, start: PyTree) -> Camp:
     """Where the score leads from a start that lies far out; any other start is left where it is.
 
     Each coordinate moves by the sign of its score and a length of its own, which grows until the sign turns: no scale
     is assumed, and 1 and 1e6 standard deviations are some 100 moves apart. Far out is where a first move of any
     coordinate promises many nats: warm-up alone would bring home what lies nearer, and a mode may lie in a neck of no
-    mass. A law that says what to climb on (`TiltedLaw.climbs_on`) has no such necks there: all its starts climb.
+    mass. A target that says what to climb on (`TiltedTarget.climbs_on`) has no such necks there: all its starts climb.
 
     Args:
-        key: a key, for what is asked of the law's curvature.
-        law: the law.
+        key: a key, for the probes of the target's curvature.
+        target: the target.
         start: coordinates of one chain, a pytree.
 
     Source: Riedmiller and Braun 1993 (Rprop), its updates without backtracking.
     """
     first, unravel = ravel_pytree(start)
-    guide = law if law.climbs_on is None else law.climbs_on
+    guide = target if target.climbs_on is None else target.climbs_on
 
     def score(x: Float[Array, " n"]) -> Float[Array, " n"]:
         return ravel_pytree(guide.score(unravel(x)))[0]
@@ -79,10 +79,10 @@ def climbed(key: PRNGKeyArray, law: TiltedLaw, start: PyTree) -> Camp:
 
     here = score(first)
     promised = FIRST * jnp.max(jnp.abs(here))
-    gain = jnp.where(promised > (FAR if law.climbs_on is None else LITTLE), promised, 0.0)
+    gain = jnp.where(promised > (FAR if target.climbs_on is None else LITTLE), promised, 0.0)
     begun = _Climb(first, here, jnp.full_like(first, FIRST), gain, jnp.zeros((), jnp.int32))
     end = jax.lax.while_loop(lambda now: now.goes_on, move, begun)
-    known = (end.moves > 0) | (law.climbs_on is not None)
+    known = (end.moves > 0) | (target.climbs_on is not None)
     return Camp(unravel(end.x), jnp.where(known, _scale(key, score, end), 1.0))
 
 

@@ -1,4 +1,4 @@
-"""Whether a proposal is accepted, and by what ratio: of densities, of line integrals of scores, or not asked."""
+"""Whether a proposal is accepted, and by what ratio: of densities, of line integrals of scores, or none."""
 
 from abc import abstractmethod
 
@@ -10,14 +10,14 @@ from blackjax.mcmc.proposal import static_binomial_sampling
 from jaxtyping import Array, Float
 
 from pplemd.inference.potential import Potential
-from pplemd.inference.target import Point, TiltedLaw
+from pplemd.inference.target import Point, TiltedTarget
 
 
 class AbstractCorrection(eqx.Module):
     """How a kernel learns by how much one point is likelier than another, and what it does about it."""
 
     @abstractmethod
-    def gain(self, target: TiltedLaw, start: Point, end: Point) -> Float[Array, ""]:
+    def gain(self, target: TiltedTarget, start: Point, end: Point) -> Float[Array, ""]:
         """Log rho(end) - log rho(start)."""
 
     @abstractmethod
@@ -25,14 +25,14 @@ class AbstractCorrection(eqx.Module):
         """BlackJAX's sample_proposal: the chosen state and (accepted, acceptance probability, None)."""
 
     @abstractmethod
-    def evaluations(self, target: TiltedLaw) -> int:
+    def evaluations(self, target: TiltedTarget) -> int:
         """Gradients of U that one move costs, that of its end included."""
 
 
 class Exact(AbstractCorrection):
     """Metropolis's rule with the target's own density, for potentials whose value is known."""
 
-    def gain(self, target: TiltedLaw, start: Point, end: Point) -> Float[Array, ""]:
+    def gain(self, target: TiltedTarget, start: Point, end: Point) -> Float[Array, ""]:
         """Difference of log densities."""
         return target.gain(start, end)
 
@@ -40,7 +40,7 @@ class Exact(AbstractCorrection):
         """Accept with probability min(1, exp(energy_gain))."""
         return static_binomial_sampling(key, energy_gain, current, proposed)
 
-    def evaluations(self, target: TiltedLaw) -> int:
+    def evaluations(self, target: TiltedTarget) -> int:
         """The gradient at the end; values are not counted."""
         return 1
 
@@ -55,20 +55,20 @@ class LineIntegral(AbstractCorrection):
     trapezoid rule, which on a leapfrog step is exact for normals only.
 
     Attributes:
-        nodes: where grad U is asked, in [0, 1]; at 0 and 1 it is known already.
+        nodes: where grad U is evaluated, in [0, 1]; at 0 and 1 it is known already.
         weights: the quadrature's.
     """
 
     nodes: tuple[float, ...] = eqx.field(static=True, default=(0.0, 0.5, 1.0))
     weights: tuple[float, ...] = eqx.field(static=True, default=(1 / 6, 4 / 6, 1 / 6))
 
-    def gain(self, target: TiltedLaw, start: Point, end: Point) -> Float[Array, ""]:
+    def gain(self, target: TiltedTarget, start: Point, end: Point) -> Float[Array, ""]:
         """The base's difference less the line integral of grad U."""
         step = end.x - start.x
         known = {0.0: start.slope, 1.0: end.slope}
         inner = [node for node in self.nodes if node not in known]
-        asked = jax.vmap(lambda r: target.potential.gradient(start.x + r * step))(jnp.asarray(inner, step.dtype))
-        slopes = known | {node: asked[place] for place, node in enumerate(inner)}
+        gradients = jax.vmap(lambda r: target.potential.gradient(start.x + r * step))(jnp.asarray(inner, step.dtype))
+        slopes = known | {node: gradients[place] for place, node in enumerate(inner)}
         rise = sum(weight * jnp.sum(slopes[node] * step) for node, weight in zip(self.nodes, self.weights, strict=True))
         return target.log_base(end.position) - target.log_base(start.position) - rise
 
@@ -76,7 +76,7 @@ class LineIntegral(AbstractCorrection):
         """Accept with probability min(1, exp(energy_gain))."""
         return static_binomial_sampling(key, energy_gain, current, proposed)
 
-    def evaluations(self, target: TiltedLaw) -> int:
+    def evaluations(self, target: TiltedTarget) -> int:
         """The gradient at the end, and at the inner nodes."""
         return 1 + len(set(self.nodes) - {0.0, 1.0})
 
@@ -101,7 +101,7 @@ class Automatic(AbstractCorrection):
 
     line: LineIntegral = LineIntegral()
 
-    def gain(self, target: TiltedLaw, start: Point, end: Point) -> Float[Array, ""]:
+    def gain(self, target: TiltedTarget, start: Point, end: Point) -> Float[Array, ""]:
         """Log rho(end) - log rho(start)."""
         return self._chosen(target).gain(target, start, end)
 
@@ -109,25 +109,25 @@ class Automatic(AbstractCorrection):
         """Accept with probability min(1, exp(energy_gain))."""
         return static_binomial_sampling(key, energy_gain, current, proposed)
 
-    def evaluations(self, target: TiltedLaw) -> int:
+    def evaluations(self, target: TiltedTarget) -> int:
         """Those of the rule that serves this target."""
         return self._chosen(target).evaluations(target)
 
-    def _chosen(self, target: TiltedLaw) -> AbstractCorrection:
+    def _chosen(self, target: TiltedTarget) -> AbstractCorrection:
         return Exact() if isinstance(target.potential, Potential) else self.line
 
 
 class Unadjusted(AbstractCorrection):
     """Accept everything, at no cost and with a bias that grows with the step size."""
 
-    def gain(self, target: TiltedLaw, start: Point, end: Point) -> Float[Array, ""]:
-        """Not asked: 0."""
+    def gain(self, target: TiltedTarget, start: Point, end: Point) -> Float[Array, ""]:
+        """Not needed: 0."""
         return jnp.zeros(())
 
     def decide(self, key, energy_gain, current, proposed):
         """Accept."""
         return proposed, (jnp.ones((), bool), jnp.ones_like(energy_gain), None)
 
-    def evaluations(self, target: TiltedLaw) -> int:
+    def evaluations(self, target: TiltedTarget) -> int:
         """The gradient at the end."""
         return 1

@@ -15,9 +15,8 @@ from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray, PyTree
 from pplemd.errors import RecipeError
 from pplemd.inference.climbing import FIRST, Camp, climbed
 from pplemd.inference.kernels import AbstractKernel, Info, State, sized
-from pplemd.inference.target import TiltedLaw
-
-CLIMB = 2**31 - 4  # folded into the key of a chain's start
+from pplemd.inference.target import TiltedTarget
+from pplemd.keys import named
 
 
 class Run(eqx.Module):
@@ -59,7 +58,7 @@ class WarmUp(eqx.Module):
 
 
 def long_chains(
-    key: PRNGKeyArray, target: TiltedLaw, kernel: AbstractKernel, starts: PyTree, warm_up: int, draws: int
+    key: PRNGKeyArray, target: TiltedTarget, kernel: AbstractKernel, starts: PyTree, warm_up: int, draws: int
 ) -> Run:
     """Run chains side by side.
 
@@ -70,10 +69,10 @@ def long_chains(
 
     Args:
         key: a key.
-        target: the law.
+        target: the target.
         kernel: the transition.
         starts: positions to start from, each leaf with a leading dimension chain.
-        warm_up: transitions that adapt and are thrown away; with none, chains start exactly where they are told.
+        warm_up: transitions that adapt and are thrown away; with none, chains start exactly at `starts`.
         draws: transitions that are kept.
 
     Raises:
@@ -89,12 +88,12 @@ def long_chains(
     keys = jax.vmap(lambda k: _keys(k, warm_up, draws), out_axes=(0, 1))(jax.random.split(key, chains))
     tuner = _Tuner(kernel, target)
     begun = jax.vmap(lambda k, start: tuner.begin(k, start, warm_up > 0))(keys[0], starts)
-    (warm, positions), told = jax.lax.scan(
+    (warm, positions), infos = jax.lax.scan(
         lambda carry, given: _moved(tuner, carry, *given),
         (begun, jax.tree.map(lambda leaf: jnp.zeros((chains, draws, *leaf.shape[1:]), leaf.dtype), starts)),
         (jnp.maximum(jnp.arange(-warm_up, draws), 0), keys[1], _schedule(warm_up, draws)),
     )
-    acceptance, diverging, energy, gain, evaluations = (jnp.swapaxes(one[warm_up:], 0, 1) for one in told)
+    acceptance, diverging, energy, gain, evaluations = (jnp.swapaxes(one[warm_up:], 0, 1) for one in infos)
     energy = energy + jax.lax.cumsum(gain, axis=1, reverse=True)  # log rho counted from where each chain ends
     adjusted = kernel.wanted_acceptance is not None
     gradients, sizes = jnp.sum(evaluations, axis=1), jax.vmap(tuner.sizes)(warm)
@@ -125,23 +124,23 @@ def _moved(
     is batched from outside is traced anew until it is known what of it depends on the chain.
     """
     warm, kept = carry
-    warm, told = jax.vmap(lambda one, key: tuner.step(one, key, stage))(warm, keys)
+    warm, infos = jax.vmap(lambda one, key: tuner.step(one, key, stage))(warm, keys)
     kept = jax.tree.map(
         lambda every, now: jax.lax.dynamic_update_index_in_dim(every, now, slot, 1), kept, warm.state.position
     )
-    return (warm, kept), told
+    return (warm, kept), infos
 
 
 class _Tuner(eqx.Module):
     """Stan's warm-up of one chain, by BlackJAX's parts; a kernel that has its step size is left as it is."""
 
     kernel: AbstractKernel
-    target: TiltedLaw
+    target: TiltedTarget
 
     def begin(self, key: PRNGKeyArray, start: PyTree, climbs: bool) -> WarmUp:
         """Before the first step, after a climb if there shall be one."""
         size = pytree_size(start)
-        camp = climbed(jax.random.fold_in(key, CLIMB), self.target, start) if climbs else Camp(start, jnp.ones(size))
+        camp = climbed(named(key, "climb"), self.target, start) if climbs else Camp(start, jnp.ones(size))
         state = self.kernel.init(key, self.target, camp.position)
         if self.kernel.step_size is not None:
             return WarmUp(state, None, None, camp.scale)
@@ -155,15 +154,15 @@ class _Tuner(eqx.Module):
         return self._sizes(warm, warm.steps.log_step_size_avg)
 
     def step(self, warm: WarmUp, key: PRNGKeyArray, stage: Bool[Array, "3"]) -> tuple[WarmUp, Any]:
-        """One transition, from which the step size is learned while warm-up goes on; and what is told of it."""
+        """One transition, from which the step size is learned while warm-up goes on; and its figures."""
         if self.kernel.step_size is not None:
             state, info = self.kernel.step(key, warm.state, self.target)
-            return WarmUp(state, None, None, warm.scale), _told(info)
+            return WarmUp(state, None, None, warm.scale), _kept_of(info)
         adapting, slow, last = stage
         log_size = jnp.where(adapting, warm.steps.log_step_size, warm.steps.log_step_size_avg)
         state, info = sized(self.kernel, self._sizes(warm, log_size)).step(key, warm.state, self.target)
         learned = self._learned(WarmUp(state, warm.steps, warm.masses, warm.scale), info, slow, last)
-        return _where(adapting, learned, WarmUp(state, warm.steps, warm.masses, warm.scale)), _told(info)
+        return _where(adapting, learned, WarmUp(state, warm.steps, warm.masses, warm.scale)), _kept_of(info)
 
     def _sizes(self, warm: WarmUp, log_size: Float[Array, ""]) -> PyTree:
         return ravel_pytree(warm.state.position)[1](jnp.exp(log_size) * warm.scale)
@@ -186,7 +185,7 @@ class _Tuner(eqx.Module):
         return dual_averaging_adaptation(self.kernel.wanted_acceptance)
 
 
-def _told(info: Info) -> tuple[Array, ...]:
+def _kept_of(info: Info) -> tuple[Array, ...]:
     return info.acceptance, info.diverging, info.energy, info.gain, jnp.asarray(info.evaluations, jnp.float32)
 
 

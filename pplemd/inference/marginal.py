@@ -16,9 +16,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from pplemd.dsl import Problem, Program
 from pplemd.errors import ProgramError
 from pplemd.inference.kernels import HMC, AbstractKernel, sized
-from pplemd.inference.posterior_target import posterior_law
+from pplemd.inference.posterior_target import posterior_target
 from pplemd.inference.potential import Potential
-from pplemd.inference.target import TiltedLaw
+from pplemd.inference.target import TiltedTarget
 
 FEWEST = 32  # draws that find step sizes
 FEWEST_EFFECTIVE = 10.0  # of fewer weights the s.d. is a guess: n equal ones and the rest 0 level off at an error of 1
@@ -82,7 +82,7 @@ def marginal(key: PRNGKeyArray, problem: Problem, program: Program, draws: int) 
 
 
 class Proposal(eqx.Module):
-    """A normal law of base coordinates, each by itself or correlated, wider than what it was fitted to.
+    """A normal distribution of base coordinates, each by itself or correlated, wider than what it was fitted to.
 
     Attributes:
         mean: by coordinate.
@@ -103,7 +103,7 @@ class Proposal(eqx.Module):
 
 
 def normal_proposal(positions: PyTree, inflation: float = 1.2) -> Proposal:
-    """The normal law of draws of the posterior, its scale inflated so that its tails cover theirs.
+    """The normal distribution of draws of the posterior, its scale inflated so that its tails cover theirs.
 
     The scale is R^T of A = QR, A the draws in units of each coordinate's own s.d.: a posterior far narrower than the
     prior, or a ridge, keeps its width, which the square of A, the covariance, would lose in 32 bits.
@@ -155,16 +155,16 @@ def importance_marginal(
     return _estimate(jax.vmap(one)(jax.random.split(key, draws)))
 
 
-def tempered(law: TiltedLaw, inverse_temperature: Float[Array, ""] | float) -> TiltedLaw:
-    """The law with its potential scaled: the base at 0, the law itself at 1.
+def tempered(target: TiltedTarget, inverse_temperature: Float[Array, ""] | float) -> TiltedTarget:
+    """The target with its potential scaled: the base at 0, the target itself at 1.
 
     Raises:
         ProgramError: where only the gradient of the potential is known.
     """
-    if not isinstance(law.potential, Potential):
-        raise ProgramError("annealing needs the value of the potential; this law knows its gradient alone.")
-    value = law.potential.value
-    return TiltedLaw(law.push, Potential(lambda x: inverse_temperature * value(x)), law.log_base)
+    if not isinstance(target.potential, Potential):
+        raise ProgramError("annealing needs the value of the potential; this target knows its gradient alone.")
+    value = target.potential.value
+    return TiltedTarget(target.push, Potential(lambda x: inverse_temperature * value(x)), target.log_base)
 
 
 def annealed_marginal(
@@ -178,10 +178,10 @@ def annealed_marginal(
     """Annealed importance sampling: each draw goes from the prior to the posterior through tempered likelihoods.
 
     The weight of a draw is the product over levels of p(y | T(u))^(change of inverse temperature), u moved by a kernel
-    that leaves each tempered law as it is. Inverse temperatures are fourth powers of an even grid: most of them near 0,
+    that leaves each tempered target as it is. Inverse temperatures are fourth powers of an even grid: most are near 0,
     where the likelihood varies most. A kernel without a step size gets one for each level and coordinate, by a pilot of
-    as many draws: their s.d. there, times what the acceptance so far asked for. The draws of the estimate are others,
-    so that it stays unbiased.
+    as many draws: their s.d. there, times a factor that the acceptance so far called for. The draws of the estimate
+    are others, so that it stays unbiased.
 
     Args:
         key: a key.
@@ -194,13 +194,13 @@ def annealed_marginal(
     Source: Neal 2001, "Annealed importance sampling", Statistics and Computing 11, equations 3 to 11.
     """
     moving = HMC(None, 5) if kernel is None else kernel
-    law = posterior_law(problem, program)
+    target = posterior_target(problem, program)
     grid = jnp.linspace(0.0, 1.0, levels + 1) ** 4
     key_pilot, key_run = jax.random.split(key)
     sizes = None
     if moving.step_size is None:
         begun = jax.vmap(lambda k: problem.draw(k, program))(jax.random.split(key_pilot, max(draws, FEWEST)))
-        sizes = jax.lax.stop_gradient(_sizes(key_pilot, law, moving, begun, grid[1:]))
+        sizes = jax.lax.stop_gradient(_sizes(key_pilot, target, moving, begun, grid[1:]))
 
     def one(draw_key: PRNGKeyArray) -> Array:
         key_start, key_moves = jax.random.split(draw_key)
@@ -209,7 +209,7 @@ def annealed_marginal(
             (u, log_weight), (move_key, colder, warmer, size) = carry, given
             log_weight = log_weight + (colder - warmer) * problem.log_likelihood(program, u)
             sure = moving if size is None else sized(moving, size)
-            return (_moved(move_key, tempered(law, colder), sure, u)[0], log_weight), None
+            return (_moved(move_key, tempered(target, colder), sure, u)[0], log_weight), None
 
         start = (problem.draw(key_start, program), jnp.zeros(()))
         inputs = (jax.random.split(key_moves, levels), grid[1:], grid[:-1], sizes)
@@ -218,7 +218,7 @@ def annealed_marginal(
     return _estimate(jax.vmap(one)(jax.random.split(key_run, draws)))
 
 
-def _moved(key: PRNGKeyArray, target: TiltedLaw, kernel: AbstractKernel, u: PyTree) -> tuple[PyTree, Array]:
+def _moved(key: PRNGKeyArray, target: TiltedTarget, kernel: AbstractKernel, u: PyTree) -> tuple[PyTree, Array]:
     """Where one transition goes from u, and its acceptance."""
     key_first, key_step = jax.random.split(key)
     state, info = kernel.step(key_step, kernel.init(key_first, target, u), target)
@@ -226,9 +226,13 @@ def _moved(key: PRNGKeyArray, target: TiltedLaw, kernel: AbstractKernel, u: PyTr
 
 
 def _sizes(
-    key: PRNGKeyArray, law: TiltedLaw, kernel: AbstractKernel, begun: PyTree, temperatures: Float[Array, " levels"]
+    key: PRNGKeyArray,
+    target: TiltedTarget,
+    kernel: AbstractKernel,
+    begun: PyTree,
+    temperatures: Float[Array, " levels"],
 ) -> PyTree:
-    """Step sizes by level and coordinate, found by draws that are moved side by side from the prior to the law.
+    """Step sizes by level and coordinate, found by draws that are moved side by side from the prior to the target.
 
     Raises:
         ProgramError: where the kernel says nothing of its acceptance.
@@ -241,8 +245,8 @@ def _sizes(
     def level(carry: tuple[PyTree, Array], given: tuple[PRNGKeyArray, Array]):
         (u, log_size), (level_key, colder) = carry, given
         size = jax.tree.map(lambda leaf: jnp.exp(log_size) * jnp.std(leaf, axis=0) + LEAST, u)
-        target, sure = tempered(law, colder), sized(kernel, size)
-        u, acceptance = jax.vmap(lambda k, one: _moved(k, target, sure, one))(jax.random.split(level_key, count), u)
+        at_level, sure = tempered(target, colder), sized(kernel, size)
+        u, acceptance = jax.vmap(lambda k, one: _moved(k, at_level, sure, one))(jax.random.split(level_key, count), u)
         return (u, log_size + RATE * (jnp.mean(jnp.nan_to_num(acceptance)) - wanted)), size
 
     start = (begun, jnp.log(jnp.asarray(FIRST)))

@@ -7,11 +7,13 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, PRNGKeyArray
 
 from pplemd.errors import DivergenceError, TeacherError
-from pplemd.inference import NUTS, Potential, Run, TiltedLaw, bulk_ess, long_chains, r_hat
+from pplemd.inference import NUTS, Potential, Run, TiltedTarget, bulk_ess, long_chains, r_hat
 from pplemd.teachers import AbstractDensity, AbstractTeacher, Posterior
 
 CHAINS, WARM_UP = 8, 500  # eight chains share the cost of a step; warm-up half of Stan's, one estimate a chain
-LEAST = 400  # draws of a chain, whatever is asked for: 3,200, of which NUTS makes 1,000 effective ones in one dimension
+LEAST = (
+    400  # draws of a chain, whatever the caller wants: 3,200, of which NUTS makes 1,000 effective ones in one dimension
+)
 APART = 1.05  # R-hat: chance alone leaves .02 at 25 effective draws in each half of a chain
 WORTH = 400  # effective draws: a mean is then off by 1 / 20 s.d.; Vehtari et al. 2021, arXiv:1903.08008, section 4
 REFUSES = 0.999  # acceptance that NUTS never comes to: above, energies are too large for 32 bits to tell apart
@@ -28,7 +30,7 @@ def reference_draws(teacher: AbstractTeacher, count: int, seed: int = 0) -> Floa
     Raises:
         TeacherError: where the teacher is no density.
         DivergenceError: where a chain never moved, or ended at a point that is not finite, and where the chains are
-            not of one law or worth too few draws to judge by.
+            not of one distribution or worth too few draws to judge by.
     """
     if not isinstance(teacher, AbstractDensity):
         raise TeacherError(
@@ -43,7 +45,7 @@ def reference_draws(teacher: AbstractTeacher, count: int, seed: int = 0) -> Floa
     if not (np.isfinite(spread).all() and (spread > 0).all()):
         raise DivergenceError(
             f"chains on the density of the {type(teacher).__name__} did not move or left for infinity; expected a "
-            "proper law. Check the density's tails and scale, or judge by draws of your own."
+            "proper distribution. Check the density's tails and scale, or judge by draws of your own."
         )
     _see_that_they_will_do(run, min(count, WORTH), type(teacher).__name__)
     drawn = np.moveaxis(x, 0, 1).reshape(-1, *teacher.shape)
@@ -66,7 +68,7 @@ def _starts(key: PRNGKeyArray, teacher: AbstractDensity) -> Float[Array, "chain 
 
 
 def _see_that_they_will_do(run: Run, worth: int, name: str) -> None:
-    """See that chains can be judged by: of one law, decided by energies that are known, worth so many draws.
+    """See that chains can be judged by: of one distribution, decided by energies that are known, worth so many draws.
 
     Of each number and of its distance from its median: chains may agree where they are and not in how wide they are.
 
@@ -89,7 +91,7 @@ def _see_that_they_will_do(run: Run, worth: int, name: str) -> None:
     if wrong:
         raise DivergenceError(
             f"long chains on the density of the {name} are not good enough to judge by: {'; '.join(wrong)}. They have "
-            "not come to one law: it may have modes that they do not cross, necks that they do not enter, or numbers "
+            "not come to one distribution: modes that they do not cross, necks that they do not enter, or numbers "
             "so unlike in scale that 32 bits do not hold them. Write the model in other coordinates (non-centered, in "
             "units near its s.d.), or judge by draws of your own."
         )
@@ -106,5 +108,5 @@ def _mixing(x: Float[Array, "chain draw *shape"]) -> tuple[Array, Array]:
 
 @eqx.filter_jit
 def _run(key: PRNGKeyArray, teacher: AbstractDensity, starts: Array, warm_up: int, draws: int) -> Run:
-    law = TiltedLaw(lambda x: x, Potential(lambda x: -teacher.log_q(x)), lambda x: jnp.zeros(()))
-    return long_chains(key, law, NUTS(), starts, warm_up, draws)
+    target = TiltedTarget(lambda x: x, Potential(lambda x: -teacher.log_q(x)), lambda x: jnp.zeros(()))
+    return long_chains(key, target, NUTS(), starts, warm_up, draws)

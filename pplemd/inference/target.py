@@ -1,4 +1,4 @@
-"""The one law that every E-step samples: base noise, tilted by a potential of what it is pushed to."""
+"""The one target that every E-step samples: a base density, tilted by a potential of what it is pushed to."""
 
 from collections.abc import Callable
 
@@ -12,10 +12,10 @@ from pplemd.inference.potential import AbstractPotential, Potential
 
 
 class Point(eqx.Module):
-    """What a law's score needs and finds at one position; kernels keep it, so that nothing is asked twice.
+    """What a target's score needs and finds at one position; kernels keep it, so that nothing is evaluated twice.
 
     Attributes:
-        position: u, coordinates of the law.
+        position: u, coordinates of the target.
         x: T(u).
         slope: gradient of U at x.
         score: gradient of log rho at u.
@@ -27,7 +27,7 @@ class Point(eqx.Module):
     score: PyTree
 
 
-class TiltedLaw(eqx.Module):
+class TiltedTarget(eqx.Module):
     """rho(u) proportional to base(u) exp(-U(T(u))), for one u.
 
     The gradient needs no Jacobian term: grad log rho = grad log base - J_T(u)^T grad U(T(u)). EM distillation,
@@ -39,19 +39,19 @@ class TiltedLaw(eqx.Module):
         push: T, from coordinates u (any pytree of arrays) to x.
         potential: U.
         log_base: log density of the base, from u to a scalar; a constant may be missing.
-        hold: where some coordinates are dear to move: given u, the law of the others alone, its coordinates those of
-            u with None for what is held. None where nothing is.
-        together: u -> (T(u), log base), where both share work; asked instead of push and log_base by `visit`.
-        climbs_on: what leads from far out to where the law has its mass, where its own score may not: in other
+        conditional: where some coordinates are expensive to move: given u, the conditional target of the others, its
+            coordinates those of u with None for what it is conditional on. None where no coordinates are expensive.
+        together: u -> (T(u), log base), where both share work; `visit` evaluates it in place of push and log_base.
+        climbs_on: what leads from far out to where the target has its mass, where its own score may not: in other
             coordinates the density as it was in the first ones, since a log-determinant may grow without end.
     """
 
     push: Callable[[PyTree], Array]
     potential: AbstractPotential
     log_base: Callable[[PyTree], Array]
-    hold: "Callable[[PyTree], Held] | None" = None
+    conditional: "Callable[[PyTree], Conditional] | None" = None
     together: Callable[[PyTree], tuple[Array, Array]] | None = None
-    climbs_on: "TiltedLaw | None" = None
+    climbs_on: "TiltedTarget | None" = None
 
     def visit(self, u: PyTree) -> Point:
         """One push, one gradient of U, one pull-back."""
@@ -62,7 +62,7 @@ class TiltedLaw(eqx.Module):
         x, pull_back = jax.vjp(self.push, u)
         slope = self.potential.gradient(x)
         (tilt,) = pull_back(slope)
-        return Point(u, x, slope, jax.tree.map(lambda free, tilted: free - tilted, jax.grad(self.log_base)(u), tilt))
+        return Point(u, x, slope, jax.tree.map(lambda base, tilted: base - tilted, jax.grad(self.log_base)(u), tilt))
 
     def score(self, u: PyTree) -> PyTree:
         """Gradient of log rho at one u."""
@@ -95,69 +95,73 @@ class TiltedLaw(eqx.Module):
         return self.potential.value(x)
 
 
-class Held(eqx.Module):
-    """A law of some of the coordinates, given the others.
+class Conditional(eqx.Module):
+    """The conditional target of a block of coordinates, given the others.
 
     Attributes:
-        law: the law.
-        position: its coordinates: those of the whole, with None in place of what is held.
+        target: the target.
+        position: its coordinates: those of the whole, with None in place of what it is conditional on.
     """
 
-    law: TiltedLaw
+    target: TiltedTarget
     position: PyTree
 
 
-def placed(law: TiltedLaw, change: Callable[[PyTree], tuple[PyTree, Array]]) -> TiltedLaw:
-    """The law in other coordinates v: rho(u(v)) |det du/dv|. Kernels need no change, potentials are asked no more.
+def transformed(target: TiltedTarget, change: Callable[[PyTree], tuple[PyTree, Array]]) -> TiltedTarget:
+    """The target in other coordinates v: rho(u(v)) |det du/dv|.
 
-    Where coordinates are held, u of what is held may depend on v of what is held alone.
+    Kernels need no change, and potentials are evaluated no more often.
+
+    Where a conditional target is given some coordinates, their u may depend on their v alone.
 
     Args:
-        law: of u.
-        change: v -> (u, log|det du/dv|), as `Problem.place`.
+        target: of u.
+        change: v -> (u, log|det du/dv|), as `Problem.to_base`.
     """
-    inner_hold = law.hold
+    inner_conditional = target.conditional
 
     def log_base(v: PyTree) -> Array:
         u, log_det = change(v)
-        return law.log_base(u) + log_det
+        return target.log_base(u) + log_det
 
-    def hold(v: PyTree) -> Held:
-        assert inner_hold is not None
-        inner = inner_hold(change(v)[0])
+    def conditional(v: PyTree) -> Conditional:
+        assert inner_conditional is not None
+        inner = inner_conditional(change(v)[0])
 
-        def whole(free: PyTree) -> PyTree:
-            return _by_held(inner.position, free, v)
+        def whole(block: PyTree) -> PyTree:
+            return _by_block(inner.position, block, v)
 
-        def free(every: PyTree) -> PyTree:
-            return _by_held(inner.position, every, None)
+        def block(every: PyTree) -> PyTree:
+            return _by_block(inner.position, every, None)
 
-        def change_free(position: PyTree) -> tuple[PyTree, Array]:
+        def change_block(position: PyTree) -> tuple[PyTree, Array]:
             u, log_det = change(whole(position))
-            return free(u), log_det
+            return block(u), log_det
 
-        return Held(placed(inner.law, change_free), free(v))
+        return Conditional(transformed(inner.target, change_block), block(v))
 
     def together(v: PyTree) -> tuple[Array, Array]:
         u, log_det = change(v)
-        return law.push(u), law.log_base(u) + log_det
+        return target.push(u), target.log_base(u) + log_det
 
     def push(v: PyTree) -> Array:
-        return law.push(change(v)[0])
+        return target.push(change(v)[0])
 
-    inner = law if law.climbs_on is None else law.climbs_on
-    guide = TiltedLaw(lambda v: inner.push(change(v)[0]), inner.potential, lambda v: inner.log_base(change(v)[0]))
-    return TiltedLaw(push, law.potential, log_base, None if inner_hold is None else hold, together, guide)
+    inner = target if target.climbs_on is None else target.climbs_on
+    guide = TiltedTarget(lambda v: inner.push(change(v)[0]), inner.potential, lambda v: inner.log_base(change(v)[0]))
+    return TiltedTarget(
+        push, target.potential, log_base, None if inner_conditional is None else conditional, together, guide
+    )
 
 
-def _by_held(pattern: PyTree, free: PyTree, held: PyTree) -> PyTree:
-    """A tree with `held` where the pattern has None, and with `free` elsewhere."""
-    nothing = jax.tree.map(lambda _: None, pattern, is_leaf=_is_none) if held is None else held
+def _by_block(pattern: PyTree, block: PyTree, given: PyTree) -> PyTree:
+    """A tree with `given` where the pattern has None, and with `block` elsewhere."""
+    nothing = jax.tree.map(lambda _: None, pattern, is_leaf=_is_none) if given is None else given
 
     def chosen(kept, other, whole):
         return whole if kept is None else other
 
-    return jax.tree.map(chosen, pattern, free, nothing, is_leaf=_is_none)
+    return jax.tree.map(chosen, pattern, block, nothing, is_leaf=_is_none)
 
 
 def _is_none(leaf) -> bool:
@@ -169,11 +173,11 @@ def log_normal(u: PyTree) -> Float[Array, ""]:
     return -0.5 * jax.tree.reduce(jnp.add, jax.tree.map(lambda leaf: jnp.sum(leaf**2), u))
 
 
-def standard_normal() -> TiltedLaw:
-    """The law that is left without a potential: independent standard normals, of any structure; the twin's law."""
-    return untilted(log_normal)
+def standard_normal() -> TiltedTarget:
+    """Independent standard normals, of any structure: what is left of a target without its potential."""
+    return without_potential(log_normal)
 
 
-def untilted(log_base: Callable[[PyTree], Array]) -> TiltedLaw:
-    """The law that is left without a potential, in any coordinates: that of its base."""
-    return TiltedLaw(lambda u: jnp.zeros(()), Potential(jnp.zeros_like), log_base)
+def without_potential(log_base: Callable[[PyTree], Array]) -> TiltedTarget:
+    """The target of a base density alone, in any coordinates: no potential."""
+    return TiltedTarget(lambda u: jnp.zeros(()), Potential(jnp.zeros_like), log_base)

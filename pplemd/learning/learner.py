@@ -89,11 +89,11 @@ def descend(
         return jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), tree)
 
     with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer count
-        told: dict[str, Any] = {"size": unless_skipped(size)}  # one who clips by it need not take it again
+        further: dict[str, Any] = {"size": unless_skipped(size)}  # one who clips by it need not take it again
         if objective is not None:
-            told["value_fn"] = lambda moving: objective(eqx.combine(moving, fixed))
+            further["value_fn"] = lambda moving: objective(eqx.combine(moving, fixed))
         update = optax.with_extra_args_support(optimiser).update
-        updates, memory = update(unless_skipped(gradient), current.memory, parameters, **told)
+        updates, memory = update(unless_skipped(gradient), current.memory, parameters, **further)
     module = eqx.apply_updates(current.module, unless_skipped(updates))
     skipped = jnp.where(finite, 0, 1)
     return Learner(module, memory, current.skipped + skipped, skipped * (current.skipped_in_a_row + 1))

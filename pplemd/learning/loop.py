@@ -1,8 +1,7 @@
-"""The training loop: one compiled step, called until it is done, told to stop, or stuck. It knows nothing of EM."""
+"""The training loop: one compiled step, called until it is done, told to stop, or stuck. It knows no algorithm."""
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,11 +10,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from pplemd.devices import ONE, Devices, StopVote
 from pplemd.errors import DivergenceError
-from pplemd.learning.arrays import Arrays
 from pplemd.learning.onlookers import Onlookers
 from pplemd.learning.pace import Pace
 from pplemd.learning.stops import Interrupted, listening
-from pplemd.storage.ahead import Ahead
+from pplemd.learning.training import Training
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.compiled import read_fast
 
@@ -34,7 +32,7 @@ class AbstractState(eqx.Module):
         return self
 
 
-Step = Callable[[Any, PRNGKeyArray], tuple[Any, dict[str, Array]]]
+Step = Callable[[PyTree, PRNGKeyArray], tuple[PyTree, dict[str, Array]]]
 
 
 class Window(eqx.Module):
@@ -60,27 +58,7 @@ class Adjustment(eqx.Module):
     """
 
     every: int
-    decide: Callable[[int, Any], tuple[Any, dict[str, float]]]
-
-
-class Schedule(eqx.Module):
-    """How often the loop does what.
-
-    Attributes:
-        steps: steps in all.
-        log_every: steps between reports.
-        sample_every: steps between inspections and pictures.
-        checkpoint_every: steps between checkpoints.
-        patience: skipped updates in a row after which it stops.
-        adjustment: what is decided between steps; of step and state alone, so that it is decided again alike.
-    """
-
-    steps: int
-    log_every: int
-    sample_every: int
-    checkpoint_every: int
-    patience: int
-    adjustment: Adjustment | None = None
+    decide: Callable[[int, PyTree], tuple[PyTree, dict[str, float]]]
 
 
 class Watcher:
@@ -104,10 +82,10 @@ class Watcher:
         self,
         advance: Callable[[int], None] = lambda step: None,
         report: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
-        picture: Callable[[int, Any], None] = lambda step, state: None,
+        picture: Callable[[int, PyTree], None] = lambda step, state: None,
         note: Callable[[str], None] = lambda sentence: None,
         begin: Callable[[int], None] = lambda step: None,
-        inspect: Callable[[int, Any], dict[str, float]] = lambda step, state: {},
+        inspect: Callable[[int, PyTree], dict[str, float]] = lambda step, state: {},
         phase: Callable[[str], None] = lambda what: None,
     ):
         self.advance, self.report, self.picture = advance, report, picture
@@ -118,13 +96,13 @@ def fit(
     step: Step,
     state: AbstractState,
     key: PRNGKeyArray,
-    schedule: Schedule,
+    training: Training,
     watcher: Watcher,
     checkpoints: Checkpoints | None = None,
     devices: Devices = ONE,
-    ahead: Ahead | None = None,
-) -> Any:
-    """Run a step until the schedule ends.
+    adjustment: Adjustment | None = None,
+) -> PyTree:
+    """Run a step until the training ends.
 
     The key of step i is fold_in(key, i): a run that goes on from a checkpoint is the run that was not stopped. Of
     several processes, each calls this with the same arguments but for the watcher.
@@ -133,11 +111,11 @@ def fit(
         step: (state, key) -> (state, metrics), pure; compiled once here.
         state: the state to start from, where there is no checkpoint; its buffers are gone afterwards.
         key: the run's key.
-        schedule: how often to do what.
+        training: how many steps, and how often to do what.
         watcher: told what happens.
         checkpoints: where to save, and to go on from.
         devices: what to run on.
-        ahead: the step's program, being read; it is of use on one device.
+        adjustment: what is decided between steps; of step and state alone, so that it is decided again alike.
 
     Returns:
         The last state, whole on one device.
@@ -146,29 +124,28 @@ def fit(
         Interrupted: after SIGINT or SIGTERM in any process, once the state is saved.
         DivergenceError: at the first report after `patience` skipped updates in a row.
     """
-    held = devices.everywhere(step)
+    placed = devices.everywhere(step)
     window = devices.split(first_window(step, state, key))
     found = None if checkpoints is None else checkpoints.latest(window, watcher.note)
     done, window = found or (0, window)
-    kept = ahead if ahead is not None and ahead.works and devices.mesh is None else None
     watcher.begin(done)
     stop, onlookers, pace = StopVote(), Onlookers(watcher.note, watcher.phase), Pace()
     with listening() as received:
         onlookers.announce(done, "compiling the step")
-        advance = _compiled(devices) if kept is None else _read(kept, held, window, key)
-        while done < schedule.steps:
+        advance = _compiled(devices)
+        while done < training.steps:
             with devices.entered():
-                window = advance(held, window, jax.random.fold_in(key, done))
+                window = advance(placed, window, jax.random.fold_in(key, done))
             done += 1
             pace.keep(window.count)
             onlookers.look("progress bar", done, watcher.advance, done, otherwise=None)
-            window, decided = _adjusted(done, window, schedule, devices)
-            window = _keep_up(done, window, schedule, watcher, onlookers, decided, devices)
-            stopping = stop(done, received[0] if received else None) if done < schedule.steps else None
-            if checkpoints is not None and (stopping or _due(done, schedule.checkpoint_every, schedule)):
+            window, decided = _adjusted(done, window, training, adjustment, devices)
+            window = _keep_up(done, window, training, watcher, onlookers, decided, devices)
+            stopping = stop(done, received[0] if received else None) if done < training.steps else None
+            if checkpoints is not None and (stopping or _due(done, training.checkpoint_every, training)):
                 onlookers.announce(done, "checkpoint")
                 checkpoints.save(done, window)
-            if checkpoints is not None and (stopping or done == schedule.steps):
+            if checkpoints is not None and (stopping or done == training.steps):
                 checkpoints.wait()
             if stopping:
                 raise Interrupted(done, stopping, saved=checkpoints is not None)
@@ -187,7 +164,7 @@ def _stepped(step: Step, state: AbstractState, key: PRNGKeyArray) -> tuple[Abstr
     return step(state, key)
 
 
-def _nothing(metrics: dict[str, Any]) -> tuple[dict[str, Array], Array]:
+def _nothing(metrics: dict[str, PyTree]) -> tuple[dict[str, Array], Array]:
     """Sums and count of a window that no step was in; metrics may be shapes."""
     return jax.tree.map(lambda metric: jnp.zeros(metric.shape, metric.dtype), metrics), jnp.zeros((), jnp.int32)
 
@@ -201,8 +178,8 @@ def _compiled(devices: Devices) -> Callable[[Step, Window, PRNGKeyArray], Window
     """A step with its metrics summed, compiled; only the window's buffers are donated."""
 
     @eqx.filter_jit(donate="all-except-first", compiler_options=read_fast())  # type: ignore[call-overload]  # as above
-    def advance(held: Step, window: Window, key: PRNGKeyArray) -> Window:
-        return devices.kept(_after(held, window, key))
+    def advance(placed: Step, window: Window, key: PRNGKeyArray) -> Window:
+        return devices.kept(_after(placed, window, key))
 
     return advance
 
@@ -213,43 +190,19 @@ def _after(step: Step, window: Window, key: PRNGKeyArray) -> Window:
     return Window(state, jax.tree.map(jnp.add, window.sums, metrics), window.count + 1)
 
 
-def _read(ahead: Ahead, step: Step, first: Window, key: PRNGKeyArray) -> Callable[[Step, Window, PRNGKeyArray], Window]:
-    """The same on one device, where it was compiled by an earlier run; in terms of arrays, which is what is kept."""
-    held, moving = Arrays(step), Arrays(first)
-    fixed, kind = held.of(step), jax.random.key_impl(key)
-    count = len(fixed)
-
-    def program(*arrays: Array) -> tuple[Array, ...]:
-        window = moving.whole(arrays[count:-1])
-        run_key = jax.random.wrap_key_data(arrays[-1], impl=kind)
-        after = _after(held.whole(arrays[:count]), window, run_key)
-        assert jax.tree.structure(after) == moving.structure  # here, once: comparing them takes its time
-        return tuple(moving.of(after))
-
-    arrays = (*fixed, *moving.of(first), jax.random.key_data(key))
-    options = read_fast()
-    moved = tuple(range(count, len(arrays) - 1))
-    lowered = jax.jit(program, donate_argnums=moved, compiler_options=options).lower(*arrays)
-    compiled = ahead.compiled(lowered, options)
-
-    def advance(_: Step, window: Window, key: PRNGKeyArray) -> Window:
-        return moving.whole(compiled(*fixed, *moving.of(window), jax.random.key_data(key)))
-
-    return advance
-
-
 def compiled_text(step: Step, state: AbstractState, key: PRNGKeyArray, devices: Devices) -> str:
-    """The compiled step as XLA writes it (HLO): `pplemd.devices.exchanges` tells from it what is sent."""
+    """The compiled step as XLA writes it (HLO), from which tests count what is sent between devices."""
     window = devices.split(first_window(step, state, key))
     with devices.entered():
         lowered = _compiled(devices).lower(devices.everywhere(step), window, key)  # type: ignore[attr-defined]
         return lowered.compile().compiled.as_text()
 
 
-def _adjusted(done: int, window: Window, schedule: Schedule, devices: Devices) -> tuple[Window, dict[str, float]]:
+def _adjusted(
+    done: int, window: Window, training: Training, adjustment: Adjustment | None, devices: Devices
+) -> tuple[Window, dict[str, float]]:
     """The window with its state adjusted, where it is time, and the figures of that."""
-    adjustment = schedule.adjustment
-    if adjustment is None or done % adjustment.every or done >= schedule.steps:
+    if adjustment is None or done % adjustment.every or done >= training.steps:
         return window, {}
     seen = devices.local(window.state)
     state, found = adjustment.decide(done, seen)
@@ -259,14 +212,14 @@ def _adjusted(done: int, window: Window, schedule: Schedule, devices: Devices) -
 def _keep_up(
     done: int,
     window: Window,
-    schedule: Schedule,
+    training: Training,
     watcher: Watcher,
     onlookers: Onlookers,
     found: dict[str, float],
     devices: Devices,
 ) -> Window:
     """Inspect, draw, report, and stop where stuck, where it is time; the sums start again after their report."""
-    logging, sampling = _due(done, schedule.log_every, schedule), _due(done, schedule.sample_every, schedule)
+    logging, sampling = _due(done, training.log_every, training), _due(done, training.sample_every, training)
     if sampling:
         seen = jax.block_until_ready(devices.local(window.state.visible))  # what the step itself raises, it raises here
         nothing: dict[str, float] = {}
@@ -281,13 +234,13 @@ def _keep_up(
     if found:
         onlookers.look("report", done, watcher.report, done, found | onlookers.failed(), otherwise=None)
     if logging:
-        _stop_if_stuck(done, window.state, schedule.patience)
+        _stop_if_stuck(done, window.state, training.patience)
     return window
 
 
-def _due(done: int, every: int, schedule: Schedule) -> bool:
+def _due(done: int, every: int, training: Training) -> bool:
     """Whether it is time for what happens every so many steps, and at the end."""
-    return done % every == 0 or done == schedule.steps
+    return done % every == 0 or done == training.steps
 
 
 def _stop_if_stuck(done: int, state: AbstractState, patience: int) -> None:
@@ -296,5 +249,6 @@ def _stop_if_stuck(done: int, state: AbstractState, patience: int) -> None:
         raise DivergenceError(
             f"the last {skipped} updates before step {done} were skipped: their gradients were not finite. The "
             "weights are as they were before. Usual causes: a teacher that returns NaN at some sigma, a learning rate "
-            "or E-step step size that is too large (try --set generator.learning_rate=1e-4, or --set frozen=true)."
+            "or E-step step size that is too large (try --set algorithm.generator.learning_rate=1e-4, or "
+            "--set algorithm.move_latents=false)."
         )

@@ -69,10 +69,10 @@ class Newton(AbstractOptimiser):
             params: PyTree | None = None,
             *,
             value_fn: Callable[[PyTree], Array] | None = None,
-            **told: Any,
+            **further: Any,
         ) -> tuple[PyTree, optax.OptState]:
             if not isinstance(state, Memory):
-                return beyond.update(updates, state, params, **told)
+                return beyond.update(updates, state, params, **further)
             if value_fn is None or params is None:
                 raise RecipeError("Newton needs the likelihood that it climbs, which em.Fit alone has; distil by Adam.")
             gain = (1 + jnp.maximum(state.count - self.settle * steps, 0) / SLOWLY) ** -POWER

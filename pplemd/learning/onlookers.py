@@ -23,7 +23,7 @@ class Onlookers:
     """
 
     def __init__(self, note: Callable[[str], None], phase: Callable[[str], None] = lambda what: None):
-        self._note, self._phase, self._told = note, phase, set[str]()
+        self._note, self._phase, self._noted = note, phase, set[str]()
         self._failed: dict[str, float] = {}
 
     def look(self, who: str, step: int, call: Callable[..., Seen], *arguments: object, otherwise: Seen) -> Seen:
@@ -49,7 +49,7 @@ class Onlookers:
             if isinstance(error, FloatingPointError) and config.jax_debug_nans:
                 raise
             self._failed[f"failed_{who.lower().replace(' ', '_')}"] = 1.0
-            self._tell(who, step, error)
+            self._note_failure(who, step, error)
             return otherwise
 
     def announce(self, step: int, what: str) -> None:
@@ -61,10 +61,10 @@ class Onlookers:
         failed, self._failed = self._failed, {}
         return failed
 
-    def _tell(self, who: str, step: int, error: Exception) -> None:
-        if who in self._told:
+    def _note_failure(self, who: str, step: int, error: Exception) -> None:
+        if who in self._noted:
             return
-        self._told.add(who)
+        self._noted.add(who)
         cause = f"{type(error).__name__}: {reason(error)}"
         try:
             self._note(

@@ -1,4 +1,4 @@
-"""Optimisers as values of the recipe; each becomes an Optax transformation."""
+"""Optimisers as values of an algorithm; each becomes an Optax transformation."""
 
 from abc import abstractmethod
 from typing import Any

@@ -4,8 +4,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Int, Num
 
-from pplemd.metrics.checks import same_width
 from pplemd.metrics.neighbours import Region, distances, region
+from pplemd.metrics.validation import same_width
 
 
 class Balls(eqx.Module):

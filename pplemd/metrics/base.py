@@ -19,7 +19,7 @@ class AbstractMeasure(eqx.Module):
         Args:
             x: the samples.
             seed: fixes what is random in the figures: directions, blocks, parts of the samples.
-            labels: the class that each was asked for, where there was one.
+            labels: the class that each was drawn for, where there was one.
 
         Raises:
             DataError: samples of another shape than the reference, too few, or NaN.
@@ -37,7 +37,7 @@ class AbstractMeasure(eqx.Module):
 
         Args:
             seed: chooses the samples.
-            labelled: whether their labels stand for the classes that samples are asked for.
+            labelled: whether their labels stand for the classes that samples are drawn for.
         """
 
 
@@ -55,7 +55,7 @@ class AbstractEvaluation(eqx.Module):
 
 
 class Prepared(AbstractEvaluation):
-    """An evaluation whose reference is at hand, for what asks for it more than once."""
+    """An evaluation whose reference is at hand, for what needs it more than once."""
 
     declared: AbstractEvaluation
     ready: AbstractMeasure

@@ -4,10 +4,10 @@ import numpy as np
 from jaxtyping import Num
 
 from pplemd.metrics.balls import balls
-from pplemd.metrics.checks import flat, in_deviations, same_width
 from pplemd.metrics.frechet import frechet
 from pplemd.metrics.kernel import kernel_distance
-from pplemd.metrics.posterior_figures import mmd, told_apart
+from pplemd.metrics.posterior_figures import c2st, mmd
+from pplemd.metrics.validation import flat, in_deviations, same_width
 
 PAIRS = 2000  # samples of each set that figures over all pairs are of: their cost is quadratic
 
@@ -42,7 +42,7 @@ def feature_figures(
         "density": around.density,
         "coverage": around.coverage,
         "mmd": mmd(some_real, some_fake),
-        "c2st": told_apart(some_fake, some_real),
+        "c2st": c2st(some_fake, some_real),
     }
 
 

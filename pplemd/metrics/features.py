@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int, Int32, Num
 from threadpoolctl import threadpool_limits
 
 from pplemd.errors import DataError
-from pplemd.metrics.blocks import in_blocks
+from pplemd.metrics.row_blocks import in_blocks
 from pplemd.storage.cache import cached_arrays
 
 WIDTH = 64  # hidden units, hence features

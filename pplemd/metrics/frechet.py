@@ -5,7 +5,7 @@ import scipy.linalg
 from jaxtyping import Float, Num
 
 from pplemd.errors import DataError
-from pplemd.metrics.checks import flat, same_width
+from pplemd.metrics.validation import flat, same_width
 
 
 def frechet_gaussians(

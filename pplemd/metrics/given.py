@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int32, Num
 
 from pplemd.errors import DataError
-from pplemd.metrics.blocks import in_blocks
 from pplemd.metrics.features import AbstractFeatures
+from pplemd.metrics.row_blocks import in_blocks
 
 ROWS_AT_ONCE = 250  # samples in one compiled call: a few megabytes of activations in a small network
 

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float32, Num, UInt8
 
 from pplemd.errors import DataError
-from pplemd.metrics.checks import flat
 from pplemd.metrics.statistics import Statistics
+from pplemd.metrics.validation import flat
 
 EXTRACTOR, POOLED = "inception-v3-compat", "2048"  # torch-fidelity's names of the network and of its features
 NAMES = {

@@ -5,13 +5,13 @@ import numpy as np
 from jaxtyping import Float64, Num
 
 from pplemd.errors import DataError
-from pplemd.metrics.checks import flat, same_width
+from pplemd.metrics.validation import flat, same_width
 
 
 class KernelDistance(eqx.Module):
     """The squared discrepancy over blocks of samples."""
 
-    mean: float  # over blocks; of either sign where the laws are one
+    mean: float  # over blocks; of either sign where the distributions are one
     std: float | None  # over blocks, of one block's figure, not of the mean; None of one block
 
 

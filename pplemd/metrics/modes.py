@@ -8,7 +8,7 @@ from jaxtyping import Float, Float64, Num
 from scipy.special import gammainccinv, rel_entr
 
 from pplemd.errors import DataError
-from pplemd.metrics.checks import flat, same_width
+from pplemd.metrics.validation import flat, same_width
 
 DUE_SHARE = 0.25  # a mode is found when at least this part of the samples due to it are sharp ones of its own
 SHARP_DEVIATIONS = 4.0  # of the mode, in up to two dimensions
@@ -80,9 +80,9 @@ def mixture_modes(
     scaled = np.stack([_distance(rows, centre) / scale for centre, scale in zip(centres, std, strict=True)], axis=1)
     nearest = scaled.argmin(axis=1)
     sharp = scaled.min(axis=1) <= sharp_radius(rows.shape[1])
-    held = np.bincount(nearest[sharp], minlength=len(centres))
+    counts = np.bincount(nearest[sharp], minlength=len(centres))
     share = np.bincount(nearest, minlength=len(centres)) / len(rows)
-    found = int((held >= DUE_SHARE * weights * len(rows)).sum())
+    found = int((counts >= DUE_SHARE * weights * len(rows)).sum())
     return ModeFigures(found, float(sharp.mean()), float(rel_entr(share, weights.astype(np.float64)).sum()))
 
 

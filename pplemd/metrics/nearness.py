@@ -5,8 +5,8 @@ import numpy as np
 from jaxtyping import Float64, Num
 
 from pplemd.errors import DataError
-from pplemd.metrics.checks import flat, same_width
 from pplemd.metrics.neighbours import nearest
+from pplemd.metrics.validation import flat, same_width
 
 
 class CopyTest(eqx.Module):

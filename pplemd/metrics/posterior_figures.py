@@ -8,10 +8,10 @@ from threadpoolctl import threadpool_limits
 
 from pplemd.errors import DataError
 from pplemd.metrics.base import AbstractEvaluation, AbstractMeasure
-from pplemd.metrics.checks import flat, in_deviations, same_width
+from pplemd.metrics.validation import flat, in_deviations, same_width
 
 _REFERENCE_SEED, _FIRST_REAL_SEED = 0, 1  # a draw function's seed 0 is kept for the reference
-TOLD_APART = 2000  # samples of each law that figures over pairs are of: their cost is quadratic
+MOST_OF_PAIRS = 2000  # samples of each set, for figures over pairs: their cost is quadratic
 
 DrawFunction = Callable[[int, int], np.ndarray]  # (count, seed) -> (count, d)
 Values = Callable[[np.ndarray], dict[str, np.ndarray]]  # (count, d) -> name -> (count, *shape)
@@ -31,7 +31,7 @@ class PosteriorMeasure(AbstractMeasure):
 
         mean_error: the largest |difference of means| over all of the model's numbers, in s.d. of the reference.
         sd_error: the largest |s.d. / s.d. of the reference - 1|.
-        mmd: see `mmd`; c2st: see `told_apart`; both in the coordinates of x, each in s.d. of the reference.
+        mmd: see `mmd`; c2st: see `c2st`; both in the coordinates of x, each in s.d. of the reference.
         """
         rows, reference = flat(x, "samples", 2), flat(self.reference, "reference samples", 2)
         same_width(rows, reference)
@@ -42,7 +42,7 @@ class PosteriorMeasure(AbstractMeasure):
             "mean_error": float(np.max(np.abs(own.mean(axis=0) - known.mean(axis=0)) / scale)),
             "sd_error": float(np.max(np.abs(own.std(axis=0) / scale - 1))),
             "mmd": mmd(a, b),
-            "c2st": told_apart(a, b),
+            "c2st": c2st(a, b),
         }
 
     def _numbers(self, x: np.ndarray) -> Float[np.ndarray, "n m"]:
@@ -54,7 +54,9 @@ class PosteriorMeasure(AbstractMeasure):
         real = {"x": self.reference} if self.values is None else self.values(self.reference)
         varying = np.ptp(_side_by_side({name: real[name] for name in names}), axis=0) > 0
         if not varying.any():
-            raise DataError("found a reference whose numbers never vary, expected draws of a law: check its chains")
+            raise DataError(
+                "found a reference whose numbers never vary, expected draws of a posterior: check its chains"
+            )
         return varying
 
     def real(self, count: int, seed: int = 0) -> Float[np.ndarray, "n *shape"]:
@@ -84,14 +86,14 @@ def _side_by_side(named: dict[str, np.ndarray]) -> Float64[np.ndarray, "n m"]:
 
 
 def _some(count: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).permutation(count)[:TOLD_APART]
+    return np.random.default_rng(seed).permutation(count)[:MOST_OF_PAIRS]
 
 
 def mmd(a: Float[np.ndarray, "n d_a"], b: Float[np.ndarray, "m d_b"]) -> float:
     """The maximum mean discrepancy with k(x, y) = exp(-|x - y|^2 / (2 h^2)), h^2 half the median squared distance.
 
     sqrt(max(0, E k(a, a') + E k(b, b') - 2 E k(a, b))), the means over pairs of different samples: near 0, and of
-    either sign before it is cut, where the laws are one.
+    either sign before it is cut, where the distributions are one.
 
     Raises:
         DataError: fewer than two samples of either, or unlike widths.
@@ -113,8 +115,8 @@ def _squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.maximum(lengths - 2 * a @ b.T, 0.0)
 
 
-def told_apart(a: Float[np.ndarray, "n d_a"], b: Float[np.ndarray, "m d_b"]) -> float:
-    """How often a classifier tells samples of two laws apart: 0.5 where it cannot, 1 where it always does.
+def c2st(a: Float[np.ndarray, "n d_a"], b: Float[np.ndarray, "m d_b"]) -> float:
+    """How often a classifier tells samples of two distributions apart: 0.5 where it cannot, 1 where it always does.
 
     Logistic regression on all products of two and of three coordinates, by five-fold cross-validation: it sees
     means, covariances and skewness. Equal counts are taken of both, each coordinate in standard deviations of `b`;
@@ -130,7 +132,7 @@ def told_apart(a: Float[np.ndarray, "n d_a"], b: Float[np.ndarray, "m d_b"]) -> 
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-    rows_a, rows_b = flat(a, "samples of the first law", 10), flat(b, "samples of the second law", 10)
+    rows_a, rows_b = flat(a, "samples of the first distribution", 10), flat(b, "samples of the second distribution", 10)
     same_width(rows_a, rows_b)
     count = min(len(rows_a), len(rows_b))
     standard_b, standard_a = in_deviations(rows_b, rows_a)

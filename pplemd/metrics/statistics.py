@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float64, Num
 
 from pplemd.errors import DataError
-from pplemd.metrics.checks import flat
 from pplemd.metrics.frechet import frechet_gaussians
+from pplemd.metrics.validation import flat
 from pplemd.storage.folder import write
 
 PUBLISHED = "such as https://nvlabs-fi-cdn.nvidia.com/edm/fid-refs/cifar10-32x32.npz"

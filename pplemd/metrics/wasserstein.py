@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float64, Num
 
 from pplemd.errors import DataError
-from pplemd.metrics.checks import flat, same_width
+from pplemd.metrics.validation import flat, same_width
 
 
 def _quantile_distance(

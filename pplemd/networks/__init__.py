@@ -1,11 +1,9 @@
 """Networks for one sample, channels last, whose array leaves are all trainable parameters."""
 
+from pplemd.networks.base import AbstractClassNetwork as AbstractClassNetwork
 from pplemd.networks.base import AbstractNetwork as AbstractNetwork
 from pplemd.networks.classifiers import LeNet as LeNet
 from pplemd.networks.classifiers import ResNet as ResNet
-from pplemd.networks.computing import Computing as Computing
-from pplemd.networks.computing import computed as computed
-from pplemd.networks.computing import narrowed as narrowed
 from pplemd.networks.coupling import CouplingFlow as CouplingFlow
 from pplemd.networks.diffusers import LevelKind as LevelKind
 from pplemd.networks.diffusers import TimeKind as TimeKind
@@ -20,12 +18,14 @@ from pplemd.networks.edm import Side as Side
 from pplemd.networks.edm import SongUNet as SongUNet
 from pplemd.networks.edm import SongVariant as SongVariant
 from pplemd.networks.edm import UNetOptions as UNetOptions
-from pplemd.networks.embeddings import dropped as dropped
 from pplemd.networks.layers import Conv as Conv
 from pplemd.networks.layers import GroupNorm as GroupNorm
 from pplemd.networks.layers import LayerNorm as LayerNorm
 from pplemd.networks.layers import Linear as Linear
 from pplemd.networks.mlp import MLP as MLP
+from pplemd.networks.network_precision import NetworkPrecision as NetworkPrecision
+from pplemd.networks.network_precision import narrowed as narrowed
+from pplemd.networks.network_precision import with_precision as with_precision
 from pplemd.networks.pixel_transformer import PixelTransformer as PixelTransformer
 from pplemd.networks.residual_mlp import ResidualMLP as ResidualMLP
 from pplemd.networks.timed_mlp import TimedMLP as TimedMLP

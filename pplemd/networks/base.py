@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import equinox as eqx
 from jaxtyping import Array, Float, Int, Key
 
+from pplemd.conditions import AbstractCondition, Condition, as_condition
 from pplemd.errors import RecipeError
 
 Label = Int[Array, ""] | int | None
@@ -17,20 +18,24 @@ OptionsT = TypeVar("OptionsT", bound=eqx.Module)
 
 
 class AbstractNetwork(eqx.Module):
-    """A map from a noised sample, its noise level and a label to an array of the sample's shape.
+    """A map from a noised sample, its noise level and a condition to an array of the sample's shape.
 
-    Every array leaf of a network is a trainable parameter.
+    Every array leaf of a network is a trainable parameter. It is called with its arguments by place.
     """
 
     shape: eqx.AbstractVar[tuple[int, ...]]  # of one sample: (d,) or (h, w, c)
-    classes: eqx.AbstractVar[int | None]  # number of labels, None where the network takes none
+
+    @property
+    @abstractmethod
+    def condition(self) -> AbstractCondition | None:
+        """The form of what conditions it; None where it takes no condition."""
 
     @abstractmethod
     def __call__(
         self,
         x: Float[Array, "*shape"],
         time: Float[Array, ""] | float,
-        label: Label = None,
+        condition: Condition = None,
         key: Key[Array, ""] | None = None,
     ) -> Float[Array, "*shape"]:
         """Return the raw prediction for one sample.
@@ -38,15 +43,29 @@ class AbstractNetwork(eqx.Module):
         Args:
             x: the network's input, of the network's shape; vmap to batch.
             time: what the network is told of the noise level, of order 1: log(sigma) / 4 in the EDM convention.
-            label: class index in [0, classes); None or -1 for no label.
+            condition: one value of the form; None for no condition.
             key: randomness of dropout while training; None for the deterministic network.
 
         Returns:
             The prediction, of x's shape and dtype.
 
         Raises:
-            RecipeError: x is not of the network's shape, or a label is given to a network without classes.
+            RecipeError: x is not of the network's shape, or a condition is given to a network without one.
         """
+
+
+class AbstractClassNetwork(AbstractNetwork):
+    """A network whose condition is a class, or nothing.
+
+    It takes a class index in [0, classes); None or -1 for no class.
+    """
+
+    classes: eqx.AbstractVar[int | None]  # None where the network takes none
+
+    @property
+    def condition(self) -> AbstractCondition | None:
+        """Its classes."""
+        return as_condition(self.classes)
 
 
 def options_of(

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, Key
 
 from pplemd.errors import RecipeError
 from pplemd.networks.base import Label
-from pplemd.networks.computing import AbstractWide
 from pplemd.networks.layers import Linear, scaled_normal, widened
+from pplemd.networks.network_precision import AbstractWide
 
 FEATURES = 64  # sines and cosines of the time: 32 periods
 
@@ -126,18 +126,3 @@ class Conditioning(AbstractWide):
         hidden = self.time(fourier_features(jnp.asarray(time)) * math.sqrt(2))  # sqrt(2): unit mean square
         vector = class_vector(self.label, label, "a network")
         return jax.nn.silu(hidden if vector is None else hidden + vector)
-
-
-def dropped(label: Label, rate: float, key: Key[Array, ""] | None) -> Label:
-    """Return the label, or -1 for none with a probability; without a key, the label.
-
-    Args:
-        label: class index, None for no label.
-        rate: probability that it is dropped.
-        key: random key while training, None otherwise.
-
-    Source: arXiv:2207.12598, algorithm 1.
-    """
-    if label is None or key is None or rate == 0.0:
-        return label
-    return jnp.where(jax.random.bernoulli(key, rate), -1, jnp.asarray(label))

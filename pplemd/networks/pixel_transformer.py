@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from pplemd.errors import RecipeError
-from pplemd.networks.base import AbstractNetwork, Label, check_input, check_shape, check_sizes
+from pplemd.networks.base import AbstractClassNetwork, Label, check_input, check_shape, check_sizes
 from pplemd.networks.edm import PositionalNoise
 from pplemd.networks.edm.noise import waves
 from pplemd.networks.embeddings import refuse_label
@@ -77,7 +77,7 @@ class ToPixels(eqx.Module):
         return pixels + bias.astype(tokens.dtype)[None]
 
 
-class PixelTransformer(AbstractNetwork):
+class PixelTransformer(AbstractClassNetwork):
     """Patches of the image as tokens, with tokens of the time and of the class beside them; patches come back out.
 
     The time's tokens are sines and cosines of it; the class's are trained, and so are those of no class. The output is
@@ -146,7 +146,7 @@ class PixelTransformer(AbstractNetwork):
         label: Label = None,
         key: Key[Array, ""] | None = None,
     ) -> Float[Array, "*shape"]:
-        """Return the raw prediction for one image; see AbstractNetwork."""
+        """Return the raw prediction for one image; see AbstractClassNetwork."""
         check_input("PixelTransformer", x.shape, self.shape)
         (height, width, channels), side = x.shape, self.patch
         grid = (height // side, side, width // side, side, channels)

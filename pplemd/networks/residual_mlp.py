@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, Key
 
-from pplemd.networks.base import AbstractNetwork, Label, check_dropout, check_input, check_shape, check_sizes
+from pplemd.networks.base import AbstractClassNetwork, Label, check_dropout, check_input, check_shape, check_sizes
 from pplemd.networks.embeddings import Conditioning
 from pplemd.networks.layers import Linear, branch_keys, dropout, layer_norm, zeroed
 
@@ -46,7 +46,7 @@ class ResidualBlock(eqx.Module):
         return hidden + self.last(dropout(jax.nn.silu(self.first(modulated)), self.dropout, key))
 
 
-class ResidualMLP(AbstractNetwork):
+class ResidualMLP(AbstractClassNetwork):
     """Flatten, one linear layer, residual blocks that see time and class, norm, one linear layer, reshape.
 
     The output is 0 at the start, so that a preconditioned denoiser starts as its skip path.
@@ -98,7 +98,7 @@ class ResidualMLP(AbstractNetwork):
         label: Label = None,
         key: Key[Array, ""] | None = None,
     ) -> Float[Array, "*shape"]:
-        """Return the raw prediction for one sample; see AbstractNetwork."""
+        """Return the raw prediction for one sample; see AbstractClassNetwork."""
         check_input("ResidualMLP", x.shape, self.shape)
         condition = self.conditioning(time, label).astype(x.dtype)
         hidden = self.first(x.reshape(-1))

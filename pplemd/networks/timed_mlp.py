@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from pplemd.networks.base import AbstractNetwork, Label, check_input, check_shape, check_sizes
+from pplemd.networks.base import AbstractClassNetwork, Label, check_input, check_shape, check_sizes
 from pplemd.networks.embeddings import FEATURES, ClassEmbedding, class_vector, fourier_features
 from pplemd.networks.layers import Linear, zeroed
 from pplemd.networks.mlp import SILU_GAIN
 
 
-class TimedMLP(AbstractNetwork):
+class TimedMLP(AbstractClassNetwork):
     """`h = W_x x + W_t f(time) + class vector`, `h <- h + a(h) W_i / sqrt(blocks)`, output `SiLU(h) W`, W zero first.
 
     f is the Fourier features of the time and a the SiLU scaled to unit mean square. Nothing is normalised: a layer norm
@@ -65,7 +65,7 @@ class TimedMLP(AbstractNetwork):
         label: Label = None,
         key: Key[Array, ""] | None = None,
     ) -> Float[Array, "*shape"]:
-        """Return the raw prediction for one sample; see AbstractNetwork."""
+        """Return the raw prediction for one sample; see AbstractClassNetwork."""
         check_input("TimedMLP", x.shape, self.shape)
         condition = self.time(fourier_features(jnp.asarray(time)).astype(x.dtype))
         vector = class_vector(self.label, label, "TimedMLP")

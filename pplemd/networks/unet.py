@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Key
 from pplemd.errors import RecipeError
 from pplemd.networks.attention import SelfAttention
 from pplemd.networks.base import (
-    AbstractNetwork,
+    AbstractClassNetwork,
     Label,
     check_dropout,
     check_heights,
@@ -126,7 +126,7 @@ def _decoder(
     return tuple(up)
 
 
-class UNet(AbstractNetwork):
+class UNet(AbstractClassNetwork):
     """Encoder and decoder of residual blocks with skips between equal resolutions, attention in the middle.
 
     Level i has channels * multipliers[i] channels at 1 / 2^i of the image's side. Average pooling goes down, repeated
@@ -200,7 +200,7 @@ class UNet(AbstractNetwork):
         label: Label = None,
         key: Key[Array, ""] | None = None,
     ) -> Float[Array, "*shape"]:
-        """Return the raw prediction for one image; see AbstractNetwork."""
+        """Return the raw prediction for one image; see AbstractClassNetwork."""
         check_input("UNet", x.shape, self.shape)
         condition = self.conditioning(time, label).astype(x.dtype)
         keys = iter(branch_keys(key, sum(len(level) for level in (*self.down, self.middle, *self.up))))

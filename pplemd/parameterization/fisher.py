@@ -1,15 +1,13 @@
-"""Fisher divergence between a law and the nearest independent normals, from draws with scores."""
-
-from typing import ClassVar
+"""Fisher divergence between a target and the nearest independent normals, from draws with scores."""
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from pplemd.dsl import Centering
-from pplemd.parameterization.base import AbstractCriterion, Situation
+from pplemd.parameterization.base import AbstractCriterion
 from pplemd.parameterization.placement import Pilot, Placement
 
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0)  # where the search may start
@@ -72,63 +70,41 @@ class Fisher(AbstractCriterion):
     steps: int = eqx.field(static=True, default=100)
     rate: float = eqx.field(static=True, default=0.05)
     slack: float = eqx.field(static=True, default=0.5)
-    from_zero: ClassVar[bool] = True
 
-    def fit(self, key: PRNGKeyArray, situation: Situation) -> Centering:
+    @eqx.filter_jit
+    def fit(self, placement: Placement, pilot: Pilot) -> Centering:
         """The least D, by projected Adam from the best of a grid."""
-        return _fit(self, situation.placement, situation.pilot)
+        problem = placement.problem
 
-    def cost(self, key: PRNGKeyArray, situation: Situation, lam: Centering) -> Float[Array, ""]:
+        def own(lam: Centering) -> Centering:
+            return problem.honoured(Centering(lam.loc, lam.loc) if self.tied else lam)
+
+        def cost(lam: Centering) -> Array:
+            return self.of(placement, pilot, own(lam))
+
+        optimiser = optax.adam(optax.cosine_decay_schedule(self.rate, self.steps))
+        grid = jax.tree.map(lambda *rows: jnp.stack(rows), *[problem.centering(number) for number in GRID])
+        first = jax.tree.map(lambda rows: rows[jnp.argmin(jax.lax.map(cost, grid))], grid)
+
+        def step(carry, _):
+            lam, state, best, least = carry
+            value, slope = jax.value_and_grad(cost)(lam)
+            best = jax.tree.map(lambda new, old: jnp.where(value < least, new, old), lam, best)
+            with jax.numpy_dtype_promotion("standard"):  # Optax mixes integers with floats
+                updates, state = optimiser.update(jax.tree.map(jnp.nan_to_num, slope), state)
+            lam = jax.tree.map(lambda leaf, by: jnp.clip(leaf + by, 0.0, 1.0), lam, updates)
+            return (lam, state, best, jnp.minimum(value, least)), None
+
+        start = (first, optimiser.init(first), first, jnp.asarray(jnp.inf))
+        (_, _, best, _), _ = jax.lax.scan(step, start, length=self.steps)
+        return own(best)
+
+    @eqx.filter_jit
+    def cost(self, placement: Placement, pilot: Pilot, lam: Centering) -> Float[Array, ""]:
         """D of the pilot's draws in the coordinates of lam."""
-        return _cost(self, situation.placement, situation.pilot, lam)
+        return self.of(placement, pilot, lam)
 
     def of(self, placement: Placement, pilot: Pilot, lam: Centering) -> Float[Array, ""]:
         """D(lambda), differentiable in lambda."""
         v, score = (winsorised(x, self.tail) for x in pilot.along(placement, lam))
         return (isotropic_divergence if self.isotropic else divergence)(v, score)
-
-
-def falling_adam(rate: float, steps: int) -> optax.GradientTransformation:
-    """Adam whose learning rate falls to 0 by a cosine; Optax mixes integers with floats, which a caller may forbid."""
-    adam = optax.adam(optax.cosine_decay_schedule(rate, steps))
-
-    def update(updates, state, params=None):
-        with jax.numpy_dtype_promotion("standard"):
-            return adam.update(jax.tree.map(jnp.nan_to_num, updates), state, params)
-
-    return optax.GradientTransformation(adam.init, update)
-
-
-def within(lam: Centering) -> Centering:
-    """Lambdas moved to the nearest end of [0, 1] where they left it."""
-    return jax.tree.map(lambda leaf: jnp.clip(leaf, 0.0, 1.0), lam)
-
-
-@eqx.filter_jit
-def _cost(criterion: Fisher, placement: Placement, pilot: Pilot, lam: Centering) -> Float[Array, ""]:
-    return criterion.of(placement, pilot, lam)
-
-
-@eqx.filter_jit
-def _fit(criterion: Fisher, placement: Placement, pilot: Pilot) -> Centering:
-    def cost(lam: Centering) -> Array:
-        tied = Centering(lam.loc, lam.loc) if criterion.tied else lam
-        return criterion.of(placement, pilot, placement.problem.honoured(tied))
-
-    optimiser = falling_adam(criterion.rate, criterion.steps)
-    grid = [placement.problem.centering(number) for number in GRID]
-    starts = jax.tree.map(lambda *rows: jnp.stack(rows), *grid)
-    first = jax.tree.map(lambda rows: rows[jnp.argmin(jax.lax.map(cost, starts))], starts)
-
-    def step(carry, _):
-        lam, state, best, least = carry
-        value, slope = jax.value_and_grad(cost)(lam)
-        better = value < least
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), lam, best)
-        updates, state = optimiser.update(slope, state)
-        lam = within(optax.apply_updates(lam, updates))
-        return (lam, state, best, jnp.minimum(value, least)), None
-
-    start = (first, optimiser.init(first), first, jnp.asarray(jnp.inf))
-    (_, _, best, _), _ = jax.lax.scan(step, start, length=criterion.steps)
-    return placement.problem.honoured(Centering(best.loc, best.loc) if criterion.tied else best)

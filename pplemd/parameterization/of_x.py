@@ -1,14 +1,16 @@
 """The coordinates of x_sigma in EM distillation, by range of sigma: between (eps, z) and (x_sigma, z)."""
 
 import dataclasses
+import functools
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
 from pplemd.parameterization.fisher import Fisher
-from pplemd.parameterization.policy import Policy
+from pplemd.parameterization.policy import Choice, Policy
 
-LAMBDAS = np.linspace(0.0, 1.0, 11)  # that are compared: D is a smooth function of one number
+LAMBDAS = tuple(float(lam) for lam in np.linspace(0.0, 1.0, 11))  # that are compared: D is smooth in one number
 LEAST = 50  # draws of a range of sigma; with fewer its lambda stays
 
 
@@ -17,7 +19,7 @@ class XDraws:
     """Ends of E-step chains, in base coordinates, with what their scores become in others.
 
     With h = g(z) / sigma, v = eps + lambda h has the score of eps, and z has its own less lambda J_h^T (score of eps):
-    every moment is a polynomial of lambda, and no model is asked for it.
+    every moment is a polynomial of lambda, without an evaluation of any model.
 
     Attributes:
         sigma: noise level of each chain.
@@ -60,29 +62,10 @@ def _winsorised(x: np.ndarray, tail: float) -> np.ndarray:
     return np.clip(x, low, high)
 
 
-@dataclasses.dataclass(frozen=True)
-class XChoice:
-    """Lambda of x_sigma for each range of sigma, and the numbers behind it; NaN where there were too few draws.
-
-    Attributes:
-        lam: lambda.
-        noncentered: D at lambda = 0, (eps, z).
-        centered: D at lambda = 1, (x_sigma, z).
-        least: the least D of those compared.
-        chosen: D at `lam`.
-    """
-
-    lam: Float[np.ndarray, " bins"]
-    noncentered: Float[np.ndarray, " bins"]
-    centered: Float[np.ndarray, " bins"]
-    least: Float[np.ndarray, " bins"]
-    chosen: Float[np.ndarray, " bins"]
-
-
 def choose_x(
     policy: Policy, draws: XDraws, bins: Int[np.ndarray, " draw"], present: Float[np.ndarray, " bins"]
-) -> XChoice:
-    """Choose lambda for each range of sigma: the least D, snapped to an end that costs next to nothing more.
+) -> Choice:
+    """Choose lambda for each range of sigma; costs are NaN where there were too few draws, and lambda stays.
 
     Args:
         policy: what counts as next to nothing, and how much more what is in use may cost.
@@ -91,19 +74,19 @@ def choose_x(
         present: the lambdas in use.
     """
     tail = policy.criterion.tail if isinstance(policy.criterion, Fisher) else 0.0
-    rows = []
-    for number, here in enumerate(present):
+
+    def chosen(number: int, here: float) -> Choice:
         some = np.flatnonzero(bins == number)
         if len(some) < LEAST:
-            rows.append((float(here), *[float("nan")] * 4))
-            continue
-        costs = np.array([draws.cost(some, lam, tail) for lam in LAMBDAS])
-        margin = max(policy.relative * costs.min(), policy.criterion.slack)
-        end = 0 if costs[0] <= costs[-1] else -1
-        best = end if costs[end] <= costs.min() + margin else int(costs.argmin())
-        lam, cost = float(LAMBDAS[best]), float(costs[best])
-        now = draws.cost(some, float(here), tail)
-        if now <= cost + policy.hysteresis * margin:
-            lam, cost = float(here), now
-        rows.append((lam, float(costs[0]), float(costs[-1]), float(costs.min()), cost))
-    return XChoice(*(np.asarray(column) for column in zip(*rows, strict=True)))
+            unknown = np.asarray(np.nan)
+            kept = np.asarray(True)
+            return Choice(here, unknown, unknown, unknown, unknown, kept, criterion=type(policy.criterion).__name__)
+
+        @functools.cache
+        def cost(lam: float) -> float:
+            return draws.cost(some, lam, tail)
+
+        return policy.decide(cost, (0.0, 1.0), min(LAMBDAS, key=cost), [lambda _, end: end], here)
+
+    found = [chosen(number, float(here)) for number, here in enumerate(present)]
+    return jax.tree.map(lambda *by_range: np.stack(by_range), *found)

@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from pplemd.dsl import Centering
 from pplemd.errors import RecipeError
-from pplemd.inference import AbstractKernel, Run, TiltedLaw, bulk_ess, climbed, long_chains, r_hat
+from pplemd.inference import AbstractKernel, Run, TiltedTarget, bulk_ess, climbed, long_chains, r_hat
 from pplemd.parameterization.placement import Change, Placement, Values, flat
 
 
@@ -61,30 +61,35 @@ class Length(eqx.Module):
 
 @eqx.filter_jit
 def trial(
-    key: PRNGKeyArray, placement: Placement, law: TiltedLaw, kernel: AbstractKernel, lam: Centering, length: Length
+    key: PRNGKeyArray,
+    placement: Placement,
+    target: TiltedTarget,
+    kernel: AbstractKernel,
+    lam: Centering,
+    length: Length,
 ) -> Trial:
-    """Run chains in the coordinates of lambda; compiled once for all lambdas of a law.
+    """Run chains in the coordinates of lambda; compiled once for all lambdas of a target.
 
     Args:
         key: a key.
         placement: the program.
-        law: of its base coordinates.
+        target: of its base coordinates.
         kernel: the transition.
         lam: whose coordinates.
         length: how long.
     """
     change = Change(placement, lam)
-    problem, program, label = placement.problem, placement.program, placement.label
+    problem, program = placement.problem, placement.program
     key_start, key_run = jax.random.split(key)
 
     def start(start_key: PRNGKeyArray) -> Values:
-        return change.inverse(climbed(start_key, law, problem.draw(start_key, program, label)).position)
+        return change.inverse(climbed(start_key, target, problem.draw(start_key, program)).position)
 
     starts = jax.vmap(start)(jax.random.split(key_start, length.chains))
-    run = long_chains(key_run, placement.law(law, lam), kernel, starts, length.warm_up, length.draws)
+    run = long_chains(key_run, placement.target(target, lam), kernel, starts, length.warm_up, length.draws)
     u = jax.vmap(jax.vmap(lambda v: change(v)[0]))(run.positions)
-    values = jax.vmap(jax.vmap(lambda one: flat(problem.latents(program, one, label))))(u)
-    moving = jnp.any(values != values[:1, :1], axis=(0, 1))  # others are one number by law, such as those of a triangle
+    values = jax.vmap(jax.vmap(lambda one: flat(problem.latents(program, one))))(u)
+    moving = jnp.any(values != values[:1, :1], axis=(0, 1))  # others never do, such as those of a triangle
     moving = moving | ~jnp.any(moving)
     apart = jnp.max(jnp.where(moving, r_hat(values), 1.0))
     ess = jnp.min(jnp.where(moving, bulk_ess(values), jnp.inf))

@@ -6,7 +6,7 @@ from typing import Any
 
 from pplemd.planning.describe import gradients, temporaries
 from pplemd.planning.known_devices import Device, as_data
-from pplemd.tasks.model import Plan, plan
+from pplemd.tasks.base import AbstractPlan
 
 USED = 0.9  # share of a device's memory that is planned with: the rest is the runtime's, and lost in gaps
 REACHED = 0.4  # share of its peak that convolutional networks of this size reach: usual, not measured here
@@ -19,14 +19,14 @@ class Option:
 
     Attributes:
         rematerialise: whether features are computed again.
-        accumulate: microbatches.
+        microbatches: parts of a batch, one after the other.
         devices: that share the batch.
         sharded: whether they share parameters, averages and optimisers too.
         bytes: what each needs.
     """
 
     rematerialise: bool
-    accumulate: int
+    microbatches: int
     devices: int
     sharded: bool
     bytes: int
@@ -40,26 +40,26 @@ class Needs:
         held: bytes of networks, averages, optimisers, teacher.
         gradient: bytes of a gradient.
         feature: bytes of features for one sample of the batch, without and with rematerialisation.
-        batch: the recipe's batch.
+        batch: the training's batch.
     """
 
-    held: int
+    resident: int
     gradient: int
     feature: dict[bool, float]
     batch: int
 
-    def option(self, rematerialise: bool, accumulate: int, devices: int = 1, sharded: bool = False) -> Option:
+    def option(self, rematerialise: bool, microbatches: int, devices: int = 1, sharded: bool = False) -> Option:
         """A way to compute a step; sharded parameters are gathered layer by layer, so that little of them is whole."""
-        local = math.ceil(self.batch / devices / accumulate)
-        kept = self.held + self.gradient * (1 if accumulate == 1 else 2)
+        local = math.ceil(self.batch / devices / microbatches)
+        kept = self.resident + self.gradient * (1 if microbatches == 1 else 2)
         needed = kept / (devices if sharded else 1) + self.feature[rematerialise] * local
-        return Option(rematerialise, accumulate, devices, sharded, int(needed))
+        return Option(rematerialise, microbatches, devices, sharded, int(needed))
 
 
-def sized(planned: Plan, memory: dict[str, Any], flops: dict[str, Any], device: Device) -> dict[str, Any]:
+def sized(planned: AbstractPlan, memory: dict[str, Any], flops: dict[str, Any], device: Device) -> dict[str, Any]:
     """What fits a device, and how long a step takes at its peak.
 
-    Keys: the device's (name, bytes, peak16, peak32); fits and bytes_needed of the recipe as it stands, largest_batch;
+    Keys: the device's (name, bytes, peak16, peak32); fits and bytes_needed of the training as it stands, largest_batch;
     options: ways to compute the step that fit, the simplest of each kind; seconds_at_peak, and seconds at a usual share
     of it (`share`); None where the device does not say enough.
 
@@ -69,34 +69,33 @@ def sized(planned: Plan, memory: dict[str, Any], flops: dict[str, Any], device: 
         flops: what it says of its cost.
         device: the device.
     """
-    recipe = planned.model.recipe
-    compute = recipe.compute
-    needs = _needs(planned, memory)
-    now = needs.option(compute.rematerialise, compute.accumulate)
-    found = {**as_data(device), "bytes_needed": now.bytes, **_time(flops, device, compute.bf16)}
+    training = planned.task.training
+    needs, precision = _needs(planned, memory), training.precision
+    now = needs.option(precision.rematerialise, training.microbatches)
+    found = {**as_data(device), "bytes_needed": now.bytes, **_time(flops, device, precision.bf16)}
     if device.bytes is None:
         return {**found, "fits": None, "largest_batch": None, "options": []}
     room = USED * device.bytes
-    share = needs.feature[compute.rematerialise] / compute.accumulate  # of a sample of the batch
-    largest = max(0, int((room - now.bytes) // share + recipe.batch)) if share else recipe.batch
+    share = needs.feature[precision.rematerialise] / training.microbatches  # of a sample of the batch
+    largest = max(0, int((room - now.bytes) // share + training.batch)) if share else training.batch
     options = [dataclasses.asdict(option) for option in _options(needs, room)]
     return {**found, "fits": now.bytes <= room, "largest_batch": largest, "options": options}
 
 
-def _needs(planned: Plan, memory: dict[str, Any]) -> Needs:
+def _needs(planned: AbstractPlan, memory: dict[str, Any]) -> Needs:
     """From the trace of the step as it stands, and from one with rematerialisation the other way."""
-    recipe = planned.model.recipe
-    compute, gradient = recipe.compute, gradients(planned)
-    other = dataclasses.replace(compute, rematerialise=not compute.rematerialise)
-    changed = dataclasses.replace(planned.model, recipe=dataclasses.replace(recipe, compute=other))
+    training, gradient = planned.task.training, gradients(planned)
+    precision = training.precision
+    other = dataclasses.replace(precision, rematerialise=not precision.rematerialise)
+    changed = planned.task.with_training(dataclasses.replace(training, precision=other))
     found = {
-        compute.rematerialise: memory["temporary_bytes"],
-        other.rematerialise: temporaries(plan(changed)),
+        precision.rematerialise: memory["temporary_bytes"],
+        other.rematerialise: temporaries(changed.plan()),
     }
-    fixed = gradient * (1 if compute.accumulate == 1 else 2)
-    micro = recipe.batch // compute.accumulate
+    fixed = gradient * (1 if training.microbatches == 1 else 2)
+    micro = training.batch // training.microbatches
     feature = {rematerialise: max(total - fixed, 0) / micro for rematerialise, total in found.items()}
-    return Needs(memory["held_bytes"], gradient, feature, recipe.batch)
+    return Needs(memory["held_bytes"], gradient, feature, training.batch)
 
 
 def _options(needs: Needs, room: float) -> list[Option]:

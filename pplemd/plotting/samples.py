@@ -89,22 +89,22 @@ def draw(
     return scatter(flat(x), None if reference is None else flat(reference))
 
 
-def save_png(path: str | os.PathLike[str], picture: Image.Image, told: Mapping[str, str] | None = None) -> None:
+def save_png(path: str | os.PathLike[str], picture: Image.Image, facts: Mapping[str, str] | None = None) -> None:
     """Write the picture beside the path, then rename: a reader sees the old file or the whole new one.
 
     Args:
         path: the file.
         picture: what to write.
-        told: what the file says of itself, as text by name.
+        facts: what the file says of itself, as text by name.
 
     Raises:
         DataError: the folder cannot be written.
     """
     target, content, texts = Path(path), io.BytesIO(), PngInfo()
-    for name, text in (told or {}).items():
+    for name, text in (facts or {}).items():
         texts.add_text(name, text)
     try:
-        picture.save(content, format="PNG", **({"pnginfo": texts} if told else {}))
+        picture.save(content, format="PNG", **({"pnginfo": texts} if facts else {}))
         write_atomic(target, content.getvalue())
     except OSError as error:
         raise DataError(f"found {target} not writable ({error}), expected a writable folder: choose another") from error

@@ -59,7 +59,7 @@ OWN_GROUPS = {  # by how a name begins
     "run_": "Samples on the way",
     "parameter_": "Parameters",
     "move_": "What one more M-step adds",
-    "held_": "What holds parameters",
+    "loss_of_": "What a move would lose",
     "lambda_": "Coordinates",
     "kappa_": "Coordinates",
     "cost_": "Coordinates",
@@ -118,10 +118,12 @@ def meaning(name: str) -> Meaning:
         if name in group:
             return group[name]
     own = next((begin for begin in OWN_GROUPS if name.startswith(begin)), "")
-    bare = name.removeprefix(own) if own in ("run_", "parameter_", "move_", "held_") else name
+    bare = name.removeprefix(own) if own in ("run_", "parameter_", "move_", "loss_of_") else name
     if own == "run_":
         return Meaning(figure_title(bare))
-    return Meaning(f"{bare}, next step" if own == "move_" else bare if own in ("parameter_", "held_") else spaced(bare))
+    return Meaning(
+        f"{bare}, next step" if own == "move_" else bare if own in ("parameter_", "loss_of_") else spaced(bare)
+    )
 
 
 def group_of(name: str) -> str:

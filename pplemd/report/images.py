@@ -6,27 +6,23 @@ import math
 
 import numpy as np
 from jaxtyping import Num
+from markupsafe import Markup
 from PIL import Image
 
 from pplemd.plotting.samples import image_grid
-from pplemd.report.markup import Element, element, words
+from pplemd.report.page_parts import Picture
 
 MOST_PIXELS = 16_000_000  # of a picture that a run left: one of 4,000 x 4,000
 SIDE = 32  # pixels of one image at least, so that the lines between images are thin
 FINE = 480  # pixels: pictures that are smaller are enlarged without blurring
 
 
-def picture(image: Image.Image, title: str, says: str = "") -> Element:
-    """A picture that can be looked at closely."""
+def picture(image: Image.Image, title: str, says: str = "") -> Picture:
+    """A picture for the page."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
-    source = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    width, height = image.size
-    kind = "pixels" if max(width, height) < FINE else None
-    attributes = {"src": source, "alt": title, "width": str(width), "height": str(height), "class": kind}
-    shown = element("button", {"class": "zoom", "type": "button", "title": "look closely"}, element("img", attributes))
-    caption = element("figcaption", {}, words("b", title), words("small", says) if says else None)
-    return element("figure", {"class": "card picture"}, caption, shown)
+    source = Markup(f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}")
+    return Picture(source, *image.size, title, says, max(image.size) >= FINE)
 
 
 def opened(content: bytes) -> Image.Image:

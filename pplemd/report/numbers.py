@@ -1,9 +1,19 @@
 """Numbers and plain data as words."""
 
 import math
+import re
 from typing import Any
 
 MOST_WORDS = 300  # characters of one value
+# what XML 1.0, section 2.2, leaves out or discourages: the second are commands of 8-bit terminals
+UNWRITABLE = re.compile("[^\t\n\r -~\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+LONGEST = 4000  # characters of one text: more is no sentence, and a damaged file can hold anything
+
+
+def clean(text: str) -> str:
+    """A text without what HTML cannot hold (control characters, lone surrogates), and not longer than a page of it."""
+    short = text if len(text) <= LONGEST else text[:LONGEST] + "…"
+    return UNWRITABLE.sub("\N{REPLACEMENT CHARACTER}", short)
 
 
 def number(value: int | float | None) -> str:

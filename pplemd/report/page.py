@@ -1,24 +1,19 @@
 """The page as a whole: one HTML file that asks nothing of the network, whatever the runs hold."""
 
 import base64
+import functools
 import hashlib
 from collections.abc import Sequence
 from importlib import resources
-from xml.etree.ElementTree import Element
+from typing import TYPE_CHECKING, Any
 
-from pplemd.report import sections
-from pplemd.report.markup import element, raw, words, written
+from markupsafe import Markup
+
+from pplemd.report.numbers import clean, number
 from pplemd.report.subject import Subject
 
-SECTIONS = (
-    sections.figures,
-    sections.pictures,
-    sections.progress,
-    sections.health,
-    sections.chains,
-    sections.plans,
-    sections.origin,
-)
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
 def page(subjects: Sequence[Subject], command: str, version: str) -> bytes:
@@ -29,20 +24,16 @@ def page(subjects: Sequence[Subject], command: str, version: str) -> bytes:
         command: what made it, for its foot.
         version: of pplemd.
     """
-    parts = [part for make in SECTIONS if (part := make(subjects)) is not None]
-    title = " · ".join(subject.name for subject in subjects)
+    from pplemd.report.sections import card  # here: no start waits for Matplotlib and Jinja2
+    from pplemd.report.sections.order import SECTIONS
+
     style, script = _own("page.css"), _own("page.js")
-    head = element(
-        "head", {},
-        element("meta", {"charset": "utf-8"}),
-        element("meta", {"http-equiv": "Content-Security-Policy", "content": policy(style, script)}),
-        element("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
-        words("title", f"{title} - pplemd"),
-        raw("style", style),
+    shown = {name: (title, found) for name, (title, of) in SECTIONS.items() if (found := of(subjects))}
+    written = _template().render(
+        subjects=subjects, sections=shown, cards=[card(subject) for subject in subjects], number=number,
+        command=command, version=version, policy=policy(style, script), style=Markup(style), script=Markup(script),
     )  # fmt: skip
-    foot = element("footer", {}, f"Made by pplemd {version}: ", words("code", command))
-    main = element("main", {}, sections.overview(subjects), _contents(parts), *parts, foot)
-    return written(element("html", {"lang": "en"}, head, element("body", {}, main, raw("script", script))))
+    return written.lstrip().encode()
 
 
 def policy(style: str, script: str) -> str:
@@ -51,9 +42,20 @@ def policy(style: str, script: str) -> str:
     return f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; {own}"
 
 
-def _contents(parts: Sequence[Element]) -> Element:
-    links = [element("a", {"href": f"#{part.get('id')}"}, part[0].text or "") for part in parts]
-    return element("nav", {"aria-label": "contents"}, *links)
+@functools.cache
+def _template() -> "Template":
+    """The template of the page; every expression is cleaned, then escaped."""
+    from jinja2 import Environment, StrictUndefined
+
+    room = Environment(
+        autoescape=True, undefined=StrictUndefined, finalize=_cleaned, trim_blocks=True, lstrip_blocks=True
+    )
+    return room.from_string(_own("page.html"))
+
+
+def _cleaned(found: Any) -> Any:
+    """A text without what HTML cannot hold; the program's own markup as it is."""
+    return found if isinstance(found, Markup) else clean(str(found))
 
 
 def _own(name: str) -> str:

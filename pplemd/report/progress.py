@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
-from pplemd.report.reporter import AbstractNarrator, AbstractTask
+from pplemd.report.reporter import AbstractProgress, AbstractReporter
 from pplemd.storage.harmless import harmless
 
 QUIET_SECONDS = 10.0  # between lines where there is no terminal
@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 2.0  # of preparation, or of any other phase, before a line s
 FIRST_PHASE = "getting ready"
 
 
-class Terminal(AbstractNarrator):
+class Terminal(AbstractReporter):
     """Tells people on standard error; a bar where that is a terminal (or a notebook), else lines."""
 
     def say(self, sentence: str) -> None:
@@ -29,12 +29,12 @@ class Terminal(AbstractNarrator):
     @contextmanager
     def preparing(self, what: str) -> Iterator[None]:
         """A bar without an end, or lines."""
-        with self.task("start", 1.0) as task:
+        with self.progress("start", 1.0) as task:
             task.phase(what)
             yield
 
     @contextmanager
-    def task(self, title: str, total: int | float, shown: tuple[str, ...] = ()) -> Iterator[AbstractTask]:
+    def progress(self, title: str, total: int | float, shown: tuple[str, ...] = ()) -> Iterator[AbstractProgress]:
         """A bar, or lines."""
         console = Console(stderr=True)
         if console.is_terminal or console.is_jupyter:
@@ -70,7 +70,7 @@ class _Left(ProgressColumn):
     max_refresh = 0.5  # seconds: a figure that changes faster is not read
 
     def render(self, task: Task) -> Text:
-        known = task.total is not None and not task.fields["phase"].told()
+        known = task.total is not None and not task.fields["phase"].text()
         left = task.time_remaining if known else None
         return Text("" if left is None else f"{_clock(left)} left")
 
@@ -79,7 +79,7 @@ class _Shown(ProgressColumn):
     """What is done where it is no share of the work, or the figures, on one line."""
 
     def render(self, task: Task) -> Text:
-        shown = task.fields["phase"].told() or task.fields["figures"]
+        shown = task.fields["phase"].text() or task.fields["figures"]
         return Text(shown, style="dim", no_wrap=True, overflow="ellipsis")
 
 
@@ -106,7 +106,7 @@ class _Phase:
         took = self._took.get(self._what)
         return self._what if took is None else f"{self._what}, about {_clock(took)}"
 
-    def told(self) -> str:
+    def text(self) -> str:
         """In words, with its time until now; "" where there is none."""
         if not self._what:
             return ""
@@ -115,7 +115,7 @@ class _Phase:
         return f"{self._what}, {_clock(time.monotonic() - self._since)}{usually}"
 
 
-class _Bar(AbstractTask):
+class _Bar(AbstractProgress):
     """A line of a terminal that is written over.
 
     Args:
@@ -147,7 +147,7 @@ class _Bar(AbstractTask):
         self._phase.begin(harmless(what))
 
 
-class _Lines(AbstractTask):
+class _Lines(AbstractProgress):
     """A line every ten seconds, for logs.
 
     Args:
@@ -186,16 +186,16 @@ class _Lines(AbstractTask):
         self._turn += 1
         self._preparing.cancel()
 
-    def _wait(self, seconds: float, told: Callable[[], str], turn: int) -> threading.Timer:
+    def _wait(self, seconds: float, text: Callable[[], str], turn: int) -> threading.Timer:
         """Tell of the phase in so long, and now and then while it lasts."""
 
-        def tell() -> None:
-            sentence = told()
+        def say() -> None:
+            sentence = text()
             if turn == self._turn and sentence:
                 self._print(sentence)
-                self._preparing = self._wait(QUIET_SECONDS, self._phase.told, turn)
+                self._preparing = self._wait(QUIET_SECONDS, self._phase.text, turn)
 
-        waiting = threading.Timer(seconds, tell)
+        waiting = threading.Timer(seconds, say)
         waiting.daemon = True
         waiting.start()
         return waiting

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 
-class AbstractTask(ABC):
+class AbstractProgress(ABC):
     """One piece of work with a known end."""
 
     @abstractmethod
@@ -21,7 +21,7 @@ class AbstractTask(ABC):
         """From now on until the next `to` or `phase` the work is something of which no share is known: compilation."""
 
 
-class AbstractNarrator(ABC):
+class AbstractReporter(ABC):
     """Told what happens, while it happens."""
 
     @abstractmethod
@@ -29,7 +29,9 @@ class AbstractNarrator(ABC):
         """A sentence for the user."""
 
     @abstractmethod
-    def task(self, title: str, total: int | float, shown: tuple[str, ...] = ()) -> AbstractContextManager[AbstractTask]:
+    def progress(
+        self, title: str, total: int | float, shown: tuple[str, ...] = ()
+    ) -> AbstractContextManager[AbstractProgress]:
         """The time of a `with` block is one piece of work.
 
         Args:
@@ -39,11 +41,11 @@ class AbstractNarrator(ABC):
         """
 
     def preparing(self, what: str) -> AbstractContextManager[object]:
-        """The time of a `with` block goes by before there is any work; nobody is told, unless a narrator says it."""
+        """The time of a `with` block goes by before there is any work; nobody is told, unless a reporter says it."""
         return nullcontext()
 
 
-class SilentTask(AbstractTask):
+class SilentProgress(AbstractProgress):
     """A piece of work that nobody follows."""
 
     def to(self, done: int | float) -> None:
@@ -56,13 +58,13 @@ class SilentTask(AbstractTask):
         """Nothing."""
 
 
-class Silent(AbstractNarrator):
+class Silent(AbstractReporter):
     """Tells nobody."""
 
     def say(self, sentence: str) -> None:
         """Nothing."""
 
     @contextmanager
-    def task(self, title: str, total: int | float, shown: tuple[str, ...] = ()) -> Iterator[AbstractTask]:
+    def progress(self, title: str, total: int | float, shown: tuple[str, ...] = ()) -> Iterator[AbstractProgress]:
         """Work that nobody follows."""
-        yield SilentTask()
+        yield SilentProgress()

@@ -58,7 +58,7 @@ LIMITS = {
     **dict.fromkeys(("mean_error", "sd_error", "mmd"), ERROR),
     "c2st": Limit(1.0, 0.1),  # 1 / 2 for laws that are one
 }
-BESIDE_REAL = {  # without a teacher between: kid is noise about 0 there, which gives no scale
+AGAINST_REAL = {  # without a teacher between: kid is noise about 0 there, which gives no scale
     **{name: limit for name, limit in LIMITS.items() if name != "kid"},
     "frechet": Limit(5.0, 1.0),  # guidance is far from the floor by design: MNIST's teacher by 9 times, and by .6
     "sliced_w2": Limit(3.0),
@@ -69,7 +69,7 @@ TEACH = (
     "network, guide it less where it is guided, or bring a better one."
 )
 WHY = "The run's alarms and curves tell why."
-SPREAD = "Against lost diversity try an anchor (anchor=em.Anchor() in the recipe) or --set score_updates=3."
+SPREAD = "Against lost diversity try an anchor (em.EMD(anchor=em.Anchor())) or --set algorithm.score.count=3."
 LONGER = "Try more steps (--steps N), a smaller generator.learning_rate, or a larger batch."
 
 
@@ -87,17 +87,17 @@ def shortfalls(score: Score, count: int | None = None) -> tuple[str, ...]:
         score: a figure of floor, teacher or student, by who and name; None where there is none.
         count: samples judged, for the noise of shares; None where it is not known.
     """
-    told = []
-    poor = _lacks(score, TEACHER, FLOOR, BESIDE_REAL, count)
+    sentences = []
+    poor = _lacks(score, TEACHER, FLOOR, AGAINST_REAL, count)
     if poor:
-        told.append(f"The teacher falls short of real samples: {'; '.join(poor.values())}. {TEACH}")
+        sentences.append(f"The teacher falls short of real samples: {'; '.join(poor.values())}. {TEACH}")
     lost = _lacks(score, STUDENT, TEACHER, LIMITS, count)
-    untaught = {name: limit for name, limit in BESIDE_REAL.items() if score(TEACHER, name) is None}
+    untaught = {name: limit for name, limit in AGAINST_REAL.items() if score(TEACHER, name) is None}
     for lacks, other in ((lost, "its teacher"), (_lacks(score, STUDENT, FLOOR, untaught, count), "real samples")):
         if lacks:
             advice = SPREAD if set(lacks) & set(LOST) else LONGER
-            told.append(f"The student falls short of {other}: {'; '.join(lacks.values())}. {WHY} {advice}")
-    return tuple(told)
+            sentences.append(f"The student falls short of {other}: {'; '.join(lacks.values())}. {WHY} {advice}")
+    return tuple(sentences)
 
 
 def _lacks(score: Score, who: str, other: str, limits: Mapping[str, Limit], count: int | None) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pplemd.storage.folder import RunFolder, snapshots
 from pplemd.storage.locks import is_written_to
-from pplemd.storage.run_reader import Remains, read_remains
+from pplemd.storage.run_reader import RunRecord, read_run
 
 RECENT = 20  # marks that a pace is taken from: it follows the machine's load
 LONG_SECONDS = 1800.0  # of judging without an end: then it was stopped
@@ -19,7 +19,7 @@ class State(enum.StrEnum):
 
     waiting = "getting ready"
     training = "training"
-    judging = "judging"
+    evaluation_seed = "judging"
     finished = "finished"
     stopped = "stopped"
 
@@ -52,7 +52,7 @@ class Standing:
         marks: steps with their times, in order.
     """
 
-    remains: Remains
+    run_record: RunRecord
     state: State
     marks: tuple[Mark, ...]
 
@@ -67,10 +67,10 @@ class Standing:
     @property
     def left(self) -> float | None:
         """Seconds to the end of training; None where they cannot be told."""
-        steps, pace = self.remains.steps, self.pace
+        steps, pace = self.run_record.steps, self.pace
         if steps is None or not pace or self.state is not State.training:
             return None
-        return max(steps - self.remains.step, 0) / pace
+        return max(steps - self.run_record.step, 0) / pace
 
 
 def look(path: Path | str, before: Standing | None = None) -> Standing:
@@ -83,36 +83,36 @@ def look(path: Path | str, before: Standing | None = None) -> Standing:
     Raises:
         CheckpointError: where the folder is no run.
     """
-    remains = read_remains(path)
-    marks = _saved(remains) if before is None else before.marks
-    newest = Mark(remains.step, _written(RunFolder(path).metrics))
-    if remains.lines and (not marks or newest.step > marks[-1].step):
+    run_record = read_run(path)
+    marks = _saved(run_record) if before is None else before.marks
+    newest = Mark(run_record.step, _written(RunFolder(path).metrics))
+    if run_record.lines and (not marks or newest.step > marks[-1].step):
         marks = (*marks, newest)
-    if marks and remains.step < marks[-1].step:  # resumed from before what was seen
+    if marks and run_record.step < marks[-1].step:  # resumed from before what was seen
         marks = ()
-    return Standing(remains, _state(remains), marks)
+    return Standing(run_record, _state(run_record), marks)
 
 
-def _state(remains: Remains) -> State:
-    folder, steps = RunFolder(remains.path), remains.steps
-    if remains.lines and steps is not None and remains.step >= steps:
+def _state(run_record: RunRecord) -> State:
+    folder, steps = RunFolder(run_record.path), run_record.steps
+    if run_record.lines and steps is not None and run_record.step >= steps:
         recent = time.time() - _written(folder.metrics) < LONG_SECONDS
-        if remains.judged or (remains.evaluation and not recent):
+        if run_record.judged or (run_record.evaluation and not recent):
             return State.finished
-        return State.judging if recent else State.stopped
+        return State.evaluation_seed if recent else State.stopped
     if is_written_to(folder.checkpoints) is False:
         return State.stopped
-    return State.training if remains.lines else State.waiting
+    return State.training if run_record.lines else State.waiting
 
 
-def _saved(remains: Remains) -> tuple[Mark, ...]:
+def _saved(run_record: RunRecord) -> tuple[Mark, ...]:
     """The times of its checkpoints."""
     try:
-        found = snapshots(RunFolder(remains.path).checkpoints)
+        found = snapshots(RunFolder(run_record.path).checkpoints)
     except OSError:
         return ()
     marks = sorted((Mark(int(path.name), _written(path)) for path in found), key=lambda mark: mark.step)
-    return tuple(mark for mark in marks if mark.step <= remains.step)
+    return tuple(mark for mark in marks if mark.step <= run_record.step)
 
 
 def _written(path: Path) -> float:

@@ -12,11 +12,11 @@ from jaxtyping import Num
 from pplemd.diagnosis import Chains, load_chains
 from pplemd.report.numbers import number
 from pplemd.report.shortfall import shortfalls
-from pplemd.storage.run_reader import Remains, dig, read_remains
+from pplemd.storage.run_reader import RunRecord, dig, read_run
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
+class RaisedAlarm:
     """An alarm in words.
 
     Attributes:
@@ -35,7 +35,7 @@ class Told:
 
 
 @dataclasses.dataclass(frozen=True)
-class Exhibits:
+class ReportData:
     """What was drawn from a run's checkpoint, as arrays; what could not be is empty.
 
     Attributes:
@@ -67,7 +67,7 @@ class Exhibits:
     corrected: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     reliance: str = ""
     by_sigma: Mapping[str, tuple[Sequence[float], Sequence[float]]] = dataclasses.field(default_factory=dict)
-    alarms: tuple[Told, ...] = ()
+    alarms: tuple[RaisedAlarm, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -91,24 +91,24 @@ class Subject:
 
     name: str
     number: int
-    remains: Remains
-    exhibits: Exhibits
+    run_record: RunRecord
+    report_data: ReportData
     chains: tuple[Chains, ...]
     notes: tuple[str, ...]
 
     @property
     def of_fit(self) -> bool:
         """Whether it is a fit, which has no teacher."""
-        return "data" in self.remains.config and "teacher" not in self.remains.config
+        return "data" in self.run_record.config and "teacher" not in self.run_record.config
 
     @property
     def names(self) -> set[str]:
         """Figures in its metrics.jsonl that are finite somewhere."""
-        return {name for line in self.remains.lines for name, value in line.figures.items() if math.isfinite(value)}
+        return {name for line in self.run_record.lines for name, value in line.figures.items() if math.isfinite(value)}
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """A figure along its steps, where it was written."""
-        kept = [(line.step, line.figures[name]) for line in self.remains.lines if name in line.figures]
+        kept = [(line.step, line.figures[name]) for line in self.run_record.lines if name in line.figures]
         return [step for step, _ in kept], [value for _, value in kept]
 
     def newest(self, name: str) -> float | None:
@@ -117,64 +117,64 @@ class Subject:
 
     def score(self, who: str, name: str) -> float | None:
         """A figure of evaluation.json, of floor, teacher or student."""
-        return dig(self.remains.evaluation, float, who, name)
+        return dig(self.run_record.evaluation, float, who, name)
 
     @property
     def marginal_error(self) -> str:
         """The error of a fit's log p(y), or why it has none."""
-        error = dig(self.remains.evaluation, float, "log_marginal", "error")
-        doubt = dig(self.remains.evaluation, str, "log_marginal", "doubt")
+        error = dig(self.run_record.evaluation, float, "log_marginal", "error")
+        doubt = dig(self.run_record.evaluation, str, "log_marginal", "doubt")
         return f"(no error: {doubt or 'not known'})" if error is None else f"+- {number(error)}"
 
     @property
     def shortfalls(self) -> tuple[str, ...]:
         """What falls short by its evaluation, a sentence each."""
-        return shortfalls(self.score, dig(self.remains.evaluation, int, "count"))
+        return shortfalls(self.score, dig(self.run_record.evaluation, int, "count"))
 
     @property
     def scored(self) -> list[str]:
         """The names of its evaluation's figures, in order."""
-        evaluation = self.remains.evaluation
+        evaluation = self.run_record.evaluation
         rows = [dig(evaluation, dict, who) or {} for who in ("student", "teacher", "floor")]
         return list(dict.fromkeys(name for row in rows for name in row if isinstance(name, str)))[:MOST_FIGURES]
 
     @property
     def state(self) -> str:
         """How far it is, in words."""
-        step, steps = self.remains.step, self.remains.steps
-        if not self.remains.lines:
+        step, steps = self.run_record.step, self.run_record.steps
+        if not self.run_record.lines:
             return "nothing trained yet"
         if steps is None:
             return f"at step {step:,}"
         if step < steps:
             return f"at step {step:,} of {steps:,}, under way or stopped"
-        return f"finished, {steps:,} steps" + ("" if self.remains.evaluation else ", not judged yet")
+        return f"finished, {steps:,} steps" + ("" if self.run_record.evaluation else ", not judged yet")
 
 
 MOST_FIGURES = 40
 MOST_NUMBERS = 40_000_000  # of chains that are read for their pictures: 300 MB
 
 
-def subjects(paths: Sequence[Path], exhibits: Sequence[Exhibits]) -> list[Subject]:
+def subjects(paths: Sequence[Path], report_data: Sequence[ReportData]) -> list[Subject]:
     """The runs of a report, in order; each is called as its folder, or by more of its path where that is not enough.
 
     Raises:
         CheckpointError: where a folder is no run.
     """
     names = short_names(paths)
-    return [_subject(*each) for each in zip(names, range(len(paths)), paths, exhibits, strict=True)]
+    return [_subject(*each) for each in zip(names, range(len(paths)), paths, report_data, strict=True)]
 
 
-def _subject(name: str, number: int, path: Path, exhibits: Exhibits) -> Subject:
-    remains = read_remains(path)
+def _subject(name: str, number: int, path: Path, report_data: ReportData) -> Subject:
+    run_record = read_run(path)
     chains: tuple[Chains, ...] = ()
-    notes = [*remains.notes, *exhibits.notes]
-    if remains.chains is not None:
+    notes = [*run_record.notes, *report_data.notes]
+    if run_record.chains is not None:
         try:
-            chains = load_chains(remains.chains, MOST_NUMBERS)
+            chains = load_chains(run_record.chains, MOST_NUMBERS)
         except Exception as error:  # h5py and xarray raise many kinds of a damaged file
             notes.append(f"chains.nc cannot be read ({type(error).__name__}).")
-    return Subject(name, number, remains, exhibits, chains, tuple(notes))
+    return Subject(name, number, run_record, report_data, chains, tuple(notes))
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:

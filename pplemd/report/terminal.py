@@ -10,11 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pplemd.report.glossary import figure_title, grouped, meaning
-from pplemd.report.markup import clean
-from pplemd.report.numbers import number
+from pplemd.report.numbers import clean, number
 from pplemd.report.standing import Standing, State
-from pplemd.report.subject import Exhibits, Subject
-from pplemd.storage.run_reader import Remains, dig
+from pplemd.report.subject import ReportData, Subject
+from pplemd.storage.run_reader import RunRecord, dig
 
 BLOCKS, LETTERS = "▁▂▃▄▅▆▇█", "_.-=+*#@"  # of rising height; the second where a terminal knows ASCII alone
 WIDTH = 32  # characters of a curve
@@ -37,13 +36,13 @@ def shown(standing: Standing, *, rows: int = ROWS, plain: bool = False) -> Rende
         parts.append(_figures(subject, rows, LETTERS if plain else BLOCKS))
     parts += [
         Text(f"alarm: {name.replace('_', ' ')}, from step {step:,}", "red")
-        for name, step in first_alarms(subject.remains)
+        for name, step in first_alarms(subject.run_record)
     ]
-    parts += [Text(clean(note), "yellow") for note in subject.notes if subject.remains.lines]
-    parts += [Text(clean(told), "red") for told in _unconverged(subject.remains)]
+    parts += [Text(clean(note), "yellow") for note in subject.notes if subject.run_record.lines]
+    parts += [Text(clean(line), "red") for line in _unconverged(subject.run_record)]
     if _is_scored(standing, subject):
         parts.append(_scores(subject))
-        parts += [Text(told, "yellow") for told in subject.shortfalls]
+        parts += [Text(line, "yellow") for line in subject.shortfalls]
     return Group(*parts)
 
 
@@ -53,14 +52,14 @@ def figures(standing: Standing) -> dict[str, Any]:
     finished = _is_scored(standing, subject)
     return {
         "state": standing.state.value,
-        "step": standing.remains.step,
-        "steps": standing.remains.steps,
+        "step": standing.run_record.step,
+        "steps": standing.run_record.steps,
         "steps_per_second": standing.pace,
         "seconds_left": standing.left,
         "figures": {name: subject.newest(name) for name in sorted(subject.names)},
-        "alarms": dict(first_alarms(standing.remains)),
+        "alarms": dict(first_alarms(standing.run_record)),
         "notes": list(subject.notes),
-        "evaluation": standing.remains.evaluation if finished else None,
+        "evaluation": standing.run_record.evaluation if finished else None,
         "falls_short": list(subject.shortfalls) if finished else [],
     }
 
@@ -69,13 +68,13 @@ def line(standing: Standing) -> str:
     """The same in a line, for logs."""
     subject = _subject(standing)
     figures = [(name, subject.newest(name)) for name in FIRST]
-    told = "  ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in figures if value is not None)
-    return f"{clean(subject.name)}: {standing.state}, {_done(standing)}  {told}".rstrip()
+    line = "  ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in figures if value is not None)
+    return f"{clean(subject.name)}: {standing.state}, {_done(standing)}  {line}".rstrip()
 
 
 def _subject(standing: Standing) -> Subject:
     """A run as the report knows it, without what would have to be drawn."""
-    return Subject(standing.remains.path.name, 0, standing.remains, Exhibits(), (), standing.remains.notes)
+    return Subject(standing.run_record.path.name, 0, standing.run_record, ReportData(), (), standing.run_record.notes)
 
 
 def _is_scored(standing: Standing, subject: Subject) -> bool:
@@ -124,7 +123,7 @@ def _head(subject: Subject, standing: Standing) -> Text:
 
 
 def _bar(standing: Standing) -> Table:
-    steps, step = standing.remains.steps, standing.remains.step
+    steps, step = standing.run_record.steps, standing.run_record.step
     row = Table.grid(padding=(0, 2))
     row.add_row(ProgressBar(total=steps or 1, completed=min(step, steps or 1), width=30), _done(standing))
     return row
@@ -132,13 +131,13 @@ def _bar(standing: Standing) -> Table:
 
 def _done(standing: Standing) -> str:
     """Steps of steps, pace and time left, as far as they are known."""
-    steps = standing.remains.steps
-    told = [f"{standing.remains.step:,} of {steps:,}" if steps is not None else f"step {standing.remains.step:,}"]
+    steps = standing.run_record.steps
+    line = [f"{standing.run_record.step:,} of {steps:,}" if steps is not None else f"step {standing.run_record.step:,}"]
     if standing.pace is not None and not standing.state.ended:
-        told.append(f"{standing.pace:.3g} steps a second")
+        line.append(f"{standing.pace:.3g} steps a second")
     if standing.left is not None:
-        told.append(f"{clock(standing.left)} left")
-    return ", ".join(told)
+        line.append(f"{clock(standing.left)} left")
+    return ", ".join(line)
 
 
 def _figures(subject: Subject, rows: int, letters: str) -> Table:
@@ -157,18 +156,18 @@ def _figures(subject: Subject, rows: int, letters: str) -> Table:
     return table
 
 
-def first_alarms(remains: Remains) -> list[tuple[str, int]]:
+def first_alarms(run_record: RunRecord) -> list[tuple[str, int]]:
     """The alarms of a run, each with the step at which it was first raised."""
     found: dict[str, int] = {}
-    for one in remains.lines:
+    for one in run_record.lines:
         for name in one.alarms:
             found.setdefault(clean(name), one.step)
     return list(found.items())
 
 
-def _unconverged(remains: Remains) -> list[str]:
+def _unconverged(run_record: RunRecord) -> list[str]:
     """Why a fit that was judged has not converged, and what to do."""
-    found = dig(remains.evaluation, dict, "convergence") if remains.judged else None
+    found = dig(run_record.evaluation, dict, "convergence") if run_record.judged else None
     if dig(found, bool, "converged") is not False:
         return []
     return [f"not converged: {dig(found, str, 'found')}", f"repair: {dig(found, str, 'repair')}"]

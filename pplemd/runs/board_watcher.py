@@ -40,8 +40,8 @@ def with_board(watcher: Watcher, board: AbstractBoard, samples: Path) -> Iterato
             with Image.open(samples) as image:
                 look(step, board.picture, step, image)
 
-    def look(step: int, call: Callable[..., None], *told: Any) -> None:
-        onlookers.look("TensorBoard file", step, call, *told, otherwise=None)
+    def look(step: int, call: Callable[..., None], *values: Any) -> None:
+        onlookers.look("TensorBoard file", step, call, *values, otherwise=None)
 
     try:
         yield Watcher(watcher.advance, report, picture, watcher.note, begin, watcher.inspect, watcher.phase)

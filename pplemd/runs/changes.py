@@ -17,7 +17,7 @@ LIBRARIES = ("pplemd", "equinox", "numpyro")  # another version of which may bui
 
 
 @contextmanager
-def told(folder: RunFolder, model_file: Path | None) -> Iterator[None]:
+def noted_changes(folder: RunFolder, model_file: Path | None) -> Iterator[None]:
     """In a `with` block that reads a run, a mistake gets a note of what has changed since the run was started.
 
     Args:

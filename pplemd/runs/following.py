@@ -45,8 +45,8 @@ def watch(
     else:
         said = None
         for newest in _looks(path, first, every):
-            if said != (newest.remains.step, newest.state):
-                said = (newest.remains.step, newest.state)
+            if said != (newest.run_record.step, newest.state):
+                said = (newest.run_record.step, newest.state)
                 print(line(newest), file=screen.file, flush=True)
     return newest.state
 

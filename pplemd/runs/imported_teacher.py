@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pplemd.conditions import Labels
 from pplemd.errors import RecipeError
 from pplemd.importers import (
     Checkpoint,
@@ -20,12 +21,11 @@ from pplemd.importers import (
     shapes,
     write_teacher_folder,
 )
-from pplemd.planning.describe import parameters
 from pplemd.plotting.samples import draw, save_png
-from pplemd.report.reporter import AbstractNarrator
+from pplemd.report.reporter import AbstractReporter
 from pplemd.storage.folder import finite
+from pplemd.tasks.describing import parameters
 from pplemd.tasks.double_precision import in_single
-from pplemd.tasks.evaluation import uniform_classes
 from pplemd.teachers import AbstractDenoiser, DDIMSampler, HeunSampler, sample
 
 CHUNK = 16  # images of one compiled call
@@ -123,21 +123,21 @@ class Grid:
                 raise RecipeError(f"found label {self.label}; this teacher has no classes: leave the label out.")
             return None
         if self.label is None:
-            return np.asarray(uniform_classes(teacher.classes, self.count))
+            return np.asarray(Labels.uniform(teacher.classes).in_turn(self.count))
         if not 0 <= self.label < teacher.classes:
             raise RecipeError(f"found label {self.label}; this teacher has classes 0 to {teacher.classes - 1}.")
         return np.full(self.count, self.label, np.int32)
 
 
 @in_single
-def draw_grid(path: Path, picture: Path, grid: Grid, narrator: AbstractNarrator) -> float:
+def draw_grid(path: Path, picture: Path, grid: Grid, reporter: AbstractReporter) -> float:
     """Draw samples of a checkpoint into a picture.
 
     Args:
         path: the checkpoint.
         picture: the PNG file.
         grid: what to draw.
-        narrator: told how it goes.
+        reporter: told how it goes.
 
     Returns:
         Seconds, compilation included.
@@ -149,10 +149,10 @@ def draw_grid(path: Path, picture: Path, grid: Grid, narrator: AbstractNarrator)
     sampler, teacher = grid.sampler(found), build(found)
     labels, size, key = grid.labels(teacher), min(CHUNK, grid.count), jax.random.key(grid.seed)
     parts, began = [], time.perf_counter()
-    with narrator.task("sample", grid.count) as task:
+    with reporter.progress("sample", grid.count) as progress:
         for start in range(0, grid.count, size):
             chosen = None if labels is None else jnp.asarray(np.resize(labels[start : start + size], size))
             parts.append(np.asarray(sample(jax.random.fold_in(key, start), teacher, size, chosen, sampler)))
-            task.to(min(start + size, grid.count))
+            progress.to(min(start + size, grid.count))
     save_png(picture, draw(np.concatenate(parts)[: grid.count], teacher.shape))
     return time.perf_counter() - began

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pplemd.learning import Alarm
-from pplemd.report.reporter import AbstractTask
+from pplemd.report.reporter import AbstractProgress
 from pplemd.storage.folder import MetricsFile, RunFolder, finite
 
 Judge = Callable[[Sequence[Mapping[str, Any]]], Sequence[Alarm]]
@@ -18,23 +18,23 @@ class Journal:
     Args:
         folder: the run.
         say: told of an alarm when it is first raised.
-        task: shows the newest figures.
+        progress: shows the newest figures.
         judge: alarms that the lines so far give reason for.
     """
 
     def __init__(
-        self, folder: RunFolder, say: Callable[[str], None], task: AbstractTask, judge: Judge = lambda lines: ()
+        self, folder: RunFolder, say: Callable[[str], None], progress: AbstractProgress, judge: Judge = lambda lines: ()
     ):
-        self._say, self._task, self._judge = say, task, judge
+        self._say, self._progress, self._judge = say, progress, judge
         self._lines = MetricsFile(folder.metrics)
         self._history: list[dict[str, Any]] = []
-        self._told: set[str] = set()
+        self._said: set[str] = set()
         self._latest: dict[str, float] = {}
 
     def begin(self, step: int) -> None:
         """Go on after a step: what was written after it is dropped, what was told before is not told again."""
         self._history = self._lines.keep_until(step)
-        self._told = {name for line in self._history for name in line.get("alarm", ())}
+        self._said = {name for line in self._history for name in line.get("alarm", ())}
         for line in self._history:
             self._remember(line)
 
@@ -47,11 +47,11 @@ class Journal:
             line["alarm"] = [alarm.name for alarm in raised]
         self._lines.append(step, {name: value for name, value in line.items() if name != "step"})
         for alarm in raised:
-            if alarm.name not in self._told:
-                self._told.add(alarm.name)
+            if alarm.name not in self._said:
+                self._said.add(alarm.name)
                 self._say(worded(alarm, step))
         self._remember(line)
-        self._task.show(self._latest)
+        self._progress.show(self._latest)
 
     def _remember(self, line: dict[str, Any]) -> None:
         self._latest.update({name: value for name, value in line.items() if isinstance(value, float)})

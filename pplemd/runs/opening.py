@@ -6,64 +6,65 @@ from typing import Any
 
 from pplemd.devices import first, led
 from pplemd.errors import DeviceError, RecipeError
-from pplemd.report.reporter import AbstractNarrator
+from pplemd.report.reporter import AbstractReporter
 from pplemd.runs import record
 from pplemd.runs.declared import GIVEN, Declared, declare, declare_value
 from pplemd.storage.folder import RunFolder
-from pplemd.tasks.fits import Fit
-from pplemd.tasks.model import Model
+from pplemd.tasks.base import AbstractTask
 
 PARENT = Path("runs")  # of the run folders that are not named
 
 
 @dataclasses.dataclass(frozen=True)
-class Chosen:
-    """What was asked for besides the model file.
+class RunOptions:
+    """What a run is started with besides the model file.
 
     Attributes:
-        name: which value of the file, where it holds several.
-        overrides: changes to its recipe.
+        name: which task of the file, where it holds several.
+        overrides: changes to its numbers.
         teacher: the checkpoint of its teacher, where its user brings it.
+        command: the command that is to train it; None for any.
     """
 
     name: str | None
     overrides: tuple[str, ...] = ()
     teacher: Path | None = None
+    command: str | None = None
 
 
 def opened(
-    model: Model | Fit | Path | str,
+    model: AbstractTask | Path | str,
     out: Path | str | None,
-    chosen: Chosen,
+    options: RunOptions,
     resume: bool,
-    narrator: AbstractNarrator,
+    reporter: AbstractReporter,
 ) -> tuple[Declared, RunFolder]:
     """The model and its run folder, new or found again.
 
     Args:
-        model: a model or a fit, or the path of a file that declares one.
+        model: a task, or the path of a file that declares one.
         out: the run folder; by default a new one, or the newest where the run is resumed.
-        chosen: what else was asked for.
+        options: what else was given.
         resume: whether to go on.
-        narrator: told where there is nothing to go on with.
+        reporter: says where there is nothing to go on with.
 
     Raises:
-        PplemdError: where model, recipe or folder cannot be used.
+        PplemdError: where task, numbers or folder cannot be used.
     """
     found: list[tuple[Declared, RunFolder]] = []
 
     def lead() -> dict[str, Any]:
-        found.append(_opened(model, out, chosen, resume, narrator))
-        return _told(*found[0])
+        found.append(_opened(model, out, options, resume, reporter))
+        return _facts(*found[0])
 
-    told = led(lead)
-    return found[0] if first() else _followed(model, chosen, told)
+    facts = led(lead)
+    return found[0] if first() else _followed(model, options, facts)
 
 
-def _told(declared: Declared, folder: RunFolder) -> dict[str, Any]:
+def _facts(declared: Declared, folder: RunFolder) -> dict[str, Any]:
     """What the first process tells the others of a run."""
-    brought = declared.imported
-    teacher = None if brought is None or brought.path is None else str(brought.path)
+    imported = declared.task.imported
+    teacher = None if imported is None or imported.path is None else str(imported.path)
     return {
         "folder": str(folder.path.absolute()),
         "name": declared.name,
@@ -74,77 +75,85 @@ def _told(declared: Declared, folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def _followed(model: Model | Fit | Path | str, chosen: Chosen, told: dict[str, Any]) -> tuple[Declared, RunFolder]:
+def _followed(
+    model: AbstractTask | Path | str, options: RunOptions, facts: dict[str, Any]
+) -> tuple[Declared, RunFolder]:
     """The model and the run folder of the first process, in another one.
 
     Raises:
         DeviceError: where its model file is another.
     """
-    teacher = None if told["teacher"] is None else Path(told["teacher"])
-    name = chosen.name if isinstance(model, Model | Fit) else told["name"]
-    declared = _declared(model, Chosen(name, tuple(told["overrides"]), teacher))
-    if (declared.digest, declared.modules) != (told["digest"], told["modules"]):
+    teacher = None if facts["teacher"] is None else Path(facts["teacher"])
+    name = options.name if isinstance(model, AbstractTask) else facts["name"]
+    declared = _declared(model, RunOptions(name, tuple(facts["overrides"]), teacher, options.command))
+    if (declared.digest, declared.modules) != (facts["digest"], facts["modules"]):
         raise DeviceError(
             f"{declared.path}, or a file that it imports from its folder, is another here than in the first process. "
             "All processes of a run read the same model file: put it where all of them see it."
         )
-    return declared, RunFolder(told["folder"])
+    return declared, RunFolder(facts["folder"])
 
 
 def _opened(
-    model: Model | Fit | Path | str,
+    model: AbstractTask | Path | str,
     out: Path | str | None,
-    chosen: Chosen,
+    options: RunOptions,
     resume: bool,
-    narrator: AbstractNarrator,
+    reporter: AbstractReporter,
 ) -> tuple[Declared, RunFolder]:
     named = None if out is None else RunFolder(out)
     if named is not None and not (named.config.exists() if resume else named.is_run):
         named.see_it_is_free()
     if named is not None and resume and not named.config.exists():
-        narrator.say(f"{named.path} holds no run yet; starting one.")
-        return _declared(model, chosen), named
+        reporter.say(f"{named.path} holds no run yet; starting one.")
+        return _declared(model, options), named
     if not resume:
-        declared = _declared(model, chosen)
+        declared = _declared(model, options)
         folder = named or record.new_folder(declared, PARENT)
         if folder.config.exists():
             record.begin(declared, folder)  # says that the folder is taken
         return declared, folder
-    asked = tuple(one for one in chosen.overrides if one.startswith(GIVEN))
-    folder = named or record.newest_folder(_declared(model, Chosen(chosen.name, asked)), PARENT)
-    return _again(model, chosen, folder, narrator), folder
+    requested = tuple(one for one in options.overrides if one.startswith(GIVEN))
+    folder = named or record.newest_folder(
+        _declared(model, RunOptions(options.name, requested, None, options.command)), PARENT
+    )
+    return _again(model, options, folder, reporter), folder
 
 
-def _declared(model: Model | Fit | Path | str, chosen: Chosen) -> Declared:
-    if isinstance(model, Model | Fit):
-        return declare_value(model, chosen.overrides, chosen.teacher)
-    return declare(Path(model), chosen.name, chosen.overrides, chosen.teacher)
+def _declared(model: AbstractTask | Path | str, options: RunOptions) -> Declared:
+    if isinstance(model, AbstractTask):
+        declared = declare_value(model, options.overrides, options.teacher)
+    else:
+        declared = declare(Path(model), options.name, options.overrides, options.teacher)
+    if options.command is not None:
+        declared.task.refuse_command(options.command, declared.name, declared.path)
+    return declared
 
 
 def _again(
-    model: Model | Fit | Path | str,
-    chosen: Chosen,
+    model: AbstractTask | Path | str,
+    options: RunOptions,
     folder: RunFolder,
-    narrator: AbstractNarrator,
+    reporter: AbstractReporter,
 ) -> Declared:
     """The model of a run that is resumed: the same, with the same changes."""
-    known, overrides = record.started_from(folder), chosen.overrides
+    known, overrides = record.started_from(folder), options.overrides
     if set(overrides) - set(known.overrides):
         raise RecipeError(
-            f"a run that is resumed keeps its recipe; {folder.path} was started with "
+            f"a run that is resumed keeps its numbers; {folder.path} was started with "
             f"{', '.join(known.overrides) or 'no changes'}, and {', '.join(overrides)} was asked for. "
             "Leave --set, --steps and --seed out, or start a new run with another --out."
         )
-    of_file = not isinstance(model, Model | Fit)
-    if of_file and chosen.name is not None and chosen.name != known.name:
+    of_file = not isinstance(model, AbstractTask)
+    if of_file and options.name is not None and options.name != known.name:
         raise RecipeError(
-            f"{folder.path} is a run of {known.name}, and {chosen.name} was asked for; expected the same. Leave "
+            f"{folder.path} is a run of {known.name}, and {options.name} was asked for; expected the same. Leave "
             "--program out, or start a new run with another --out."
         )
-    name = chosen.name or (known.name if of_file else None)
-    declared = _declared(model, Chosen(name, known.overrides, chosen.teacher or known.teacher))
+    name = options.name or (known.name if of_file else None)
+    declared = _declared(model, RunOptions(name, known.overrides, options.teacher or known.teacher, options.command))
     record.check_teacher(declared, folder, known.teacher_sha256)
-    record.check_same(declared, folder, narrator.say)
-    if chosen.teacher is not None:
+    record.check_same(declared, folder, reporter.say)
+    if options.teacher is not None:
         record.moved_teacher(declared, folder)
     return declared

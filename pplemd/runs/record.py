@@ -12,7 +12,6 @@ from pplemd.devices import ONE, Devices, led
 from pplemd.errors import CheckpointError, DeviceError
 from pplemd.runs.declared import Declared, configuration, declare, environment
 from pplemd.storage.folder import RunFolder, finite, write_json
-from pplemd.tasks.fits import Fit
 
 Say = Callable[[str], None]
 
@@ -33,7 +32,7 @@ def newest_folder(declared: Declared, parent: Path) -> RunFolder:
         CheckpointError: where there is none.
     """
     folders = [RunFolder(path) for path in parent.glob(f"{declared.folder_name}*")]
-    mine = [folder for folder in folders if _holds(folder, declared)]
+    mine = [folder for folder in folders if _is_run_of(folder, declared)]
     if not mine:
         raise CheckpointError(
             f"there is no run of {declared.path or declared.name} in {parent} to resume; leave out --resume to start "
@@ -42,7 +41,7 @@ def newest_folder(declared: Declared, parent: Path) -> RunFolder:
     return max(mine, key=lambda folder: folder.config.stat().st_mtime_ns)
 
 
-def _holds(folder: RunFolder, declared: Declared) -> bool:
+def _is_run_of(folder: RunFolder, declared: Declared) -> bool:
     """Whether a folder is a run of this model; a damaged one is not."""
     try:
         known = started_from(folder)
@@ -105,7 +104,7 @@ class Origin:
         sha256: the file's digest.
         modules: the digests of what it imports from its folder.
         name: the model's name.
-        overrides: the changes to its recipe.
+        overrides: the changes to its numbers.
         teacher: the checkpoint of its teacher, or None where the model has a teacher of its own.
         teacher_sha256: the checkpoint's digest.
     """
@@ -126,13 +125,19 @@ def started_from(folder: RunFolder) -> Origin:
         CheckpointError: where the folder is no run, or its config.json is damaged.
     """
     config = folder.read_config()
+    if "recipe" in config:
+        raise CheckpointError(
+            f"{folder.path} was made by an earlier version of pplemd, whose recipes are now em.Training and an "
+            "algorithm (docs/changelog.md says which number went where). The run is left as it is: read it with the "
+            f"version that made it{_version(config)}, or train it again."
+        )
     try:
         known, overrides = config["model"], tuple(str(change) for change in config["overrides"])
         path = None if known["path"] is None else Path(known["path"])
-        brought = config.get("teacher", {})
-        teacher = Path(brought["path"]) if "imported" in brought else None
+        taught = config.get("teacher", {})
+        teacher = Path(taught["path"]) if "imported" in taught else None
         modules = {str(name): str(found) for name, found in known.get("modules", {}).items()}
-        return Origin(path, known["sha256"], modules, str(known["name"]), overrides, teacher, brought.get("sha256"))
+        return Origin(path, known["sha256"], modules, str(known["name"]), overrides, teacher, taught.get("sha256"))
     except (AttributeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder.config} lacks {error}; it was not written by pplemd distill.") from error
 
@@ -181,7 +186,7 @@ def check_teacher(declared: Declared, folder: RunFolder, sha256: str | None) -> 
     Raises:
         CheckpointError: where it is not.
     """
-    teacher = declared.imported
+    teacher = declared.task.imported
     if teacher is None:
         return
     if teacher.path is None or not teacher.path.exists():
@@ -203,9 +208,9 @@ def moved_teacher(declared: Declared, folder: RunFolder) -> None:
     Raises:
         CheckpointError: where config.json cannot be written.
     """
-    if declared.imported is not None:
+    if declared.task.imported is not None:
         config = folder.read_config()
-        place = {**config["teacher"], "path": str(declared.imported.path)}
+        place = {**config["teacher"], "path": str(declared.task.imported.path)}
         write_json(folder.config, {**config, "teacher": place})
 
 
@@ -216,7 +221,7 @@ def check_mode(declared: Declared, folder: RunFolder) -> None:
         CheckpointError: where JAX is in the other.
     """
     then, now = (found.get("bits", "32") for found in (folder.read_config().get("environment", {}), environment()))
-    if isinstance(declared.model, Fit) and then != now:
+    if not declared.task.single and then != now:
         switch = "Set JAX_ENABLE_X64=1" if then == "64" else "Leave JAX_ENABLE_X64 (or numpyro.enable_x64()) out"
         raise CheckpointError(
             f"the fit {folder.path} was made in JAX's {then}-bit mode, and JAX is in its {now}-bit mode; expected the "
@@ -233,7 +238,7 @@ def check_same(declared: Declared, folder: RunFolder, say: Say) -> None:
         say: told where the machine or a library is another, so that the figures may differ in their last digits.
 
     Raises:
-        CheckpointError: where its file, its recipe or its teacher's data has changed.
+        CheckpointError: where its file, its numbers or its teacher's data has changed.
     """
     then, now = folder.read_config(), json.loads(json.dumps(finite(configuration(declared))))
     check_mode(declared, folder)
@@ -243,7 +248,7 @@ def check_same(declared: Declared, folder: RunFolder, say: Say) -> None:
             f"{changed[0]} has changed since the run {folder.path} was started, so going on would not be the same "
             "run. Restore the file, or start a new run with another --out."
         )
-    for part in ("recipe", "teacher", "data"):
+    for part in (*declared.task.numbers, "teacher", "data"):
         if _differ(then.get(part), now.get(part)):
             raise CheckpointError(
                 f"the {part} has changed since the run {folder.path} was started, so going on would not be the same "
@@ -260,3 +265,10 @@ def _differ(then: Any, now: Any) -> bool:
         return bool(then != now)
     looked_at = (then.keys() | now.keys()) - {"path"} - ({"arrays"} - then.keys())
     return any(name not in then or name not in now or then[name] != now[name] for name in looked_at)
+
+
+def _version(config: dict[str, Any]) -> str:
+    """The version that made a run, in brackets, where it is known."""
+    environment = config.get("environment")
+    found = environment.get("pplemd") if isinstance(environment, dict) else None
+    return f" ({found})" if isinstance(found, str) else ""

@@ -5,12 +5,12 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from pplemd.report import Exhibits, page, subjects
+from pplemd.report import ReportData, page, subjects
 from pplemd.report.progress import Terminal
-from pplemd.report.reporter import AbstractNarrator
-from pplemd.runs.report_data import exhibits
+from pplemd.report.reporter import AbstractReporter
+from pplemd.runs.report_data import report_data
 from pplemd.storage.folder import RunFolder, write
-from pplemd.storage.run_reader import read_remains
+from pplemd.storage.run_reader import read_run
 
 
 def write_report(
@@ -19,7 +19,7 @@ def write_report(
     *,
     draw: bool = True,
     model_file: Path | str | None = None,
-    narrator: AbstractNarrator | None = None,
+    reporter: AbstractReporter | None = None,
 ) -> Path:
     """Write a report of one run, or of several beside each other.
 
@@ -31,7 +31,7 @@ def write_report(
         out: the HTML file; by default report.html in the first folder.
         draw: whether to draw from the checkpoints: samples, paths between latents, the E-step's corrections, the plan.
         model_file: another place of the model file, of one run.
-        narrator: told how it goes; by default the terminal.
+        reporter: told how it goes; by default the terminal.
 
     Returns:
         The file.
@@ -41,9 +41,9 @@ def write_report(
     """
     paths = [Path(runs)] if isinstance(runs, Path | str) else [Path(run) for run in runs]
     for path in paths:
-        read_remains(path)  # says which is no run before anything is drawn
-    told, given = narrator or Terminal(), None if model_file is None else Path(model_file)
-    drawn = [exhibits(RunFolder(path), given, told) if draw else Exhibits() for path in paths]
+        read_run(path)  # says which is no run before anything is drawn
+    reporter, given = reporter or Terminal(), None if model_file is None else Path(model_file)
+    drawn = [report_data(RunFolder(path), given, reporter) if draw else ReportData() for path in paths]
     target = Path(out) if out is not None else paths[0] / "report.html"
     command = " ".join(shlex.quote(str(part)) for part in ("pplemd", "report", *paths, *([] if draw else ["--files"])))
     write(target, page(subjects(paths, drawn), command, importlib.metadata.version("pplemd")))

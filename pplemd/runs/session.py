@@ -1,52 +1,53 @@
-"""One call from a declared model to a judged generator in a run folder: teach, distil, judge."""
+"""One call from a declared task to a judged run folder: train, judge; and back from the folder to what it learned."""
 
+import contextlib
 import dataclasses
+import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
-from pplemd.devices import Devices, chosen, first, together
-from pplemd.devices import told as told_devices
+from jaxtyping import PyTree
+
+from pplemd.devices import described as described_devices
+from pplemd.devices import first, together
 from pplemd.importers import notes
-from pplemd.learning import EMState, Watcher
-from pplemd.metrics import AbstractEvaluation, prepared
+from pplemd.learning import Watcher
 from pplemd.plotting.samples import draw, save_png
 from pplemd.report.progress import Terminal
-from pplemd.report.reporter import AbstractNarrator, Silent
-from pplemd.report.tensorboard import AbstractBoard, board_of
+from pplemd.report.reporter import AbstractReporter, Silent
+from pplemd.report.tensorboard import board_of
 from pplemd.runs import loading, record
-from pplemd.runs.afterwards import saved_in
 from pplemd.runs.board_watcher import with_board
 from pplemd.runs.declared import Declared
-from pplemd.runs.judging import judged
-from pplemd.runs.opening import Chosen, opened
-from pplemd.runs.watch import Watch, shown
-from pplemd.storage.ahead import Ahead
+from pplemd.runs.opening import RunOptions, opened
+from pplemd.runs.watch import Watch
 from pplemd.storage.checkpoints import Checkpoints
-from pplemd.storage.folder import RunFolder
-from pplemd.tasks.distillation import Distillation, Distilled, distillation, first_shapes, run
+from pplemd.storage.folder import RunFolder, write_json
+from pplemd.storage.run_reader import read_run
+from pplemd.tasks.base import AbstractReport, AbstractTask, EvaluationOptions, Work
+from pplemd.tasks.distillation import Model
 from pplemd.tasks.double_precision import restored
-from pplemd.tasks.evaluation import Report, draw_teacher
-from pplemd.tasks.fitting import Fitted
-from pplemd.tasks.model import Model, Plan, plan
-from pplemd.tasks.teacher_training import at_rest, ready_teacher
-from pplemd.teachers import AbstractTeacher
+from pplemd.tasks.evaluation import draw_teacher
+from pplemd.tasks.fit import Fit
+from pplemd.tasks.teacher_training import ready_teacher
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """A distillation that has ended.
+    """A training that has ended.
 
     Attributes:
-        distilled: the one-step generator: `outcome.distilled.sample(key, 100)`.
-        report: its figures beside the teacher's and those of real samples; None where it was not to be judged.
+        result: what it learned: a one-step generator, `outcome.result.sample(key, 100)`, or a fitted program,
+            `outcome.result.parameters()`.
+        report: its figures; None where it was not to be judged.
         folder: the run folder.
-        steps: EM steps.
+        steps: training steps.
         seconds: wall time of this call.
     """
 
-    distilled: Distilled
-    report: Report | None
+    result: PyTree
+    report: AbstractReport | None
     folder: Path
     steps: int
     seconds: float
@@ -59,12 +60,12 @@ def distil(
     name: str | None = None,
     overrides: tuple[str, ...] = (),
     resume: bool = False,
-    narrator: AbstractNarrator | None = None,
+    reporter: AbstractReporter | None = None,
     teacher: Path | str | None = None,
     mesh: str | None = None,
     tensorboard: bool = False,
-    known: Report | None = None,
-    judging: int = 0,
+    known: AbstractReport | None = None,
+    evaluation_seed: int = 0,
     judge: bool = True,
 ) -> Outcome:
     """Distil a model into a one-step generator, and judge it.
@@ -76,107 +77,145 @@ def distil(
         model: a model, or the path of a file that declares one.
         out: the run folder; by default a new one in runs/, or the model's newest where the run is resumed.
         name: which model of the file, where it holds several.
-        overrides: changes to the recipe, `path=value`.
+        overrides: changes to its numbers, `path=value`.
         resume: go on with a run that was stopped or killed, bit for bit; one that has ended is judged again.
-        narrator: told how it goes; by default the terminal. `em.Silent()` is told in vain.
+        reporter: shows how it goes; by default the terminal. `em.Silent()` shows nothing.
         teacher: the checkpoint of a teacher that is declared by `em.imported`; a run that is resumed knows its own.
         mesh: the devices, such as "data=8" or "data=4,model=2"; by default all where they divide the batch.
         tensorboard: keep TensorBoard's files in the run folder too (extra `tensorboard`).
         known: the report of another run of this model, judged by the same draws, whose teacher's figures need not be
             found again.
-        judging: seed of the samples that it is judged by, whatever the seed of the training: figures of several runs
-            that share it differ by training alone.
+        evaluation_seed: seed of the samples that it is judged by, whatever the seed of the training: figures of
+            several runs that share it differ by training alone.
         judge: whether to judge it at the end; `pplemd evaluate` does it later, too.
 
     Raises:
-        PplemdError: where model, recipe, folder or devices cannot be used; says what to do.
+        PplemdError: where model, numbers, folder or devices cannot be used; says what to do.
         Interrupted: after SIGINT or SIGTERM, once the run is saved.
     """
-    asked = Chosen(name, tuple(overrides), None if teacher is None else Path(teacher))
-    with together(), restored():
-        told = (narrator or Terminal()) if first() else Silent()
-        return _distil(model, out, asked, resume, told, mesh, tensorboard, known, judging if judge else None)
+    options = RunOptions(name, tuple(overrides), None if teacher is None else Path(teacher), "distill")
+    return run(model, out, options, resume, reporter, mesh, tensorboard, known, evaluation_seed if judge else None)
 
 
-def _distil(
-    model: Model | Path | str,
-    out: Path | str | None,
-    asked: Chosen,
-    resume: bool,
-    told: AbstractNarrator,
-    mesh: str | None,
-    tensorboard: bool,
-    known: Report | None,
-    judging: int | None,
+def fit(
+    model: Fit | Path | str,
+    out: Path | str | None = None,
+    *,
+    name: str | None = None,
+    overrides: tuple[str, ...] = (),
+    resume: bool = False,
+    reporter: AbstractReporter | None = None,
+    tensorboard: bool = False,
+    judge: bool = True,
 ) -> Outcome:
-    began = time.monotonic()
-    declared, folder = opened(model, out, asked, resume, told)
-    if declared.narrowed:
-        told.say("note: JAX's 64-bit mode is on; this distils in 32 bits, and asks posteriors and your functions in 64")
-    ahead = Ahead(declared.alike)
-    goes_on = folder.config.exists()
-    if declared.imported is not None:
-        found = declared.imported.checkpoint()  # says where to get one before anything is traced
-        for note in notes(found):
-            told.say(f"note: {note}.")
-    with told.preparing("tracing the model and its step"):
-        planned = plan(declared.distilled_model)
-        devices = chosen(mesh, planned.model.recipe.batch)
-        first_shapes(planned)  # a mistake in the step shows now, not after the teacher's training
-    board = board_of(folder.path, tensorboard and first())
-    checkpoints = Checkpoints(folder.checkpoints)  # from here on the folder is this run's own
-    try:
-        record.begin_or_go_on(declared, folder, devices, told.say, goes_on)
-        told.say(f"{declared.name}: {planned.problem.name} -> {folder.path}")
-        runs_on = told_devices(devices, planned.model.recipe.batch)
-        if runs_on is not None:
-            told.say(runs_on)
-        ready = ready_teacher(planned.model.teacher, told, devices)
-        again, work = _prepared(planned, ready, told)
-        asked_for = planned.model.evaluation
-        evaluation = None if asked_for is None else prepared(asked_for)  # once, for the way and the end
-        state = _train(work, evaluation, folder, checkpoints, told, devices, board, ahead)
-    finally:
-        checkpoints.close()
-    distilled, report = work.distilled(state), None
-    if judging is not None:
-        with saved_in(folder.path):
-            report = judged(distilled, again(), evaluation, folder.evaluation, judging, told, known)
-    return Outcome(distilled, report, folder.path, work.step.recipe.steps, time.monotonic() - began)
+    """Fit a program to what it observes, and judge it.
+
+    Args:
+        model: a fit, or the path of a file that declares one.
+        out: the run folder; by default a new one in runs/, or the fit's newest where the run is resumed.
+        name: which fit of the file, where it holds several.
+        overrides: changes to its numbers, `path=value`; what the file asks for, `given.name=value`.
+        resume: go on with a run that was stopped or killed, bit for bit; one that has ended is judged again.
+        reporter: shows how it goes; by default the terminal. `em.Silent()` shows nothing.
+        tensorboard: keep TensorBoard's files in the run folder too (extra `tensorboard`).
+        judge: whether to judge it at the end; `pplemd evaluate` does it later, too.
+
+    Raises:
+        PplemdError: where fit, numbers or folder cannot be used; says what to do.
+        Interrupted: after SIGINT or SIGTERM, once the run is saved.
+    """
+    options = RunOptions(name, tuple(overrides), None, "fit")
+    return run(model, out, options, resume, reporter, None, tensorboard, None, 0 if judge else None)
 
 
-def _prepared(
-    planned: Plan, teacher: AbstractTeacher, told: AbstractNarrator
-) -> tuple[Callable[[], AbstractTeacher], Distillation]:
-    """What gives the teacher again, and the distillation, with what its anchor and its method draw beforehand."""
-    recipe = planned.model.recipe
-    again = at_rest(teacher) if recipe.compute.bf16 else lambda: teacher  # else the step asks the same arrays
-    pairs = None if recipe.anchor is None else f"{recipe.anchor.count:,} pairs of noise and teacher samples"
-    drawn = [what for what in (pairs, recipe.method.prelude()) if what is not None]
-    if not drawn:
-        return again, distillation(planned, teacher, again=again)
-    with told.task(", ".join(drawn), 1) as task:
-        return again, distillation(planned, teacher, task.to, again)
+def run(
+    model: AbstractTask | Path | str,
+    out: Path | str | None,
+    options: RunOptions,
+    resume: bool = False,
+    reporter: AbstractReporter | None = None,
+    mesh: str | None = None,
+    tensorboard: bool = False,
+    known: AbstractReport | None = None,
+    evaluation_seed: int | None = None,
+) -> Outcome:
+    """Train a task of any kind in its run folder, and judge what it learned; see `distil` for the arguments.
+
+    Args:
+        model: a task, or the path of a file that declares one.
+        out: the run folder.
+        options: which task of the file, the changes to it, its teacher.
+        resume: go on with a run.
+        reporter: shows how it goes.
+        mesh: the devices.
+        tensorboard: keep TensorBoard's files too.
+        known: the report of another run of this task.
+        evaluation_seed: seed of the samples that it is judged by; None not to judge it.
+    """
+    with together(), restored():
+        shows = (reporter or Terminal()) if first() else Silent()
+        began = time.monotonic()
+        declared, folder = opened(model, out, options, resume, shows)
+        goes_on = folder.config.exists()
+        if declared.narrowed:
+            shows.say("note: JAX's 64-bit mode is on; this distils in 32 bits, and asks posteriors and functions in 64")
+        if declared.task.imported is not None:
+            for note in notes(declared.task.imported.checkpoint()):  # says where to get one before anything is traced
+                shows.say(f"note: {note}.")
+        with shows.preparing("tracing the model and its step"):
+            plan = declared.task.plan()
+            devices = plan.devices(mesh)
+            plan.shapes_of(Work.window)  # a mistake in the step shows now, not after the teacher's training
+        board = board_of(folder.path, tensorboard and first())
+        checkpoints = Checkpoints(folder.checkpoints)  # from here on the folder is this run's own
+        try:
+            record.begin_or_go_on(declared, folder, devices, shows.say, goes_on)
+            program = declared.name if plan.problem is None else plan.problem.name
+            shows.say(f"{declared.name}: {program} -> {folder.path}")
+            runs_on = described_devices(devices, declared.task.training.batch)
+            if runs_on is not None:
+                shows.say(runs_on)
+            work = plan.build(shows, devices)
+            title = {"distill": "distil"}.get(declared.task.command, declared.task.command)
+            with shows.progress(title, work.training.steps, work.step.algorithm.shown()) as progress:
+                watcher = Watch(work, folder, shows, progress).watcher() if first() else Watcher()
+                with with_board(watcher, board, folder.samples) as watched:
+                    state = work.train(watched, checkpoints, devices)
+        finally:
+            checkpoints.close()
+        result, report = work.result(state), None
+        if evaluation_seed is not None and work.judge is not None:
+            with saved_in(folder.path):
+                history = read_run(folder.path).history if first() else []
+                report = work.judge(result, EvaluationOptions(evaluation_seed), history, shows, known)
+            if first():
+                write_json(folder.evaluation, report.figures())
+        return Outcome(result, report, folder.path, work.training.steps, time.monotonic() - began)
 
 
-def _train(
-    work: Distillation,
-    evaluation: AbstractEvaluation | None,
-    folder: RunFolder,
-    checkpoints: Checkpoints,
-    narrator: AbstractNarrator,
-    devices: Devices,
-    board: AbstractBoard,
-    ahead: Ahead,
-) -> EMState:
-    with narrator.task("distil", work.step.recipe.steps, shown(work.step.recipe)) as task:
-        watcher = Watch(work, evaluation, folder, narrator.say, task).watcher() if first() else Watcher()
-        with with_board(watcher, board, folder.samples) as watched:
-            return run(work, watched, checkpoints, devices, ahead)
+def judge(
+    loaded: loading.Loaded, folder: RunFolder, options: EvaluationOptions, reporter: AbstractReporter
+) -> AbstractReport:
+    """Judge a run's newest checkpoint, and keep the figures in its folder.
+
+    They are kept in evaluation.json, or beside it in evaluation-NAME.json, NAME that of the files given.
+
+    Args:
+        loaded: what was read from the run.
+        folder: the run.
+        options: seed, and what to judge by in place of what the task says.
+        reporter: shows how it goes.
+    """
+    with saved_in(folder.path):
+        history = read_run(folder.path).history
+        report = loaded.plan.judge(loaded.result, options, history, reporter, None)
+    given = [path.stem for path in (options.features, options.data) if path is not None]
+    write_json(folder.path / f"{'-'.join([folder.evaluation.stem, *given])}.json", report.figures())
+    return report
 
 
-def load(run_folder: Path | str, model_file: Path | str | None = None) -> Distilled | Fitted:
-    """The generator, or the fitted program, of a run's newest checkpoint: `em.load("runs/digits").sample(key, 100)`.
+def load(run_folder: Path | str, model_file: Path | str | None = None) -> PyTree:
+    """What a run's newest checkpoint has learned: `em.load("runs/digits").sample(key, 100)`.
 
     Args:
         run_folder: the run's folder.
@@ -187,18 +226,17 @@ def load(run_folder: Path | str, model_file: Path | str | None = None) -> Distil
     """
     given = None if model_file is None else Path(model_file)
     with restored():
-        loaded = loading.load_any(RunFolder(run_folder), given, Terminal().say)
-    return loaded.fitted if isinstance(loaded, loading.LoadedFit) else loaded.distilled
+        return loading.load(RunFolder(run_folder), given, Terminal().say).result
 
 
-def show_teacher(declared: Declared, picture: Path, seed: int, narrator: AbstractNarrator) -> float:
+def show_teacher(declared: Declared, picture: Path, seed: int, reporter: AbstractReporter) -> float:
     """Get a model's teacher ready, which may train it, and draw a picture of its samples.
 
     Args:
         declared: the model.
         picture: the PNG file.
         seed: seed of the samples.
-        narrator: told how it goes.
+        reporter: shows how it goes.
 
     Returns:
         Seconds for a thousand samples.
@@ -206,9 +244,24 @@ def show_teacher(declared: Declared, picture: Path, seed: int, narrator: Abstrac
     Raises:
         PplemdError: where the model cannot be used, or the picture cannot be written.
     """
-    planned = plan(declared.distilled_model)
-    teacher = ready_teacher(planned.model.teacher, narrator)
-    with narrator.task("sample", 1.0) as task:
-        drawn = draw_teacher(teacher, planned.labels, seed, task.to)
-    save_png(picture, draw(drawn.x, teacher.shape))
+    plan = declared.distillation.plan()
+    teacher = ready_teacher(plan.model.teacher, reporter)
+    with reporter.progress("sample", 1.0) as progress:
+        drawn = draw_teacher(teacher, plan.conditions, seed, progress.to)
+    save_png(picture, draw(drawn.x, drawn.x.shape[1:]))
     return drawn.seconds_per_1000
+
+
+@contextlib.contextmanager
+def saved_in(folder: Path) -> Iterator[None]:
+    """In a `with` block, an error or a stop gets a note that the training is done, which its message ends with."""
+    try:
+        yield
+    except BaseException as end:
+        end.add_note(f"The training is done and saved in {folder}; judge it at any time by\n    {evaluation(folder)}")
+        raise
+
+
+def evaluation(folder: Path) -> str:
+    """What judges a run, for a shell."""
+    return f"pplemd evaluate {shlex.quote(str(folder))}"

@@ -1,31 +1,20 @@
-"""What a run tells of itself while it trains: metrics, health and alarms in metrics.jsonl, and on the terminal."""
-
-from collections.abc import Callable
+"""What a run writes and shows while it trains: metrics, health and alarms in metrics.jsonl, pictures, the terminal."""
 
 import equinox as eqx
 import jax
 from jaxtyping import PRNGKeyArray
 
-from pplemd.learning import EMState, HealthCheck, Onlookers, Recipe, Watcher, alarms
-from pplemd.metrics import AbstractEvaluation
+from pplemd.keys import named
+from pplemd.learning import Onlookers, Step, TrainState, Watcher
+from pplemd.learning.algorithm import Figures
 from pplemd.plotting.samples import save_png
-from pplemd.report.reporter import AbstractTask
+from pplemd.report.reporter import AbstractProgress, AbstractReporter
 from pplemd.runs.journal import Journal
-from pplemd.runs.portrait import portrait
 from pplemd.storage.compiled import read_fast
 from pplemd.storage.folder import RunFolder
-from pplemd.tasks.distillation import Distillation
-from pplemd.tasks.evaluation import GLANCE, glance
+from pplemd.tasks.base import Work
 
-HEALTH = 2**32 - 1  # folded into the run's key: no step has this number, so that training never uses these keys
 QUICKLY = {"xla_backend_optimization_level": 0}  # compiled once for a few calls: compiling takes longer than they do
-
-
-def shown(recipe: Recipe) -> tuple[str, ...]:
-    """The figures that matter most while a run is under way; acceptance only where a kernel may refuse."""
-    refuses = recipe.method.chains and recipe.chain.kernel.wanted_acceptance is not None
-    adjusted = ("acceptance",) if refuses else ()
-    return ("pull", "score_lag", *adjusted, "run_recall", "run_modes")
 
 
 class Watch:
@@ -35,50 +24,50 @@ class Watch:
     a checkpoint writes what it would have written.
 
     Args:
-        work: the distillation.
-        evaluation: what the averaged generator is judged by on the way, or None.
+        work: what is trained.
         folder: the run.
-        say: told of an alarm when it is first raised.
-        task: shows the newest figures.
+        reporter: says an alarm when it is first raised.
+        progress: shows the newest figures.
     """
 
-    def __init__(
-        self,
-        work: Distillation,
-        evaluation: AbstractEvaluation | None,
-        folder: RunFolder,
-        say: Callable[[str], None],
-        task: AbstractTask,
-    ):
-        self._work, self._folder, self._say, self._task = work, folder, say, task
-        self._journal = Journal(folder, say, task, lambda lines: alarms(lines, work.step.recipe))
-        quickly = {**QUICKLY, **read_fast()}
-        self._check = eqx.filter_jit(HealthCheck(work.step), compiler_options=quickly)  # type: ignore[call-overload]
-        self._measure = None if evaluation is None else evaluation.prepare()
-        self._onlookers = Onlookers(say)
-        self._count = GLANCE if evaluation is None else min(GLANCE, evaluation.count)
+    def __init__(self, work: Work, folder: RunFolder, reporter: AbstractReporter, progress: AbstractProgress):
+        self._work, self._folder, self._progress = work, folder, progress
+        self._onlookers, self._say = Onlookers(reporter.say), reporter.say
+        self._check = eqx.filter_jit(_health, compiler_options={**QUICKLY, **read_fast()})  # type: ignore[call-overload]
 
     def watcher(self) -> Watcher:
         """For the loop."""
-        journal = self._journal
+        work, progress = self._work, self._progress
+        alarms = work.step.algorithm.alarms
+        journal = Journal(self._folder, self._say, progress, lambda lines: alarms(work.training, lines, work.rows))
         return Watcher(
-            self._task.to, journal.report, self.picture, self._say, journal.begin, self.inspect, self._task.phase
+            progress.to, journal.report, self.picture, self._say, journal.begin, self.inspect, progress.phase
         )
 
-    def inspect(self, step: int, state: EMState) -> dict[str, float]:
-        """Figures of health, and of samples where there is an evaluation."""
-        key_health, key_samples = jax.random.split(jax.random.fold_in(jax.random.fold_in(self._work.key, HEALTH), step))
+    def inspect(self, step: int, state: TrainState) -> dict[str, float]:
+        """Figures of health, of samples where there is an evaluation, and at the end those of the algorithm's own."""
+        key_health, key_samples = jax.random.split(named(self._work.key, "health", step))
         look, nothing = self._onlookers.look, dict[str, float]()
-        figures = look("health check", step, self._health, state, key_health, otherwise=nothing)
-        if self._measure is not None:
-            self._task.phase("evaluation")
-            asked = self._work.distilled(state), self._measure, key_samples, self._count
-            figures = figures | look("evaluation", step, glance, *asked, otherwise=nothing)
+        figures = look("health check", step, self._healthy, state, key_health, otherwise=nothing)
+        if self._work.glance is not None:
+            self._progress.phase("evaluation")
+            result = self._work.result(state)
+            figures = figures | look("evaluation", step, self._work.glance, result, key_samples, otherwise=nothing)
+        if step == self._work.training.steps:
+            algorithm, context = self._work.step.algorithm, self._work.step.context
+            last = (context, state, self._work.key)
+            figures = figures | look("conclusion", step, algorithm.conclusion, *last, otherwise=nothing)
         return figures | self._onlookers.failed()
 
-    def _health(self, state: EMState, key: PRNGKeyArray) -> dict[str, float]:
-        return {name: float(value) for name, value in self._check(state, key).items()}
+    def picture(self, step: int, state: TrainState) -> None:
+        """Draw what the averaged network makes, where there is something to see."""
+        picture = self._work.picture(self._work.result(state))
+        if picture is not None:
+            save_png(self._folder.samples, picture)
 
-    def picture(self, step: int, state: EMState) -> None:
-        """Draw the averaged generator's samples."""
-        save_png(self._folder.samples, portrait(self._work.distilled(state)))
+    def _healthy(self, state: TrainState, key: PRNGKeyArray) -> dict[str, float]:
+        return {name: float(value) for name, value in self._check(self._work.step, state, key).items()}
+
+
+def _health(step: Step, state: TrainState, key: PRNGKeyArray) -> Figures:
+    return step.algorithm.health(step.context, state, key)

@@ -64,8 +64,8 @@ def cached_arrays(
     Args:
         key: whatever settles the content: a digest of the inputs, the settings, the versions.
         build: computes the numeric arrays by name; called only where the cache has none that can be read.
-        shared: whether all processes of a run call this: the first one's cache is asked and written then, and the
-            arrays are the same in all. Else a process asks for itself.
+        shared: whether all processes of a run call this: the first one's cache is read and written then, and the
+            arrays are the same in all. Else a process has its own.
 
     Returns:
         The arrays by name. A damaged file is built again and an unwritable folder passed over, with a warning on the

@@ -111,12 +111,12 @@ class Checkpoints:
             self._seal(step)
 
     def _unwritable(self, step: int, error: Exception) -> Exception:
-        """What to raise; where a process was lost, that is told elsewhere."""
+        """What to raise; where a process was lost, that is said elsewhere."""
         lost = isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1
         return error if lost else CheckpointError(unwritable(self._folder / str(step), error))
 
     def _check_room(self, step: int, arrays: Any) -> None:
-        """See that there is room, before Orbax finds that there is none, whose threads tell of it at length."""
+        """See that there is room, before Orbax finds that there is none, whose threads report it at length."""
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) + OVERHEAD
         free = shutil.disk_usage(self._folder).free
         if free < needed:
@@ -127,7 +127,7 @@ class Checkpoints:
         """Write down the digests of the files of a new snapshot, beside those of the others that are kept.
 
         Orbax leaves reads unfinished, and their complaints on the screen, where it meets a damaged file or other
-        shapes than it was asked for: so both are seen before it reads.
+        shapes than the caller's: so both are seen before it reads.
         """
         before = _json_or_empty(self._seals)
         kept = {str(step): before[str(step)] for step in self._manager.all_steps() if str(step) in before}
@@ -148,7 +148,7 @@ class Checkpoints:
         Args:
             like: a pytree with the same arrays (or their shapes) as the one that was saved; arrays come back to where
                 those are, whatever they were saved from.
-            say: told of each damaged snapshot that is passed over.
+            say: called with a sentence on each damaged snapshot that is passed over.
 
         Raises:
             CheckpointError: where there are snapshots but none can be read.
@@ -165,7 +165,7 @@ class Checkpoints:
         if steps:
             raise CheckpointError(
                 f"none of the {len(steps)} checkpoints in {self._folder} can be read for this program "
-                f"({'; '.join(why.values())}). They are left as they are: use them with the model file and the recipe "
+                f"({'; '.join(why.values())}). They are left as they are: use them with the model file and the numbere "
                 "that they were made by, or start a new run with another --out."
             )
         return None

@@ -48,10 +48,10 @@ def keep_compiled() -> Path | None:
 def read_fast() -> dict[str, str]:
     """Options of the compiler under which a program of many operations is read from the cache in less time.
 
-    XLA's CPU backend looks for each fusion of its YNNPACK among all instructions when it reads a program: two thirds
-    of the time for a U-Net's step. Steps with and without them take the same time (docs/benchmarks.md). Where XLA read
-    `pplemd.devices.compiler.FLAGS` before it started, all programs are compiled so; these serve where JAX was at work
-    before.
+    XLA's CPU backend looks for each fusion of its YNNPACK among all instructions when it reads a program: two thirds of
+    the time for a U-Net's step. Steps with and without them take the same time (docs/benchmarks/memory.md). Where XLA
+    read `pplemd.devices.compiler.FLAGS` before it started, all programs are compiled so; these serve where JAX was at
+    work before.
 
     Returns:
         The options, which go into `compiler_options` of `jax.jit`; none on other devices, or where this jaxlib does

@@ -1,4 +1,4 @@
-"""SHA-256 of arrays and of files, by which a snapshot that is damaged, or of another program, is told."""
+"""SHA-256 of arrays and of files, by which a snapshot that is damaged, or of another program, is found."""
 
 import hashlib
 from pathlib import Path

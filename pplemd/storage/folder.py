@@ -33,7 +33,7 @@ class RunFolder:
 
     @property
     def is_run(self) -> bool:
-        """Whether a run lies here, as far as its config.json tells: one that cannot be read may be a run's."""
+        """Whether a run lies here, as far as its config.json shows: one that cannot be read may be a run's."""
         if not self.config.is_file():
             return False
         found = parsed(self.config.read_text(errors="replace"))

@@ -9,16 +9,16 @@ from pplemd.storage.folder import unwritable
 
 try:
     import fcntl
-except ImportError:  # Windows: two processes in one folder are not told apart there
+except ImportError:  # Windows: two processes in one folder are not noticed there
     fcntl = None  # type: ignore[assignment]
 
-ASKING_SECONDS = 0.1  # longer than a process has a lock that it only asks for
+PROBE_SECONDS = 0.1  # longer than a process has a lock that it only tries
 
 
 def is_written_to(folder: Path) -> bool | None:
-    """Whether a process has a folder of checkpoints open for writing; None where that cannot be told.
+    """Whether a process has a folder of checkpoints open for writing; None where that is unknown.
 
-    A lock is asked for and let go at once, if it is given.
+    A lock is taken and let go at once, where it is free.
     """
     if fcntl is None:
         return None
@@ -54,11 +54,11 @@ def locked(folder: Path) -> IO[bytes]:
 
 
 def _lock(file: IO[bytes]) -> None:
-    """Lock a file; tried twice, since who only asks (`is_written_to`) has it for a moment."""
+    """Lock a file; tried twice, since who only looks (`is_written_to`) has it for a moment."""
     if fcntl is None:
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        time.sleep(ASKING_SECONDS)
+        time.sleep(PROBE_SECONDS)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -35,7 +35,7 @@ class Line:
 
 
 @dataclasses.dataclass(frozen=True)
-class Remains:
+class RunRecord:
     """What a run left in its folder.
 
     Attributes:
@@ -60,7 +60,7 @@ class Remains:
 
     @property
     def step(self) -> int:
-        """The newest step that metrics.jsonl tells of; 0 where it tells of none."""
+        """The newest step in metrics.jsonl; 0 where there is none."""
         return self.lines[-1].step if self.lines else 0
 
     @property
@@ -71,18 +71,18 @@ class Remains:
 
     @property
     def steps(self) -> int | None:
-        """Steps of its recipe, where they are known."""
-        return dig(self.config, int, "recipe", "steps")
+        """Steps of its training, where they are known."""
+        return dig(self.config, int, "training", "steps")
 
     @property
     def judged(self) -> bool:
-        """Whether its evaluation is of its end: written after the last line, as far as the files' ages tell."""
+        """Whether its evaluation is of its end: written after the last line, as far as the files' ages show."""
         folder = RunFolder(self.path)
         late = _written(folder.evaluation) > _written(folder.metrics) - COPYING_SECONDS
         return self.evaluation is not None and late
 
 
-def read_remains(path: Path | str) -> Remains:
+def read_run(path: Path | str) -> RunRecord:
     """Read a run folder, whatever its state.
 
     Raises:
@@ -94,7 +94,7 @@ def read_remains(path: Path | str) -> Remains:
     chains = folder.path / "diagnosis" / "chains.nc"
     found = {name: _read(folder.path / place, PICTURE_BYTES, notes) for name, place in PICTURES.items()}
     lines = _lines(folder.metrics, notes)
-    return Remains(
+    return RunRecord(
         path=folder.path,
         config=_json(folder.config, notes) or {},
         lines=lines,

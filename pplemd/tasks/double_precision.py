@@ -1,10 +1,9 @@
-"""JAX's 64-bit mode: distillation computes in 32 bits, whatever the session that asks for it is in.
+"""JAX's 64-bit mode: distillation computes in 32 bits, whatever the session's mode is.
 
 A fit and a posterior are in the session's own mode, 32 bits or 64.
 """
 
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
@@ -15,7 +14,6 @@ import jax.numpy as jnp
 
 from pplemd.diffusion import AbstractConvention
 from pplemd.dsl import in_own_mode
-from pplemd.tasks.model import Model
 from pplemd.teachers import AbstractTeacher, Posterior
 
 P, T = ParamSpec("P"), TypeVar("T")
@@ -55,18 +53,11 @@ def in_single(call: Callable[P, T]) -> Callable[P, T]:
     return run
 
 
-def narrowed(model: Model) -> Model:
-    """A model whose teacher can be asked in the 32-bit mode, declared in the 64-bit mode."""
-    if not isinstance(model.teacher, AbstractTeacher):
-        return model
-    return dataclasses.replace(model, teacher=narrow(model.teacher))
-
-
 def narrow(teacher: AbstractTeacher) -> AbstractTeacher:
-    """A teacher that was declared in the 64-bit mode, as one that can be asked in the 32-bit mode.
+    """A teacher that was declared in the 64-bit mode, as one that can be evaluated in the 32-bit mode.
 
-    Its arrays become those of 32 bits. A plain function may refer to arrays that cannot be seen: it is asked in 64. A
-    posterior, which was traced, knows its own mode.
+    Its arrays become those of 32 bits. A plain function may refer to arrays that cannot be seen: it is evaluated in 64.
+    A posterior, which was traced, knows its own mode.
     """
 
     def is_whole(node: Any) -> bool:

@@ -9,23 +9,27 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from pplemd.errors import DataError, DivergenceError
+from pplemd.conditions import AbstractConditionPrior, Condition, Labels
+from pplemd.data import npz
+from pplemd.errors import DataError, DivergenceError, RecipeError
+from pplemd.importers.feature_networks import features
 from pplemd.inference.reference_draws import reference_draws
-from pplemd.learning import Labels
-from pplemd.metrics import AbstractEvaluation, AbstractMeasure, SampleEvaluation
-from pplemd.tasks.distillation import Distilled
+from pplemd.keys import named
+from pplemd.metrics import AbstractEvaluation, AbstractMeasure, ImageEvaluation, SampleEvaluation
+from pplemd.tasks.base import AbstractReport, EvaluationOptions
+from pplemd.tasks.results import Distilled
 from pplemd.tasks.timed_draws import timed_chunks
-from pplemd.teachers import AbstractDensity, AbstractDrawnTeacher, AbstractTeacher, sample
+from pplemd.teachers import AbstractDensity, AbstractDrawnTeacher, AbstractTeacher, decoded, sample
 
 GLANCE = 1000  # samples judged while a run is under way: a fifth of what images are judged by at its end
 SOLVED = 2000  # samples judged where the teacher's own are the reference, and each takes it a reverse diffusion
 CHUNK = 500  # samples drawn at a time: bounds memory, and gives a progress bar something to show
 
-Draw = Callable[[PRNGKeyArray, int, Int[Array, " count"] | None], Array]
+Draw = Callable[[PRNGKeyArray, int, Condition], Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class Report(AbstractReport):
     """The table that a run ends with.
 
     Attributes:
@@ -49,7 +53,7 @@ class Drawn:
 
     Attributes:
         x: the samples.
-        labels: the class that each was asked for, or None.
+        labels: the class of each, where its condition is a class.
         seconds_per_1000: wall time for a thousand, compilation left out (but for chains).
     """
 
@@ -82,24 +86,26 @@ def evaluate(
     Raises:
         DivergenceError: where samples are not finite.
     """
-    labels = distilled.labels
-    chosen_evaluation = evaluation or _against_teacher(teacher, labels)
+    conditions = distilled.conditions
+    chosen_evaluation = evaluation or _against_teacher(teacher, conditions)
     phase("the reference")
     measure = chosen_evaluation.prepare()
     count = chosen_evaluation.count
-    key = jax.random.fold_in(jax.random.key(seed), 0x5EED)
+    key = named(jax.random.key(seed), "judging")
     if known is not None and (known.count, known.seed) == (count, seed):
         floor, of_teacher = known.floor, known.teacher
     else:
         phase("compiling and drawing the teacher's first samples")
-        from_teacher = _of_teacher(teacher, key, count, labels, lambda share: advance(0.7 * share))
+        from_teacher = _of_teacher(teacher, key, count, conditions, lambda share: advance(0.7 * share))
         phase("figures of real samples")
-        floor = measure.floor(seed, labelled=labels is not None)
+        floor = measure.floor(seed, labelled=distilled.problem.classes is not None)
         advance(0.8)
         phase("figures of the teacher")
         of_teacher = _measured(measure, from_teacher, "teacher", seed)
     phase("compiling and drawing the student's first samples")
-    from_student = draw(distilled.sample, jax.random.fold_in(key, 1), count, labels, lambda s: advance(0.85 + 0.1 * s))
+    from_student = timed_samples(
+        distilled.sample, jax.random.fold_in(key, 1), count, conditions, lambda s: advance(0.85 + 0.1 * s)
+    )
     phase("figures of the student")
     of_student = _measured(measure, from_student, "student", seed)
     advance(1.0)
@@ -117,7 +123,7 @@ def glance(distilled: Distilled, measure: AbstractMeasure, key: PRNGKeyArray, co
         key: a key.
         count: samples to judge.
     """
-    drawn = draw(distilled.sample, key, count, distilled.labels)
+    drawn = timed_samples(distilled.sample, key, count, distilled.conditions)
     x = drawn.x
     share = float(np.isfinite(x.reshape(len(x), -1)).all(axis=1).mean())
     figures = {"run_finite": share}
@@ -139,50 +145,59 @@ def _measured(measure: AbstractMeasure, drawn: Drawn, who: str, seed: int) -> di
     return {**measure.measure(drawn.x, seed, drawn.labels), "seconds_per_1000": drawn.seconds_per_1000}
 
 
-def draw(
+def timed_samples(
     source: Draw,
     key: PRNGKeyArray,
     count: int,
-    labels: Labels | Int[Array, " count"] | None,
+    conditions: AbstractConditionPrior | Condition,
     advance: Callable[[float], None] = lambda share: None,
 ) -> Drawn:
     """Draw many samples in chunks of one compiled size, and time them.
 
     Args:
-        source: `(key, count, labels) -> x`.
+        source: `(key, count, conditions) -> x`.
         key: a key.
         count: how many.
-        labels: the prior of their labels, the label of each, or None.
-        advance: told the share that is done.
+        conditions: their prior, one for each with a leading dimension count, or None.
+        advance: called with the share that is done.
     """
     chunks, size = -(-count // CHUNK), min(count, CHUNK)
 
-    def asked(i: int) -> Int[Array, " size"] | None:
-        if isinstance(labels, Labels):
-            return labels.draw(jax.random.split(jax.random.fold_in(key, i))[0], size)
-        return None if labels is None else jnp.resize(labels[i * size : (i + 1) * size], (size,))
+    def chosen(i: int) -> Condition:
+        if isinstance(conditions, AbstractConditionPrior):
+            return conditions.draw(jax.random.split(jax.random.fold_in(key, i))[0], size)
+        return jax.tree.map(
+            lambda leaf: jnp.resize(leaf[i * size : (i + 1) * size], (size, *leaf.shape[1:])), conditions
+        )
 
     def one(i: int) -> np.ndarray:
         key_x = jax.random.split(jax.random.fold_in(key, i))[1]
-        return np.asarray(source(key_x, size, asked(i)))
+        return np.asarray(source(key_x, size, chosen(i)))
 
     drawn = timed_chunks(one, chunks, lambda done: advance(done / chunks))
-    chosen = None if labels is None else np.concatenate([np.asarray(asked(i)) for i in range(chunks)])[:count]
-    return Drawn(drawn.x[:count], chosen, drawn.seconds * 1000 / (chunks * size))
+    labels = None
+    if isinstance(conditions, Labels | jax.Array):  # a condition that is one number is a class
+        labels = np.concatenate([np.asarray(chosen(i)) for i in range(chunks)])[:count]
+    return Drawn(drawn.x[:count], labels, drawn.seconds * 1000 / (chunks * size))
 
 
 def draw_teacher(
     teacher: AbstractTeacher,
-    labels: Labels | None,
+    prior: AbstractConditionPrior | None,
     seed: int = 0,
     advance: Callable[[float], None] = lambda share: None,
     count: int = 100,
 ) -> Drawn:
-    """A few samples of a teacher, one class after the other where it has classes, for a picture."""
+    """A few samples of a teacher, one condition after the other where it has conditions, for a picture."""
+    key = jax.random.key(seed)
     if _by_chains(teacher):
-        return _of_teacher(teacher, jax.random.key(seed), count, None, advance)
-    chosen = None if labels is None else uniform_classes(labels.classes, count)
-    return draw(lambda k, n, asked: sample(k, teacher, n, asked), jax.random.key(seed), count, chosen, advance)
+        return _of_teacher(teacher, key, count, None, advance)
+    return timed_samples(_source(teacher), key, count, None if prior is None else prior.in_turn(count), advance)
+
+
+def _source(teacher: AbstractTeacher) -> Draw:
+    """What draws from a teacher, decoded."""
+    return lambda key, count, conditions: decoded(teacher, sample(key, teacher, count, conditions))
 
 
 def _by_chains(teacher: AbstractTeacher) -> bool:
@@ -194,35 +209,54 @@ def _of_teacher(
     teacher: AbstractTeacher,
     key: PRNGKeyArray,
     count: int,
-    labels: Labels | None,
+    conditions: AbstractConditionPrior | None,
     advance: Callable[[float], None] = lambda share: None,
 ) -> Drawn:
     """Samples of a teacher; of a density by chains, whose warm-up and compilation are part of their time."""
     if not isinstance(teacher, AbstractDensity) or not _by_chains(teacher):
-        return draw(lambda k, n, chosen: sample(k, teacher, n, chosen), key, count, labels, advance)
+        return timed_samples(_source(teacher), key, count, conditions, advance)
     began = time.perf_counter()
     x = reference_draws(teacher, count, int(jax.random.randint(key, (), 0, 2**31 - 1)))
     advance(1.0)
     return Drawn(x, None, (time.perf_counter() - began) * 1000 / count)
 
 
-def _against_teacher(teacher: AbstractTeacher, labels: Labels | None) -> SampleEvaluation:
+def _against_teacher(teacher: AbstractTeacher, conditions: AbstractConditionPrior | None) -> SampleEvaluation:
     """The evaluation of a model without one; of fewer samples where each is a reverse diffusion's."""
-    reference = _reference(teacher, labels)
+    reference = _reference(teacher, conditions)
     if isinstance(teacher, AbstractDrawnTeacher | AbstractDensity):
         return SampleEvaluation(reference)
     return SampleEvaluation(reference, SOLVED)
 
 
-def _reference(teacher: AbstractTeacher, labels: Labels | None) -> Callable[[int, int], np.ndarray]:
+def _reference(teacher: AbstractTeacher, conditions: AbstractConditionPrior | None) -> Callable[[int, int], np.ndarray]:
     """Draws of the teacher as the reference, for models without an evaluation."""
 
     def reference(count: int, seed: int) -> np.ndarray:
-        return _of_teacher(teacher, jax.random.fold_in(jax.random.key(seed), 0x7EAC), count, labels).x
+        return _of_teacher(teacher, named(jax.random.key(seed), "teacher's draws"), count, conditions).x
 
     return reference
 
 
-def uniform_classes(classes: int, count: int) -> Int[Array, " count"]:
-    """Labels 0, 1, ..., classes - 1, 0, 1, ...: one of each in turn, for pictures."""
-    return jnp.arange(count, dtype=jnp.int32) % classes
+def instead(declared: AbstractEvaluation | None, options: EvaluationOptions) -> AbstractEvaluation | None:
+    """A model's evaluation, with the features and data of options in place of its own.
+
+    Raises:
+        RecipeError: features without images to compare with.
+        ImporterError: features that cannot be read.
+        DataError: data that cannot be read.
+    """
+    chosen = declared
+    if options.data is not None:
+        images = npz(options.data)
+        chosen = ImageEvaluation(images)
+        if isinstance(declared, ImageEvaluation):
+            chosen = dataclasses.replace(declared, dataset=images)
+    if options.features is None:
+        return chosen
+    if not isinstance(chosen, ImageEvaluation):
+        raise RecipeError(
+            f"--features {options.features}: this model has no images that features could compare its samples with. "
+            "Give some by --data FILE.npz, or declare evaluation=em.metrics.ImageEvaluation(data) in the model."
+        )
+    return dataclasses.replace(chosen, features=features(options.features))

@@ -10,17 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from pplemd.algorithms import Convergence
 from pplemd.diagnosis import FEWEST, RELIABLE, Finding, Row, findings, pareto_smoothed, table
 from pplemd.inference import FEWEST_EFFECTIVE, Marginal
-from pplemd.learning import Convergence, Judging
-from pplemd.tasks.fitting import Fitted
+from pplemd.keys import named
+from pplemd.tasks.base import AbstractReport
+from pplemd.tasks.diagnostics import Diagnostics
 from pplemd.tasks.latent_posteriors import Drawn, posteriors
+from pplemd.tasks.results import Fitted
 
-TOLD = 20  # numbers of an array that are told one by one; of a larger one its size, mean and s.d.
+LISTED = 20  # numbers of an array that are told one by one; of a larger one its size, mean and s.d.
 
 
 @dataclasses.dataclass(frozen=True)
-class FitReport:
+class FitReport(AbstractReport):
     """What a fit ends with.
 
     Attributes:
@@ -46,7 +49,7 @@ class FitReport:
 
 def judge_fit(
     fitted: Fitted,
-    judging: Judging,
+    diagnostics: Diagnostics,
     seed: int = 0,
     advance: Callable[[float], None] = lambda share: None,
     phase: Callable[[str], None] = lambda what: None,
@@ -55,7 +58,7 @@ def judge_fit(
 
     Args:
         fitted: the program.
-        judging: how long.
+        diagnostics: how long.
         seed: seed of chains and estimate; training never uses its key.
         advance: told the share that is done, 0 to 1.
         phase: told what is done, before it is.
@@ -64,21 +67,21 @@ def judge_fit(
         ProgramError: where discrete data have probabilities above 1.
     """
     phase("compiling and running the posterior's chains")
-    key_chains, key_marginal = jax.random.split(jax.random.fold_in(jax.random.key(seed), 0x5EED))
-    of = posteriors(fitted, judging.rows)
-    wanted = (judging.chains, judging.warm_up, judging.draws)
-    drawn = of.chains(key_chains, fitted.centering, judging.kernel, wanted)
+    key_chains, key_marginal = jax.random.split(named(jax.random.key(seed), "judging"))
+    of = posteriors(fitted, diagnostics.rows)
+    wanted = (diagnostics.chains, diagnostics.warm_up, diagnostics.draws)
+    drawn = of.chains(key_chains, fitted.centering, diagnostics.kernel, wanted)
     advance(0.6)
     phase("log p(y)")
     pooled = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), drawn.u)
     of.check(pooled)
-    found = of.marginal(key_marginal, pooled, judging.marginal)
+    found = of.marginal(key_marginal, pooled, diagnostics.marginal)
     advance(0.9)
     phase("figures of the chains")
     rows = table([drawn.record()])
     report = FitReport(
-        parameters={path: told(value) for path, value in fitted.parameters().items()},
-        log_marginal=told_marginal(found),
+        parameters={path: listed(value) for path, value in fitted.parameters().items()},
+        log_marginal=shown_marginal(found),
         posterior=[_site(row, drawn) for row in rows],
         centering={name: float(jnp.mean(lam)) for name, lam in fitted.centering.loc.items()},
         seed=seed,
@@ -88,14 +91,14 @@ def judge_fit(
     return report
 
 
-def told(value: np.ndarray | np.floating) -> Any:
+def listed(value: np.ndarray | np.floating) -> Any:
     """An array as JSON data: its numbers, or the moments of many."""
-    if value.size <= TOLD:
+    if value.size <= LISTED:
         return value.tolist()
     return {"shape": list(value.shape), "mean": float(value.mean()), "sd": float(value.std())}
 
 
-def told_marginal(found: Marginal) -> dict[str, Any]:
+def shown_marginal(found: Marginal) -> dict[str, Any]:
     """An estimate of log p(y) as JSON data, with an error where its draws can tell one, else with a doubt.
 
     Args:
@@ -129,4 +132,4 @@ def _site(row: Row, drawn: Drawn) -> dict[str, Any]:
     """A row of the table without what a posterior has not, with moments."""
     figures = {name: value for name, value in dataclasses.asdict(row).items() if name != "sigma"}
     draws = np.asarray(drawn.values[row.site])
-    return {**figures, "mean": told(draws.mean(axis=(0, 1))), "sd": told(draws.std(axis=(0, 1)))}
+    return {**figures, "mean": listed(draws.mean(axis=(0, 1))), "sd": listed(draws.std(axis=(0, 1)))}

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Float32, PRNGKeyArray
 
+from pplemd.conditions import Condition
 from pplemd.diagnosis import RELIABLE, pareto_smoothed
 from pplemd.errors import DataError, TeacherError
-from pplemd.tasks.distillation import Distilled
 from pplemd.tasks.double_precision import in_single, narrow, wide
+from pplemd.tasks.results import Distilled
 from pplemd.teachers import AbstractDensity, AbstractExactTeacher, AbstractTeacher
 
 CHUNK = 20_000  # draws of one compiled call
@@ -83,9 +84,9 @@ def importance(distilled: Distilled, teacher: AbstractTeacher, count: int = 20_0
         seed: seed of everything random.
 
     Raises:
-        TeacherError: where the density of one of the two is not known: a program with labels, or of a latent with fewer
-            or more numbers than x, or whose map turns space over at some places and not at others, so that it is not
-            one to one; a teacher without a density.
+        TeacherError: where the density of one of the two is not known: a program with a condition, or of a latent with
+            fewer or more numbers than x, or whose map turns space over at some places and not at others, so that it is
+            not one to one; a teacher without a density.
         DataError: too few draws at which the target has mass.
     """
     return _importance(distilled, narrow(teacher) if wide() else teacher, count, seed)
@@ -135,7 +136,7 @@ def _draws(key: PRNGKeyArray, distilled: Distilled, teacher: AbstractTeacher, co
     return jax.vmap(one)(jax.random.split(key, count))
 
 
-def log_density(teacher: AbstractTeacher, x: Float[Array, "..."], label: Int[Array, ""] | None = None) -> Array:
+def log_density(teacher: AbstractTeacher, x: Float[Array, "..."], condition: Condition = None) -> Array:
     """Log q of one noiseless x, up to a constant.
 
     Raises:
@@ -144,7 +145,7 @@ def log_density(teacher: AbstractTeacher, x: Float[Array, "..."], label: Int[Arr
     if isinstance(teacher, AbstractDensity):
         return teacher.log_q(x)
     if isinstance(teacher, AbstractExactTeacher):
-        return teacher.log_density(x, jnp.zeros((), x.dtype), label)
+        return teacher.log_density(x, jnp.zeros((), x.dtype), condition)
     raise TeacherError(
         f"importance weights need the target's density; a {type(teacher).__name__} knows its score alone. Teachers "
         "with a density: em.posterior, em.Density, em.Flow, em.GaussianMixture."
@@ -153,9 +154,9 @@ def log_density(teacher: AbstractTeacher, x: Float[Array, "..."], label: Int[Arr
 
 def _check(distilled: Distilled, teacher: AbstractTeacher) -> None:
     problem = distilled.problem
-    if problem.classes is not None:
+    if problem.condition is not None:
         raise TeacherError(
-            f"importance weights are for programs without labels; {problem.name} has {problem.classes} classes."
+            f"importance weights are for programs without a condition; {problem.name} has {problem.condition.words}."
         )
     latent = sum(int(np.prod(site.base_shape)) for site in problem.sites)
     size = int(np.prod(problem.output.shape))

@@ -17,16 +17,16 @@ from pplemd.inference import (
     Marginal,
     Potential,
     Run,
-    TiltedLaw,
+    TiltedTarget,
     annealed_marginal,
     climbed,
     importance_marginal,
     long_chains,
     normal_proposal,
-    placed,
+    transformed,
 )
 from pplemd.parameterization import Pilot, Placement
-from pplemd.tasks.fitting import Fitted
+from pplemd.tasks.results import Fitted
 
 Values = dict[str, Array]
 CHECKED = 16  # draws at which probabilities are looked at
@@ -71,12 +71,12 @@ class Posteriors(eqx.Module):
     fitted: Fitted
     rows: Int[Array, " rows"] | None
 
-    def law(self, lam: Centering) -> TiltedLaw:
+    def law(self, lam: Centering) -> TiltedTarget:
         """The joint law of the latents of all rows, in the coordinates of lam."""
-        return placed(self._base, lambda v: self._place(v, lam))
+        return transformed(self._base, lambda v: self._place(v, lam))
 
     @property
-    def _base(self) -> TiltedLaw:
+    def _base(self) -> TiltedTarget:
         """The same in base coordinates."""
         program = self.fitted.program
         unravel = ravel_pytree(self._each(lambda of: _zeros(of)))[1]
@@ -87,7 +87,7 @@ class Posteriors(eqx.Module):
         def log_base(u: Values) -> Array:
             return jnp.sum(self._each(lambda of, one: of.log_base(program, one), u))
 
-        return TiltedLaw(lambda u: ravel_pytree(u)[0], Potential(energy), log_base)
+        return TiltedTarget(lambda u: ravel_pytree(u)[0], Potential(energy), log_base)
 
     @eqx.filter_jit
     def chains(self, key: PRNGKeyArray, lam: Centering, kernel: AbstractKernel, wanted: tuple[int, int, int]) -> Drawn:
@@ -109,7 +109,7 @@ class Posteriors(eqx.Module):
     def values(self, u: Values) -> Values:
         """The latents' values at base coordinates; rows in the place of the plate's axis."""
         values = self._each(lambda of, one: of.latents(self.fitted.program, one), u)
-        if self.rows is None:
+        if self.rows is None or self.fitted.problem.single:
             return values
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), values)
 
@@ -191,10 +191,10 @@ class Posteriors(eqx.Module):
         keys = key_draw if self.rows is None else jax.random.split(key_draw, count)
         drawn = self._each(lambda of, own_key: of.draw(own_key, program), keys)
         camp = climbed(key_climb, self._base, drawn)  # in coordinates in which what moves together is one number
-        return self._each(lambda of, u: of.displace(program, u, lam), camp.position)
+        return self._each(lambda of, u: of.from_base(program, u, lam), camp.position)
 
     def _place(self, v: Values, lam: Centering) -> tuple[Values, Float[Array, ""]]:
-        u, log_det = self._each(lambda of, one: of.place(self.fitted.program, one, lam), v)
+        u, log_det = self._each(lambda of, one: of.to_base(self.fitted.program, one, lam), v)
         return u, jnp.sum(log_det)
 
     def _each(self, function: Callable[..., Any], *given: Any) -> Any:

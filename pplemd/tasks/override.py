@@ -1,4 +1,4 @@
-"""Recipes as data: written to config.json, changed field by field from the command line, their types checked."""
+"""Numbers of a task as data: written to config.json, changed field by field from the command line, types checked."""
 
 import dataclasses
 import difflib
@@ -7,17 +7,38 @@ import math
 import numbers
 import types
 import typing
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 
 from pplemd.errors import RecipeError
+from pplemd.learning import AbstractAlgorithm
 
+RecordT = TypeVar("RecordT")
+MOVED = {  # paths of earlier versions
+    "steps": "training.steps",
+    "batch": "training.batch",
+    "seed": "training.seed",
+    "log_every": "training.log_every",
+    "sample_every": "training.sample_every",
+    "checkpoint_every": "training.checkpoint_every",
+    "patience": "training.patience",
+    "compute.bf16": "training.precision.bf16",
+    "compute.rematerialise": "training.precision.rematerialise",
+    "compute.accumulate": "training.microbatches",
+    "rows": "training.batch, with algorithm.minibatches=true",
+    "ema": "algorithm.average",
+    "method": "algorithm",
+    "frozen": "algorithm.move_latents, its opposite",
+    "choosing": "algorithm.reparameterization",
+    "score_updates": "algorithm.score.count",
+    "judging": "diagnostics",
+}
 _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 def as_data(value: Any) -> Any:
-    """A recipe as plain JSON data: records become dictionaries with their type's name."""
+    """A record as plain JSON data: records become dictionaries with their type's name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: as_data(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"type": type(value).__name__, **fields}
@@ -32,10 +53,10 @@ def as_data(value: Any) -> Any:
 
 
 def check_fields(record: Any, place: str) -> None:
-    """See that each field of a recipe, and of the records in it, is of its declared type.
+    """See that each field of a record, and of the records in it, is of its declared type.
 
     Args:
-        record: the recipe.
+        record: such as a training, or an algorithm.
         place: what it is called in the message.
 
     Raises:
@@ -65,27 +86,26 @@ def _fits(value: Any, hint: Any) -> bool:
     return numeric or isinstance(value, tuple(options))
 
 
-def override(recipe: Any, assignments: list[str] | tuple[str, ...], prefix: str = "") -> Any:
-    """A recipe with some of its fields replaced.
+def override(record: RecordT, assignments: list[str] | tuple[str, ...]) -> RecordT:
+    """A record with some of its fields replaced.
 
     A field whose type allows None may be set to none, and one that is None to what its type allows; a field of a record
     that is not there is set in that record as it is by default.
 
     Args:
-        recipe: any record, such as a Recipe.
-        assignments: texts `path=value`, the path dotted: `steps=500`, `generator.learning_rate=1e-4`.
-        prefix: what every path begins with, as `teacher.`, and messages name it by.
+        record: any record, such as a task.
+        assignments: texts `path=value`, the path dotted: `training.steps=500`.
 
     Raises:
         RecipeError: where a path does not exist or a value is not of the field's type.
     """
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
-        inner = path.strip().removeprefix(prefix)
-        if not equals or not inner:
-            raise RecipeError(f"--set needs path=value, as in `--set {prefix}steps=500`; found {assignment!r}.")
-        recipe = _replace(recipe, inner.split("."), text.strip(), prefix + inner)
-    return recipe
+        whole = path.strip()
+        if not equals or not whole:
+            raise RecipeError(f"--set needs path=value, as in `--set training.steps=500`; found {assignment!r}.")
+        record = _replace(record, whole.split("."), text.strip(), whole)
+    return record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,13 +143,13 @@ class _Slot:
         return all(isinstance(kind, type) and kind.__module__ != "jaxtyping" for kind in self.types)
 
     @property
-    def holds(self) -> str:
+    def expected(self) -> str:
         """What it may hold, in words."""
         words = {bool: "true or false", int: "an integer", float: "a number"}
-        told = [words[type(self.like)]] if type(self.like) in words else []
+        named = [words[type(self.like)]] if type(self.like) in words else []
         names = sorted(kind.__name__ for kind in self.kinds.values())
-        told += [f"a kind by its name ({', '.join(names)})"] if names else []
-        return " or ".join([*told, *(["none"] if self.optional else [])])
+        named += [f"a kind by its name ({', '.join(names)})"] if names else []
+        return " or ".join([*named, *(["none"] if self.optional else [])])
 
 
 def _slot(record: Any, name: str, path: str) -> _Slot:
@@ -154,7 +174,7 @@ def _replace(record: Any, path: list[str], text: str, whole: str) -> Any:
     elif text.lower() == "none" and slot.optional:
         new = None
     elif _letters(text) in slot.kinds:
-        new = _named(slot.kinds[_letters(text)], text, whole)
+        new = _of_kind(slot.kinds[_letters(text)], slot.value, text, whole)
     else:
         new = _parse(slot, text)
     return dataclasses.replace(record, **{path[0]: new})
@@ -168,19 +188,25 @@ def _there(slot: _Slot, whole: str) -> Any:
         (kind,) = slot.kinds.values()
         return _named(kind, kind.__name__, slot.path)
     raise RecipeError(
-        f"--set {whole}: {slot.path} is none, which has no fields; it may hold {slot.holds}. Set {slot.path} first."
+        f"--set {whole}: {slot.path} is none, which has no fields; it may hold {slot.expected}. Set {slot.path} first."
     )
 
 
 def _nearest(record: Any, path: list[str], before: str) -> str:
     """A question with the paths that may have been meant; empty where none is near."""
     below = _paths(record) if dataclasses.is_dataclass(record) else []
+    whole = before + ".".join(path)
+    moved = next((new + whole[len(old) :] for old, new in MOVED.items() if f"{whole}.".startswith(f"{old}.")), None)
+    if moved is not None:
+        return f" It is {moved} now (docs/changelog.md)."
     own = [one for one in below if "." not in one]
     near = difflib.get_close_matches(path[0], own, 3)
     last = {one: one.rpartition(".")[2] for one in below}
-    near = near or [one for one in below if difflib.SequenceMatcher(None, path[0], last[one]).ratio() > 0.85]
-    told = [".".join([before + one, *path[1:]]) for one in near]
-    return f" Did you mean {' or '.join(told[:3])}?" if told else ""
+    alike = [one for one in below if difflib.SequenceMatcher(None, path[0], last[one]).ratio() > 0.85]
+    least = min((one.count(".") for one in alike), default=0)
+    near = near or [one for one in alike if one.count(".") <= least + 1]  # not numbers of what is deep inside
+    named = [".".join([before + one, *path[1:]]) for one in near]
+    return f" Did you mean {' or '.join(named[:3])}?" if named else ""
 
 
 def _paths(record: Any) -> list[str]:
@@ -208,6 +234,13 @@ def _kinds(options: tuple[Any, ...]) -> dict[str, type]:
 
 def _letters(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _of_kind(kind: type, value: Any, text: str, whole: str) -> Any:
+    """A record of a kind in the place of another; an algorithm keeps the numbers that both have."""
+    if issubclass(kind, AbstractAlgorithm) and isinstance(value, AbstractAlgorithm):
+        return kind.following(value)
+    return _named(kind, text, whole)
 
 
 def _named(kind: type, text: str, whole: str) -> Any:
@@ -239,12 +272,12 @@ def _parse(slot: _Slot, text: str) -> Any:
             return _numbers(text, len(like))
     except (KeyError, ValueError):
         or_none = " or none" if slot.optional else ""
-        wanted = slot.holds if slot.value is None else f"a value like {like!r} ({type(like).__name__}){or_none}"
+        wanted = slot.expected if slot.value is None else f"a value like {like!r} ({type(like).__name__}){or_none}"
         raise RecipeError(f"--set {whole}={text}: expected {wanted}.") from None
     if isinstance(like, eqx.Module):
         raise RecipeError(_of_a_record(slot, text))
-    if slot.holds not in ("", "none"):
-        raise RecipeError(f"--set {whole}: {text!r} cannot be set from the command line; expected {slot.holds}.")
+    if slot.expected not in ("", "none"):
+        raise RecipeError(f"--set {whole}: {text!r} cannot be set from the command line; expected {slot.expected}.")
     raise RecipeError(
         f"--set {whole}: a {type(like).__name__} cannot be set from the command line; edit the model file."
     )

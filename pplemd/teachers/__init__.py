@@ -14,13 +14,17 @@ from pplemd.teachers.guided import Guidance as Guidance
 from pplemd.teachers.guided import Guided as Guided
 from pplemd.teachers.guided import guidance_of as guidance_of
 from pplemd.teachers.guided import unguided as unguided
-from pplemd.teachers.last_is_none import LastIsNone as LastIsNone
+from pplemd.teachers.latent_diffusion import LatentDiffusion as LatentDiffusion
+from pplemd.teachers.latent_diffusion import codec_of as codec_of
+from pplemd.teachers.latent_diffusion import decoded as decoded
 from pplemd.teachers.mixture import GaussianMixture as GaussianMixture
 from pplemd.teachers.noised import AbstractNoised as AbstractNoised
 from pplemd.teachers.noised import Quadratic as Quadratic
 from pplemd.teachers.noised import Unnoised as Unnoised
+from pplemd.teachers.null_class import NullClassDenoiser as NullClassDenoiser
 from pplemd.teachers.one_step import OneStep as OneStep
 from pplemd.teachers.one_step import one_step as one_step
+from pplemd.teachers.one_step import trainable as trainable
 from pplemd.teachers.posterior import Posterior as Posterior
 from pplemd.teachers.preconditioned import Preconditioned as Preconditioned
 from pplemd.teachers.sampling import DDIMSampler as DDIMSampler
@@ -31,5 +35,5 @@ from pplemd.teachers.sampling import own_schedule as own_schedule
 from pplemd.teachers.sampling import sample as sample
 from pplemd.teachers.wrapper import AbstractWrapper as AbstractWrapper
 from pplemd.teachers.wrapper import convention as convention
-from pplemd.teachers.wrapper import told_classes as told_classes
 from pplemd.teachers.wrapper import unwrapped as unwrapped
+from pplemd.teachers.wrapper import with_classes as with_classes

@@ -4,8 +4,9 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 import equinox as eqx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from pplemd.conditions import AbstractCondition, Condition, classes_of
 from pplemd.diffusion import score_from_denoised
 from pplemd.teachers.noised import AbstractNoised
 
@@ -15,7 +16,7 @@ class AbstractTeacher(eqx.Module):
 
     Attributes:
         shape: the shape of one x.
-        classes: how many class labels condition the law, or None.
+        condition: the form of what conditions the law, or None.
     """
 
     if TYPE_CHECKING:  # mypy takes an AbstractVar for a field, which no property may implement
@@ -23,26 +24,31 @@ class AbstractTeacher(eqx.Module):
         @property
         def shape(self) -> tuple[int, ...]: ...  # noqa: D102
         @property
-        def classes(self) -> int | None: ...  # noqa: D102
+        def condition(self) -> AbstractCondition | None: ...  # noqa: D102
     else:
         shape: eqx.AbstractVar[tuple[int, ...]]
-        classes: eqx.AbstractVar[int | None]
+        condition: eqx.AbstractVar[AbstractCondition | None]
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes condition the law, where what conditions it is a class."""
+        return classes_of(self.condition)
 
     @abstractmethod
     def score(
         self,
         x_sigma: Float[Array, "..."],
         sigma: Float[Array, ""],
-        label: Int[Array, ""] | None = None,
+        condition: Condition = None,
     ) -> Float[Array, "..."]:
-        """Gradient of log q_sigma(x_sigma | label) in x_sigma, for one x_sigma of the teacher's shape."""
+        """Gradient of log q_sigma(x_sigma | condition) in x_sigma, for one x_sigma of the teacher's shape."""
 
 
 class AbstractDrawnTeacher(AbstractTeacher):
     """A teacher that draws of itself, without a chain or a reverse diffusion."""
 
     @abstractmethod
-    def draw(self, key: PRNGKeyArray, label: Int[Array, ""] | None = None) -> Float[Array, "..."]:
+    def draw(self, key: PRNGKeyArray, condition: Condition = None) -> Float[Array, "..."]:
         """One noiseless draw of q."""
 
 
@@ -54,9 +60,9 @@ class AbstractExactTeacher(AbstractDrawnTeacher):
         self,
         x_sigma: Float[Array, "..."],
         sigma: Float[Array, ""],
-        label: Int[Array, ""] | None = None,
+        condition: Condition = None,
     ) -> Float[Array, ""]:
-        """Log q_sigma(x_sigma | label), normalised, for one x_sigma."""
+        """Log q_sigma(x_sigma | condition), normalised, for one x_sigma."""
 
 
 class AbstractDensity(AbstractTeacher):
@@ -64,8 +70,8 @@ class AbstractDensity(AbstractTeacher):
 
     The E-step's law wants grad log q_sigma; `noised` stands for it. With `Unnoised` the E-step samples q itself, and
     the student minimises KL(q || p_theta,sigma), which is KL(q || p_theta) only as sigma -> 0; `Quadratic`, the
-    default, removes what it can of that bias. Either way let the recipe slide sigma towards 0 (`em.CoarseToFine`): at
-    sigma = 0.1 s.d. the samples of the first lack half a percent of their s.d.
+    default, removes what it can of that bias. Either way let sigma slide towards 0 (`em.CoarseToFine`): at sigma =
+    0.1 s.d. the samples of the first lack half a percent of their s.d.
 
     Attributes:
         noised: what stands for the score of q_sigma.
@@ -86,7 +92,7 @@ class AbstractDensity(AbstractTeacher):
         self,
         x_sigma: Float[Array, "..."],
         sigma: Float[Array, ""],
-        label: Int[Array, ""] | None = None,
+        condition: Condition = None,
     ) -> Float[Array, "..."]:
         """What `noised` makes of grad log q at x_sigma."""
         return self.noised(self.log_q, x_sigma, sigma)
@@ -100,7 +106,7 @@ class AbstractDenoiser(AbstractTeacher):
         self,
         x_sigma: Float[Array, "..."],
         sigma: Float[Array, ""],
-        label: Int[Array, ""] | None = None,
+        condition: Condition = None,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "..."]:
         """Posterior mean of x for one x_sigma; a key is the randomness of training (dropout), None otherwise."""
@@ -109,7 +115,7 @@ class AbstractDenoiser(AbstractTeacher):
         self,
         x_sigma: Float[Array, "..."],
         sigma: Float[Array, ""],
-        label: Int[Array, ""] | None = None,
+        condition: Condition = None,
     ) -> Float[Array, "..."]:
         """(D - x_sigma) / sigma^2, by Tweedie's formula."""
-        return score_from_denoised(self.denoise(x_sigma, sigma, label), x_sigma, sigma)
+        return score_from_denoised(self.denoise(x_sigma, sigma, condition), x_sigma, sigma)

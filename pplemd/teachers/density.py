@@ -27,7 +27,7 @@ class Density(AbstractDensity):
     log_density: Callable
     shape: tuple[int, ...] = eqx.field(static=True)
     noised: AbstractNoised = Quadratic()
-    classes: None = eqx.field(static=True, default=None)
+    condition: None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
         x = jax.ShapeDtypeStruct(self.shape, jnp.result_type(float))  # of the mode that it is written in

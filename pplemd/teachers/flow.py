@@ -3,8 +3,9 @@
 from typing import Any
 
 import jax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from pplemd.conditions import Condition
 from pplemd.errors import TeacherError
 from pplemd.teachers.base import AbstractDensity, AbstractDrawnTeacher
 from pplemd.teachers.noised import AbstractNoised, Quadratic
@@ -23,7 +24,7 @@ class Flow(AbstractDensity, AbstractDrawnTeacher):
 
     flow: Any
     noised: AbstractNoised
-    classes: None
+    condition: None
 
     def __init__(self, flow: Any, noised: AbstractNoised | None = None):
         if not isinstance(flow, _distribution()):
@@ -36,7 +37,7 @@ class Flow(AbstractDensity, AbstractDrawnTeacher):
                 f"em.Flow was given a flow that is conditional on an array of shape {flow.cond_shape}; expected an "
                 "unconditional one. Fix the condition: em.Density(lambda x: flow.log_prob(x, condition), flow.shape)."
             )
-        self.flow, self.noised, self.classes = flow, noised or Quadratic(), None
+        self.flow, self.noised, self.condition = flow, noised or Quadratic(), None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -48,7 +49,7 @@ class Flow(AbstractDensity, AbstractDrawnTeacher):
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # flowjax keeps to neither
             return self.flow.log_prob(x)
 
-    def draw(self, key: PRNGKeyArray, label: Int[Array, ""] | None = None) -> Float[Array, "..."]:
+    def draw(self, key: PRNGKeyArray, condition: Condition = None) -> Float[Array, "..."]:
         """One draw of the flow."""
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             return self.flow.sample(key)

@@ -1,25 +1,25 @@
-"""Classifier-free guidance: a class-conditional denoiser told to overstate what the class says."""
+"""Classifier-free guidance: a conditional denoiser that overstates what the condition says."""
 
-import dataclasses
 import math
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from pplemd.conditions import AbstractCondition, Condition
 from pplemd.errors import RecipeError, TeacherError
 from pplemd.teachers.base import AbstractDenoiser, AbstractTeacher
-from pplemd.teachers.wrapper import AbstractWrapper, told_classes
+from pplemd.teachers.wrapper import AbstractWrapper, with_classes, without
 
 
 class Guidance(eqx.Module):
-    """How strongly the class guides, and at which noise levels; elsewhere the scale is 1, the denoiser as it is.
+    """How strongly the condition guides, and at which noise levels; elsewhere the scale is 1, the denoiser as it is.
 
     Source: arXiv:2207.12598, equation 6, its w being scale - 1; arXiv:2404.07724, section 3 (the interval).
 
     Attributes:
-        scale: 1 for none, 0 for the law without classes, above 1 to overstate the class.
+        scale: 1 for none, 0 for the law without a condition, above 1 to overstate the condition.
         low: guidance acts at sigma > low, in data units.
         high: and at sigma <= high.
     """
@@ -41,15 +41,15 @@ class Guidance(eqx.Module):
 
 
 class Guided(AbstractWrapper):
-    """D_none + scale (D_label - D_none), of one denoiser asked with a class and without; without a label, D_none.
+    """D_null + scale (D_condition - D_null), of one denoiser; without a condition, the denoiser without one.
 
-    The two are asked as a batch of two. What starts as a copy of a teacher, the generator and the student's score
+    The two are evaluated as a batch of two. What starts as a copy of a teacher, the generator and the student's score
     network, is a copy of `denoiser` alone: one evaluation each.
 
     Source: arXiv:2207.12598, equation 6.
 
     Attributes:
-        denoiser: of a law with classes, which knows the label -1 as no class: a network taught with dropped labels.
+        denoiser: of a law with a condition, which knows the null value: a network taught with dropped conditions.
         guidance: how strongly, and where.
     """
 
@@ -57,39 +57,36 @@ class Guided(AbstractWrapper):
     guidance: Guidance
 
     def __check_init__(self) -> None:
-        if self.denoiser.classes is None:
+        if self.denoiser.condition is None:
             raise TeacherError(
-                f"guidance needs a denoiser with classes; found a {type(self.denoiser).__name__} with classes=None. "
-                f"{told_classes(self.denoiser)}, or leave the guidance out."
+                f"guidance needs a denoiser with a condition; found a {type(self.denoiser).__name__} with "
+                f"condition=None. {with_classes(self.denoiser)}, or leave the guidance out."
             )
 
     @property
-    def classes(self) -> int | None:
-        """The number of labels: the denoiser's."""
-        return self.denoiser.classes
+    def condition(self) -> AbstractCondition | None:
+        """The form of what conditions the law: the denoiser's."""
+        return self.denoiser.condition
 
     def denoise(
         self,
         x_sigma: Float[Array, "..."],
         sigma: Float[Array, ""],
-        label: Int[Array, ""] | None = None,
+        condition: Condition = None,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "..."]:
         """The guided denoiser, no posterior mean of any law unless the scale is 0 or 1."""
-        if label is None:
+        form = self.denoiser.condition
+        if condition is None or form is None:
             return self.denoiser.denoise(x_sigma, sigma, None, key)
-        choices = jnp.stack([label, jnp.full_like(label, -1)])
-        told, untold = jax.vmap(lambda choice: self.denoiser.denoise(x_sigma, sigma, choice, key))(choices)
-        return told + (self.guidance.at(sigma) - 1) * (told - untold)  # so that scale 1 is the denoiser bit for bit
+        both = jax.tree.map(lambda one, null: jnp.stack([one, jnp.asarray(null, one.dtype)]), condition, form.null)
+        given, null = jax.vmap(lambda one: self.denoiser.denoise(x_sigma, sigma, one, key))(both)
+        return given + (self.guidance.at(sigma) - 1) * (given - null)  # so that scale 1 is the denoiser bit for bit
 
 
 def unguided(denoiser: AbstractDenoiser) -> AbstractDenoiser:
     """The same denoiser without its guidance, wherever among its wrappers that is; one without any as it is."""
-    if isinstance(denoiser, Guided):
-        return unguided(denoiser.denoiser)
-    if not isinstance(denoiser, AbstractWrapper):
-        return denoiser
-    return dataclasses.replace(denoiser, denoiser=unguided(denoiser.denoiser))
+    return without(denoiser, Guided)
 
 
 def guidance_of(teacher: AbstractTeacher) -> Guidance | None:

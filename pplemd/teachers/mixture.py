@@ -3,8 +3,9 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from pplemd.conditions import Classes, Condition
 from pplemd.errors import TeacherError
 from pplemd.teachers.base import AbstractExactTeacher
 
@@ -18,7 +19,7 @@ class GaussianMixture(AbstractExactTeacher):
         means: component means, (components, *shape).
         std: standard deviation of each component in data units, a scalar or (components,).
         weights: positive weights, scaled to sum to one; equal by default.
-        labels: whether a label conditions on one component.
+        conditions: whether a label conditions on one component.
 
     Raises:
         TeacherError: where the arrays do not fit each other or a scale is not positive; in its methods, where a label
@@ -29,7 +30,7 @@ class GaussianMixture(AbstractExactTeacher):
     variances: Float[Array, " components"]
     log_weights: Float[Array, " components"]
     shape: tuple[int, ...] = eqx.field(static=True)
-    classes: int | None = eqx.field(static=True)
+    condition: Classes | None = eqx.field(static=True)
 
     def __init__(self, means, std, weights=None, *, labels: bool = False):
         means = jnp.asarray(means, jnp.float32)
@@ -46,7 +47,7 @@ class GaussianMixture(AbstractExactTeacher):
         if not bool(jnp.all(std > 0) & jnp.all(weights > 0)):
             raise TeacherError("a mixture needs positive std and weights; found a value that is zero, negative or NaN.")
         self.shape = means.shape[1:]
-        self.classes = count if labels else None
+        self.condition = Classes(count) if labels else None
         self.means = means.reshape(count, -1)
         self.variances = jnp.broadcast_to(std**2, (count,))
         self.log_weights = jnp.log(weights / weights.sum())
@@ -55,27 +56,27 @@ class GaussianMixture(AbstractExactTeacher):
         self,
         x_sigma: Float[Array, "..."],
         sigma: Float[Array, ""],
-        label: Int[Array, ""] | None = None,
+        condition: Condition = None,
     ) -> Float[Array, ""]:
         """Log of the noised mixture's density, normalised."""
-        return jax.nn.logsumexp(self._log_densities(x_sigma, sigma) + self._log_weights(label))
+        return jax.nn.logsumexp(self._log_densities(x_sigma, sigma) + self._log_weights(condition))
 
     def score(
         self,
         x_sigma: Float[Array, "..."],
         sigma: Float[Array, ""],
-        label: Int[Array, ""] | None = None,
+        condition: Condition = None,
     ) -> Float[Array, "..."]:
         """Sum over components of their posterior weight times (m_k - x_sigma) / (s_k^2 + sigma^2)."""
         variances = self.variances + sigma**2
         offsets = self.means - x_sigma.reshape(1, -1)
-        posterior = jax.nn.softmax(self._log_densities(x_sigma, sigma) + self._log_weights(label))
+        posterior = jax.nn.softmax(self._log_densities(x_sigma, sigma) + self._log_weights(condition))
         return ((posterior / variances) @ offsets).reshape(self.shape)
 
-    def draw(self, key: PRNGKeyArray, label: Int[Array, ""] | None = None) -> Float[Array, "..."]:
+    def draw(self, key: PRNGKeyArray, condition: Condition = None) -> Float[Array, "..."]:
         """A component, then a point of it."""
         key_component, key_point = jax.random.split(key)
-        component = jax.random.categorical(key_component, self._log_weights(label))
+        component = jax.random.categorical(key_component, self._log_weights(condition))
         point = jax.random.normal(key_point, self.means.shape[1:])
         return (self.means[component] + jnp.sqrt(self.variances[component]) * point).reshape(self.shape)
 
@@ -85,15 +86,15 @@ class GaussianMixture(AbstractExactTeacher):
         squares = jnp.sum((x_sigma.reshape(1, -1) - self.means) ** 2, axis=-1)
         return -0.5 * (squares / variances + self.means.shape[1] * jnp.log(2 * jnp.pi * variances))
 
-    def _log_weights(self, label: Int[Array, ""] | None) -> Float[Array, " components"]:
-        """Log weight of each component given a label; of a label that is no component's, NaN."""
-        if label is None:
+    def _log_weights(self, condition: Condition) -> Float[Array, " components"]:
+        """Log weight of each component given a class; of a class that is no component's, NaN."""
+        if condition is None:
             return self.log_weights
         if self.classes is None:
             raise TeacherError(
-                "a mixture without classes was given a label; expected none. Build it with "
+                "a mixture without classes was given a condition; expected none. Build it with "
                 "GaussianMixture(..., labels=True) to let a label pick a component."
             )
-        picked = jnp.where(jnp.arange(self.classes) == label, 0.0, -jnp.inf)
-        known = jnp.where((label >= 0) & (label < self.classes), picked, jnp.nan)
-        return jnp.where(label == -1, self.log_weights, known)
+        picked = jnp.where(jnp.arange(self.classes) == condition, 0.0, -jnp.inf)
+        known = jnp.where((condition >= 0) & (condition < self.classes), picked, jnp.nan)
+        return jnp.where(condition == -1, self.log_weights, known)

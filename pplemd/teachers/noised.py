@@ -51,8 +51,8 @@ class Quadratic(AbstractNoised):
 
     of which this lacks the third derivatives alone. Where it is not concave the quadratic has no noised density; a step
     along negative curvature is then as short as one along positive curvature. More steps ask the score nearer to the
-    mean of x given x_sigma. On mixtures of Gaussians (docs/benchmarks.md) the error of two steps is 0 to four tenths
-    of that of `Unnoised`; in a funnel, where the score of q reaches 1e5, it stays of order 10.
+    mean of x given x_sigma. On mixtures of Gaussians (docs/benchmarks/teachers.md) the error of two steps is 0 to four
+    tenths of that of `Unnoised`; in a funnel, where the score of q reaches 1e5, it stays of order 10.
 
     A step costs a gradient, as many Hessian-vector products as x has numbers, and an eigendecomposition: for x of some
     hundred numbers or more, take `Unnoised` and a small sigma.

@@ -2,11 +2,14 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from pplemd.conditions import Condition
 from pplemd.errors import TeacherError
 from pplemd.teachers.base import AbstractDenoiser, AbstractTeacher
-from pplemd.teachers.guided import unguided
+from pplemd.teachers.guided import Guided
+from pplemd.teachers.latent_diffusion import LatentDiffusion
+from pplemd.teachers.wrapper import without
 
 
 class OneStep(eqx.Module):
@@ -27,10 +30,15 @@ class OneStep(eqx.Module):
         """The shape of one z, and of one x: the denoiser's."""
         return self.denoiser.shape
 
-    def __call__(self, z: Float[Array, "..."], label: Int[Array, ""] | None = None) -> Float[Array, "..."]:
+    def __call__(self, z: Float[Array, "..."], condition: Condition = None) -> Float[Array, "..."]:
         """One x for one standard normal z of the same shape."""
         sigma = jnp.asarray(self.sigma, z.dtype)
-        return self.denoiser.denoise(sigma * z, sigma, label)
+        return self.denoiser.denoise(sigma * z, sigma, condition)
+
+
+def trainable(denoiser: AbstractDenoiser) -> AbstractDenoiser:
+    """What a network that starts as a copy of a teacher copies: its denoiser without guidance and codec."""
+    return without(denoiser, Guided, LatentDiffusion)
 
 
 def one_step(teacher: AbstractTeacher, sigma: float) -> OneStep:
@@ -50,4 +58,4 @@ def one_step(teacher: AbstractTeacher, sigma: float) -> OneStep:
         )
     if not sigma > 0:
         raise TeacherError(f"one_step needs sigma > 0, the noise level at which the teacher is asked; found {sigma}.")
-    return OneStep(unguided(teacher), float(sigma))
+    return OneStep(trainable(teacher), float(sigma))

@@ -13,19 +13,20 @@ from pplemd.teachers.noised import AbstractNoised, Quadratic
 
 
 class Posterior(AbstractDensity):
-    """The law of a model's latents given its data, over the flat vector of their unconstrained values.
+    """The law of a model's latents given its data, over the flat vector of their coordinates.
 
     `em.posterior` builds one from a NumPyro model. See `AbstractDensity` for what noise makes of it; another rule:
     `dataclasses.replace(teacher, noised=em.teachers.Unnoised())`.
 
     Attributes:
         name: the model's name.
-        sites: name and unconstrained shape of each latent, in the order in which they lie in x.
+        sites: name and shape of the coordinates of each latent, in the order in which they lie in x.
         density: log joint density of one x, log-determinants of the transforms included, constants too.
         constrain: from one x to the values of latents and deterministic sites by name.
         start: an x of finite density and slope, that chains may start from.
         noised: what stands for the score of q_sigma.
-        notes: what was told when the model was traced, in sentences.
+        notes: what the model's trace assumed, in sentences.
+        coordinates: which latents are centered, how far and why, in sentences.
     """
 
     name: str = eqx.field(static=True)
@@ -34,8 +35,9 @@ class Posterior(AbstractDensity):
     constrain: Callable
     start: Float[Array, " d"]
     noised: AbstractNoised = Quadratic()
-    classes: None = eqx.field(static=True, default=None)
+    condition: None = eqx.field(static=True, default=None)
     notes: tuple[str, ...] = eqx.field(static=True, default=())
+    coordinates: tuple[str, ...] = eqx.field(static=True, default=())
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -1,10 +1,11 @@
 """A network older than EDM as a teacher: its own preconditioning in place of EDM's."""
 
 import equinox as eqx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from pplemd.conditions import AbstractCondition, Condition
 from pplemd.diffusion import AbstractCoefficients
-from pplemd.networks import AbstractNetwork, Computing
+from pplemd.networks import AbstractNetwork, NetworkPrecision
 from pplemd.teachers.base import AbstractDenoiser
 
 
@@ -16,14 +17,16 @@ class Preconditioned(AbstractDenoiser):
     Source: arXiv:2206.00364, equation 7 and table 1.
 
     Attributes:
-        network: F, called as network(x, time, label).
+        network: F, called as network(x, time, condition).
         coefficients: the four coefficients by noise level.
-        computing: how the network is computed; the coefficients and their products are in x_sigma's own type.
+        precision: how the network is computed; the coefficients and their products are in x_sigma's own type.
     """
 
     network: AbstractNetwork
     coefficients: AbstractCoefficients
-    computing: Computing = eqx.field(default=Computing(), repr=False)  # not shown: of no effect on what is computed
+    precision: NetworkPrecision = eqx.field(
+        default=NetworkPrecision(), repr=False
+    )  # not shown: of no effect on what is computed
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -31,19 +34,19 @@ class Preconditioned(AbstractDenoiser):
         return self.network.shape
 
     @property
-    def classes(self) -> int | None:
-        """The number of labels: the network's."""
-        return self.network.classes
+    def condition(self) -> AbstractCondition | None:
+        """The form of what conditions the law: the network's."""
+        return self.network.condition
 
     def denoise(
         self,
         x_sigma: Float[Array, "..."],
         sigma: Float[Array, ""],
-        label: Int[Array, ""] | None = None,
+        condition: Condition = None,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "..."]:
         """Posterior mean of x given x_sigma, by the network."""
         at = self.coefficients.at(sigma)
-        return at.skip * x_sigma + at.out * self.computing.ask(
-            self.network, at.scale_in * x_sigma, at.noise, label, key
+        return at.skip * x_sigma + at.out * self.precision.apply(
+            self.network, at.scale_in * x_sigma, at.noise, condition, key
         )

@@ -3,8 +3,9 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from pplemd.conditions import Condition
 from pplemd.diffusion import (
     Rescaled,
     StepVP,
@@ -44,18 +45,16 @@ class HeunSampler(eqx.Module):
         """Network evaluations for one sample."""
         return 2 * self.steps - 1
 
-    def __call__(
-        self, key: PRNGKeyArray, teacher: AbstractTeacher, label: Int[Array, ""] | None = None
-    ) -> Float[Array, "..."]:
+    def __call__(self, key: PRNGKeyArray, teacher: AbstractTeacher, condition: Condition = None) -> Float[Array, "..."]:
         """One draw of the teacher."""
-        return self.solve(jax.random.normal(key, teacher.shape), teacher, label)
+        return self.solve(jax.random.normal(key, teacher.shape), teacher, condition)
 
     def solve(
-        self, noise: Float[Array, "..."], teacher: AbstractTeacher, label: Int[Array, ""] | None = None
+        self, noise: Float[Array, "..."], teacher: AbstractTeacher, condition: Condition = None
     ) -> Float[Array, "..."]:
         """The sample that the probability-flow ODE makes of one standard normal noise of x's shape."""
         grid = karras_grid(self.steps, self.low, self.high)
-        return heun(lambda x_sigma, sigma: denoise(teacher, x_sigma, sigma, label), grid[0] * noise, grid)
+        return heun(lambda x_sigma, sigma: denoise(teacher, x_sigma, sigma, condition), grid[0] * noise, grid)
 
 
 class DDIMSampler(eqx.Module):
@@ -82,14 +81,12 @@ class DDIMSampler(eqx.Module):
         """Network evaluations for one sample."""
         return self.steps
 
-    def __call__(
-        self, key: PRNGKeyArray, teacher: AbstractTeacher, label: Int[Array, ""] | None = None
-    ) -> Float[Array, "..."]:
+    def __call__(self, key: PRNGKeyArray, teacher: AbstractTeacher, condition: Condition = None) -> Float[Array, "..."]:
         """One draw of the teacher."""
-        return self.solve(jax.random.normal(key, teacher.shape), teacher, label)
+        return self.solve(jax.random.normal(key, teacher.shape), teacher, condition)
 
     def solve(
-        self, noise: Float[Array, "..."], teacher: AbstractTeacher, label: Int[Array, ""] | None = None
+        self, noise: Float[Array, "..."], teacher: AbstractTeacher, condition: Condition = None
     ) -> Float[Array, "..."]:
         """The sample that DDIM makes of one x_t of its first time step, for which a standard normal stands.
 
@@ -97,7 +94,7 @@ class DDIMSampler(eqx.Module):
             TeacherError: where the teacher has no time steps.
         """
         grid = step_grid(own_schedule(teacher), self.steps, self.spacing, self.offset, self.to_zero)
-        return ddim(lambda x_sigma, sigma: denoise(teacher, x_sigma, sigma, label), noise, grid, self.clip)
+        return ddim(lambda x_sigma, sigma: denoise(teacher, x_sigma, sigma, condition), noise, grid, self.clip)
 
 
 def own_schedule(teacher: AbstractTeacher) -> VPSchedule:
@@ -106,34 +103,34 @@ def own_schedule(teacher: AbstractTeacher) -> VPSchedule:
     Raises:
         TeacherError: where it knows them otherwise.
     """
-    told = convention(teacher)
-    found = _schedule(told)
+    known = convention(teacher)
+    found = _schedule(known)
     if found is not None:
         return found
-    owner, known = type(unwrapped(teacher)).__name__, type(told).__name__
+    owner, known = type(unwrapped(teacher)).__name__, type(known).__name__
     raise TeacherError(
         f"DDIM's time steps are those of the teacher's schedule; the convention of this "
         f"{owner if owner == known else f'{owner}, {known}'}, has none. Use Heun's method."
     )
 
 
-def _schedule(told: object) -> VPSchedule | None:
-    if isinstance(told, Rescaled):  # noise scales with the data
-        inner = _schedule(record_of(told.denoiser))
-        return None if inner is None else inner.scaled(told.scale)
-    return told.schedule if isinstance(told, VPEps | VPVelocity | VPClean | StepVP) else None
+def _schedule(known: object) -> VPSchedule | None:
+    if isinstance(known, Rescaled):  # noise scales with the data
+        inner = _schedule(record_of(known.denoiser))
+        return None if inner is None else inner.scaled(known.scale)
+    return known.schedule if isinstance(known, VPEps | VPVelocity | VPClean | StepVP) else None
 
 
 def denoise(
     teacher: AbstractTeacher,
     x_sigma: Float[Array, "..."],
     sigma: Float[Array, ""],
-    label: Int[Array, ""] | None = None,
+    condition: Condition = None,
 ) -> Float[Array, "..."]:
     """E[x | x_sigma] of any teacher: its denoiser, or Tweedie's formula x_sigma + sigma^2 score."""
     if isinstance(teacher, AbstractDenoiser):
-        return teacher.denoise(x_sigma, sigma, label)
-    return denoised_from_score(teacher.score(x_sigma, sigma, label), x_sigma, sigma)
+        return teacher.denoise(x_sigma, sigma, condition)
+    return denoised_from_score(teacher.score(x_sigma, sigma, condition), x_sigma, sigma)
 
 
 @eqx.filter_jit
@@ -141,7 +138,7 @@ def sample(
     key: PRNGKeyArray,
     teacher: AbstractTeacher,
     count: int,
-    labels: Int[Array, " count"] | None = None,
+    conditions: Condition = None,
     sampler: HeunSampler | DDIMSampler | None = None,
 ) -> Float[Array, "count ..."]:
     """Draw from a teacher: exactly where it can, else by the reverse diffusion.
@@ -150,28 +147,39 @@ def sample(
         key: a key.
         teacher: the teacher.
         count: how many draws.
-        labels: a class for each draw, where the teacher has classes.
+        conditions: one for each draw, with a leading dimension count, where the teacher has a condition.
         sampler: the reverse diffusion; 18 Heun steps by default.
 
     Raises:
-        TeacherError: where labels are given to a teacher without classes, or not one for each draw; where the teacher
-            is a density that only chains can draw from.
+        TeacherError: where conditions are given that are not of the teacher's form, or not one for each draw; where the
+            teacher is a density that only chains can draw from.
     """
-    if labels is not None and (teacher.classes is None or labels.shape != (count,)):
-        raise TeacherError(
-            f"a teacher with classes={teacher.classes} was asked for {count} draws with labels of shape "
-            f"{labels.shape}; expected shape ({count},), or labels=None where it has no classes."
-        )
+    _check_conditions(teacher, conditions, count)
     keys = jax.random.split(key, count)
     run = sampler or HeunSampler()
     if isinstance(teacher, AbstractDrawnTeacher):
-        return jax.vmap(teacher.draw)(keys, labels)
+        return jax.vmap(teacher.draw)(keys, conditions)
     if isinstance(teacher, AbstractDensity):
         raise TeacherError(
             f"a {type(teacher).__name__} knows its density and no way to draw, and no reverse diffusion starts from "
             "it; expected a teacher that draws, or is a denoiser. Run long chains: em.reference_draws."
         )
-    return jax.vmap(lambda k, label: run(k, teacher, label))(keys, labels)
+    return jax.vmap(lambda k, condition: run(k, teacher, condition))(keys, conditions)
+
+
+def _check_conditions(teacher: AbstractTeacher, conditions: Condition, count: int) -> None:
+    """Raise unless there is a condition of the teacher's form for each draw, or none."""
+    if conditions is None:
+        return
+    found = [leaf.shape for leaf in jax.tree.leaves(conditions)]
+    form = teacher.condition
+    expected = None if form is None else [(count, *leaf.shape) for leaf in jax.tree.leaves(form.shapes)]
+    if found != expected:
+        of = "without a condition" if form is None else f"with {form}"
+        raise TeacherError(
+            f"a teacher {of} was to draw {count} samples with conditions of shapes {found}; expected "
+            f"{'conditions=None' if expected is None else f'shapes {expected}'}."
+        )
 
 
 def check(teacher: AbstractTeacher) -> None:
@@ -182,8 +190,8 @@ def check(teacher: AbstractTeacher) -> None:
     """
     x = jax.ShapeDtypeStruct(teacher.shape, jnp.float32)
     sigma = jax.ShapeDtypeStruct((), jnp.float32)
-    label = None if teacher.classes is None else jax.ShapeDtypeStruct((), jnp.int32)
-    found = eqx.filter_eval_shape(lambda t, *args: t.score(*args), teacher, x, sigma, label)
+    condition = None if teacher.condition is None else teacher.condition.shapes
+    found = eqx.filter_eval_shape(lambda t, *args: t.score(*args), teacher, x, sigma, condition)
     if not isinstance(found, jax.ShapeDtypeStruct) or (found.shape, found.dtype) != (x.shape, x.dtype):
         raise TeacherError(
             f"the score of {type(teacher).__name__} is {found}; expected one array of shape {x.shape} and type "

@@ -1,5 +1,7 @@
 """Denoisers around another one, and the one place that looks through them."""
 
+import dataclasses
+
 import equinox as eqx
 
 from pplemd.diffusion import record_of
@@ -9,7 +11,7 @@ from pplemd.teachers.preconditioned import Preconditioned
 
 
 class AbstractWrapper(AbstractDenoiser):
-    """A denoiser that asks another one of the same x: what its network is, and how it speaks of noise, are that one's.
+    """A denoiser around another one of the same x, whose network and convention of noise are its own.
 
     Attributes:
         denoiser: the other one, which may be wrapped itself.
@@ -21,6 +23,15 @@ class AbstractWrapper(AbstractDenoiser):
     def shape(self) -> tuple[int, ...]:
         """The shape of one x: the denoiser's."""
         return self.denoiser.shape
+
+
+def without(denoiser: AbstractDenoiser, *kinds: type[AbstractWrapper]) -> AbstractDenoiser:
+    """The same denoiser without its wrappers of some kinds."""
+    if isinstance(denoiser, kinds):
+        return without(denoiser.denoiser, *kinds)
+    if not isinstance(denoiser, AbstractWrapper):
+        return denoiser
+    return dataclasses.replace(denoiser, denoiser=without(denoiser.denoiser, *kinds))
 
 
 def unwrapped(teacher: AbstractTeacher) -> AbstractTeacher:
@@ -43,12 +54,12 @@ def convention(teacher: AbstractTeacher) -> object:
         return inner.coefficients
     if not isinstance(inner, DenoiserFunction):
         return inner
-    told = record_of(inner.function)
-    return convention(told) if isinstance(told, AbstractTeacher) else told  # as of DenoiserFunction(other.denoise, ...)
+    record = record_of(inner.function)
+    return convention(record) if isinstance(record, AbstractTeacher) else record  # as of other.denoise
 
 
-def told_classes(denoiser: AbstractDenoiser) -> str:
+def with_classes(denoiser: AbstractDenoiser) -> str:
     """How a denoiser that has too few classes is given more, for messages."""
     if isinstance(unwrapped(denoiser), DenoiserFunction):
-        return "Tell it: DenoiserFunction(function, shape, classes=<number of labels>)"
-    return "Build its network with classes=<number of labels>"
+        return "Say it: DenoiserFunction(function, shape, condition=<number of classes>)"
+    return "Build its network with classes=<number of classes>"

@@ -1,12 +1,12 @@
 """Bias and spread of the M-step's gradient under each way of taking noise back, where the truth is known.
 
-Run by hand, not by pytest: `python tests/benchmarks/cancellation.py [--json]`. The teacher is N(0, I), the student
-x = A z with exact scores, v = 1, Langevin chains, so that the gradient of w(sigma) KL(q_sigma || p_sigma), w = sigma^2,
-is known, and the covariance of chain and twin follows from a matrix recursion. Bias and spread are exact: the distance
-of the mean gradient from the truth, and the s.d. of one chain's gradient (the root of its variance, summed over A's
-entries), both in per cent or multiples of the true gradient's length. The library's own step is held against them, all
-ways seeing the same chains: `paired - none` is by how many standard errors the two differ in the mean, `library` by how
-many a mean gradient is off the exact one; each the largest over A's entries (and over the ways).
+Run by hand, not by pytest: `python tests/benchmarks/cancellation.py [--json]`. The teacher is N(0, I), the student x =
+A z with exact scores, v = 1, Langevin chains, so that the gradient of w(sigma) KL(q_sigma || p_sigma), w = sigma^2, is
+known, and the covariance of the chain and its coupled chain follows from a matrix recursion. Bias and spread are exact:
+the distance of the mean gradient from the truth, and the s.d. of one chain's gradient (the root of its variance, summed
+over A's entries), both in per cent or multiples of the true gradient's length. The library's own step is compared with
+them, all ways seeing the same chains: `paired - none` is by how many standard errors the two differ in the mean,
+`library` by how many a mean gradient is off the exact one; each the largest over A's entries (and over the ways).
 """
 
 import argparse
@@ -20,13 +20,20 @@ import numpy as np
 import numpyro.distributions as dist
 
 import pplemd as em
-from pplemd.diffusion import UniformWeight
+from pplemd.algorithms import EMD, DistillationContext
+from pplemd.algorithms.emd import Tuning
 from pplemd.dsl import trace
-from pplemd.inference import ALL, INITIAL, INJECTED, NONE, PAIRED
-from pplemd.learning.em_step import EMStep, m_step_loss
+from pplemd.inference import Cancellation
+from pplemd.learning import StepInput, Training
 from pplemd.teachers import ScoreFunction
 
-MODES = {"all": ALL, "injected": INJECTED, "initial": INITIAL, "none": NONE, "paired": PAIRED}
+MODES = {
+    "all": Cancellation.ALL,
+    "injected": Cancellation.INJECTED,
+    "initial": Cancellation.INITIAL,
+    "none": Cancellation.NONE,
+    "paired": Cancellation.PAIRED,
+}
 MATRICES = {1: [[0.5]], 2: [[0.9, 0.5], [-0.2, 0.5]]}
 Z_RATES = (1.6e-5, 1e-3, 0.01, 0.05)
 CHAINS = {16: 0.16, 200: 0.05}  # length and gamma_eps
@@ -67,13 +74,15 @@ def truth(matrix):
 
 
 @eqx.filter_jit
-def gradients(step, program, score, key):
+def gradients(algorithm, context, program, score, key):
     """The M-step's gradient in A of each chain."""
-    batch = step.e_step(program, score, key, jnp.zeros(()))
+    networks = {"generator": program, "score": score}
+    now = StepInput(networks, None, Tuning(), jnp.zeros((), jnp.int32), jnp.zeros(()), 0, key)
+    batch = algorithm.draw(context, now, key)
 
     def one(row):
         single = jax.tree.map(lambda leaf: leaf[None], row)
-        return jax.grad(lambda p: m_step_loss(p, step.problem, single, UniformWeight())[0])(program).matrix
+        return jax.grad(lambda p: algorithm.loss(p, context, now, single)[0])(program).matrix
 
     return jax.vmap(one)(batch)
 
@@ -86,14 +95,15 @@ def sampled(matrix, kernel, length, count, repeats):
     problem, sigmas = trace(program, shape=(size,)), em.LogUniform(SIGMA, SIGMA * 1.00001)
     found = {}
     for name, mode in MODES.items():
-        recipe = em.Recipe(batch=count, chain=em.Chain(kernel, length, mode), sigmas=sigmas)
-        run = partial(gradients, EMStep(problem, teacher, recipe, None), program, score)
+        algorithm = EMD(chain=em.Chain(kernel, length, mode), sigmas=sigmas)
+        context = DistillationContext(Training(batch=count), problem, teacher)
+        run = partial(gradients, algorithm, context, program, score)
         found[name] = np.concatenate([run(jax.random.key(i)) for i in range(repeats)]).astype(np.float64)
     return found
 
 
 def covariance(matrix, length, z_rate, mode):
-    """Of (eps, z) of the chain and of its twin at their ends, (2, 2, d, 2, 2, d): side, block, coordinate, twice."""
+    """Of (eps, z) of a chain and its coupled chain at the end, (2, 2, d, 2, 2, d): side, block, coordinate, twice."""
     size, gamma = matrix.shape[0], CHAINS[length]
     inverse = np.linalg.inv(matrix @ matrix.T + SIGMA**2 * np.eye(size))
     push = np.concatenate([SIGMA * np.eye(size), matrix], axis=1)
@@ -112,8 +122,8 @@ def covariance(matrix, length, z_rate, mode):
 def exact(matrix, length, z_rate, mode):
     """Mean of one chain's gradient, and the root of its variance summed over entries, by Isserlis's theorem."""
     whole = covariance(matrix, length, z_rate, mode)
-    chain, twin = np.eye(2)
-    noises, met = [(1.0, chain), (-1.0, twin)], [chain, twin if mode.paired else chain]
+    chain, coupled = np.eye(2)
+    noises, met = [(1.0, chain), (-1.0, coupled)], [chain, coupled if mode.paired else chain]
 
     def between(one, block, other, block_too):
         return np.einsum("aibj,a,b->ij", whole[:, block, :, :, block_too, :], one, other)

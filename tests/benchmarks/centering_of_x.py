@@ -38,26 +38,31 @@ def declared(form, steps, length, seed):
             z = em.latent("z", dist.Normal(jnp.zeros(file.data.shape), 1.0))
             return em.generate("x", self.net(z), centered=FORMS[form])
 
-    recipe = em.Recipe(
+    algorithm = em.EMD(
+        chain=em.Chain(em.mala(), length, em.Cancellation.PAIRED),
+        reparameterization=em.Reparameterization(every=max(steps // 6, 1), rounds=16),
+    )
+    training = em.Training(
         steps=steps,
-        chain=em.Chain(em.mala(), length, em.PAIRED),
-        choosing=em.Choosing(every=max(steps // 6, 1), rounds=16),
         log_every=max(steps // 30, 1),
         sample_every=steps,
         checkpoint_every=steps,
         seed=seed,
     )
     return dataclasses.replace(
-        file.digits, program=lambda teacher, key: Digits(em.one_step(teacher, sigma=1.0)), recipe=recipe
+        file.digits,
+        program=lambda teacher, key: Digits(em.one_step(teacher, sigma=1.0)),
+        algorithm=algorithm,
+        training=training,
     )
 
 
 def row(form, steps, length, seed, teacher_steps=None):
     """Figures of one run."""
-    changes = () if teacher_steps is None else (f"teacher.steps={teacher_steps}",)
+    changes = () if teacher_steps is None else (f"teacher.training.steps={teacher_steps}",)
     with tempfile.TemporaryDirectory() as folder:
         model, run = declared(form, steps, length, seed), Path(folder) / "run"
-        outcome = em.distil(model, run, overrides=changes, narrator=em.Silent())
+        outcome = em.distil(model, run, overrides=changes, reporter=em.Silent())
         lines = [json.loads(line) for line in (outcome.folder / "metrics.jsonl").read_text().splitlines()]
     last = [line for line in lines if "acceptance" in line][-5:]
     lambdas = [
@@ -88,8 +93,8 @@ def main():
         for seed in given.seeds:
             rows.append(row(form, given.steps, given.length, seed, given.teacher_steps))
             if not given.json:
-                told = "  ".join(f"{name} {rows[-1][name]:.3f}" for name in (*FIGURES, "acceptance", "pull"))
-                print(f"{form:9} seed {seed}  {told}  {rows[-1]['seconds']:.0f} s", rows[-1]["chosen"], flush=True)
+                shown = "  ".join(f"{name} {rows[-1][name]:.3f}" for name in (*FIGURES, "acceptance", "pull"))
+                print(f"{form:9} seed {seed}  {shown}  {rows[-1]['seconds']:.0f} s", rows[-1]["chosen"], flush=True)
     if given.json:
         print(json.dumps(rows, indent=1))
 

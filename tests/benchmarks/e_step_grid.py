@@ -2,7 +2,8 @@
 
 Run by hand, not by pytest: `python tests/benchmarks/e_step_grid.py models/ring.py --steps 2000 --out grid.jsonl`. Each
 cell is one run of the model with another chain; finished cells are read from the file, so that a killed grid goes on.
-`--jobs N` runs N cells at a time, each on one core, the dear ones first; `--minutes M` starts no cell after M minutes.
+`--jobs N` runs N cells at a time, each on one core, the expensive ones first; `--minutes M` starts no cell after
+M minutes.
 `--rates` compares instead how often the latents move in a chain of 16.
 A model's anchor is left out: the E-step is to be seen alone. The table counts evaluations in forward passes of one
 network for one sample: 2 for the scores at a point of the chain, 3 more where the latents move, 3 for the M-step (6
@@ -26,27 +27,30 @@ import jax.numpy as jnp
 
 import pplemd as em
 from pplemd.errors import PplemdError
-from pplemd.learning import Schedule, Watcher, fit
-from pplemd.learning.em_step import m_step_loss
+from pplemd.learning import StepInput, Watcher
 from pplemd.runs.declared import declare
-from pplemd.tasks.distillation import distillation
 from pplemd.tasks.evaluation import evaluate
-from pplemd.tasks.model import plan
 from pplemd.tasks.teacher_training import ready_teacher
 
-CANCELLATIONS = {"all": em.ALL, "injected": em.INJECTED, "initial": em.INITIAL, "none": em.NONE, "paired": em.PAIRED}
+CANCELLATIONS = {
+    "all": em.Cancellation.ALL,
+    "injected": em.Cancellation.INJECTED,
+    "initial": em.Cancellation.INITIAL,
+    "none": em.Cancellation.NONE,
+    "paired": em.Cancellation.PAIRED,
+}
 LENGTHS = (1, 2, 4, 8, 16)
 KERNELS = ("langevin", "mala", "hmc")
 PAPER = "paper"  # Langevin of the paper's two step sizes; latents that move less often take longer steps
 SHORT = "short"  # the same, steps not made longer
 NODES = {"langevin": 1, PAPER: 1, SHORT: 1, "mala": 4, "hmc": 8}  # gradients of U per transition
-MOVES = {"held": 0, "last": 1, "twice": 2, "four": 4, "each": None}  # how often the latents move in a chain; None: K
-Z_RATES = ("held", "last", "each")
+MOVES = {"never": 0, "last": 1, "twice": 2, "four": 4, "each": None}  # how often the latents move in a chain; None: K
+Z_RATES = ("never", "last", "each")
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One entry of the grid: K, the kernel, how often the latents move, what is cancelled, and what is held equal."""
+    """One entry of the grid: K, the kernel, how often the latents move, what is cancelled, and what is kept equal."""
 
     length: int
     kernel: str
@@ -64,7 +68,7 @@ class Cell:
         """The cell's chain; adjusted kernels find their own step sizes."""
         every = self.length // self.moves if self.moves else 1
         latents = 0.01  # unadjusted: of the order of gamma_eps / (1 + |J|^2 / sigma^2)
-        if self.z_rate == "held" or self.kernel in (PAPER, SHORT):
+        if self.z_rate == "never" or self.kernel in (PAPER, SHORT):
             latents = 0.004**2 * (every if self.kernel == PAPER else 1)
         adjusted = {"mala": em.mala(), "hmc": em.HMC(None, 4)}
         kernel = adjusted.get(self.kernel, em.Langevin(em.Coordinates(0.16, latents)))
@@ -72,22 +76,22 @@ class Cell:
 
 
 def cells(full: bool):
-    """All cells, or a cross through K = 4, MALA, latents held, all cancelled."""
+    """All cells, or a cross through K = 4, MALA, latents that do not move, all cancelled."""
     for equal in ("steps", "evaluations"):
         if full:
             yield from (Cell(*c, equal) for c in itertools.product(LENGTHS, KERNELS, Z_RATES, CANCELLATIONS))
             continue
-        yield from (Cell(k, kernel, "held", "all", equal) for k in LENGTHS for kernel in KERNELS)
+        yield from (Cell(k, kernel, "never", "all", equal) for k in LENGTHS for kernel in KERNELS)
         yield from (Cell(4, kernel, z, "all", equal) for kernel in KERNELS for z in ("last", "each"))
-        yield from (Cell(4, "mala", z, c, equal) for z in ("held", "each") for c in CANCELLATIONS if c != "all")
+        yield from (Cell(4, "mala", z, c, equal) for z in ("never", "each") for c in CANCELLATIONS if c != "all")
 
 
 def rates():
     """A chain of 16, its latents moved more or less often."""
-    short = [Cell(1, "langevin", "held", "all", "steps")]
+    short = [Cell(1, "langevin", "never", "all", "steps")]
     for kernel, still, cancel in ((PAPER, "langevin", "all"), ("mala", "mala", "paired")):
         moved = (Cell(16, kernel, moves, cancel, "steps") for moves in ("last", "twice", "four", "each"))
-        short += [Cell(16, still, "held", "all", "steps"), *moved]
+        short += [Cell(16, still, "never", "all", "steps"), *moved]
     return [*short, Cell(16, SHORT, "four", "all", "steps")]
 
 
@@ -96,19 +100,17 @@ def forwards(cell: Cell, model: em.Model) -> float:
     chain = cell.chain()
     leaps = 4 if cell.kernel == "hmc" else 1
     m_step = 6 if chain.cancel.paired else 3
-    return 2 * NODES[cell.kernel] * cell.length + 3 * leaps * cell.moves + m_step + 4 * model.recipe.score_updates
+    return 2 * NODES[cell.kernel] * cell.length + 3 * leaps * cell.moves + m_step + 4 * model.algorithm.score.count
 
 
 def gradient_variance(work, state, count=16):
     """Variance of the generator's gradient over E-steps, summed over parameters, over the square of its mean."""
-    program, score = state.generator.module, state.score.module
+    algorithm, context, now = work.step.algorithm, work.step.context, StepInput.at(state, jnp.ones(()))
 
     @eqx.filter_jit
     def gradient(key):
-        batch = work.step.e_step(program, score, key, jnp.ones(()), state.tuning)
-        found = eqx.filter_grad(m_step_loss, has_aux=True)(
-            program, work.step.problem, batch, work.step.recipe.weighting
-        )
+        batch = algorithm.draw(context, now, key)
+        found = eqx.filter_grad(algorithm.loss, has_aux=True)(now.networks["generator"], context, now, batch)
         return jax.flatten_util.ravel_pytree(eqx.filter(found[0], eqx.is_inexact_array))[0]
 
     found = jnp.stack([gradient(jax.random.key(seed)) for seed in range(count)])
@@ -116,17 +118,17 @@ def gradient_variance(work, state, count=16):
 
 
 def length(cell: Cell, model: em.Model, steps: int) -> int:
-    """Steps of a cell's run: as many as asked, or as many as cost what that many of a Diff-Instruct step do."""
+    """Steps of a cell's run: as many as given, or as many as cost what that many of a Diff-Instruct step do."""
     if cell.equal == "steps":
         return steps
-    base = forwards(Cell(1, "langevin", "held", "all", "steps"), model)
+    base = forwards(Cell(1, "langevin", "never", "all", "steps"), model)
     return max(50, round(steps * base / forwards(cell, model)))
 
 
 @functools.cache
 def declared(path: Path, overrides: tuple[str, ...]):
     """The model of a file and its teacher, once for each process."""
-    model = declare(path, overrides=overrides).model
+    model = declare(path, overrides=overrides).distillation
     return model, ready_teacher(model.teacher, em.Silent())
 
 
@@ -134,16 +136,18 @@ def run(cell: Cell, path: Path, overrides: tuple[str, ...], steps: int, seed: in
     """One run and its figures."""
     model, teacher = declared(path, overrides)
     steps = length(cell, model, steps)
-    changes = {"chain": cell.chain(), "frozen": cell.z_rate == "held", "steps": steps, "seed": seed, "anchor": None}
-    recipe = dataclasses.replace(model.recipe, **changes)
-    work = distillation(plan(dataclasses.replace(model, recipe=recipe)), teacher)
+    changes = {"chain": cell.chain(), "move_latents": cell.z_rate != "never", "reparameterization": None}
+    algorithm = dataclasses.replace(model.algorithm, anchor=None, **changes)
+    rhythm = {"log_every": 50, "sample_every": steps, "checkpoint_every": steps}
+    training = dataclasses.replace(model.training, steps=steps, seed=seed, **rhythm)
+    work = dataclasses.replace(model, algorithm=algorithm, training=training).plan().assemble(teacher)
     row = {**dataclasses.asdict(cell), "seed": seed, "steps": steps, "forwards": forwards(cell, model)}
-    told: list[float] = []  # when each 50 steps were done; the first 50 hold the compilation
-    watcher = Watcher(report=lambda step, found: told.append(time.perf_counter()))
+    reports: list[float] = []  # when each 50 steps were done; the first 50 include the compilation
+    watcher = Watcher(report=lambda step, found: reports.append(time.perf_counter()))
     try:
-        state = fit(work.step, work.initial(), work.key, Schedule(steps, 50, steps, steps, recipe.patience), watcher)
-        row["step_ms"] = 1e3 * (told[-1] - told[0]) / max(steps - 50, 1)
-        figures = evaluate(work.distilled(state), teacher, model.evaluation).student
+        state = work.train(watcher)
+        row["step_ms"] = 1e3 * (reports[-1] - reports[0]) / max(steps - 50, 1)
+        figures = evaluate(work.result(state), teacher, model.evaluation).student
         row |= figures if isinstance(figures, dict) else dataclasses.asdict(figures)
         row["gradient_variance"] = gradient_variance(work, state)
     except PplemdError as error:
@@ -192,7 +196,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--set", dest="overrides", action="append", default=[], help="another number: batch=64")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], help="another number: training.batch=64"
+    )
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--full", action="store_true", help="the whole product, not the cross through the default")
     parser.add_argument("--out", type=Path, default=Path("grid.jsonl"))

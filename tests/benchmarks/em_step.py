@@ -16,8 +16,9 @@ import numpyro.distributions as dist
 import optax
 
 import pplemd as em
+from pplemd.algorithms import DistillationContext
 from pplemd.dsl import trace
-from pplemd.learning import EMStep
+from pplemd.learning import Step
 
 SHAPE, BATCH, LENGTH, UPDATES = (8, 8, 1), 128, 4, 2
 GAMMA_EPS, GAMMA_Z = 0.16, 1.6e-5
@@ -45,20 +46,20 @@ def library():
     """The step as users run it."""
     teacher = networks()
     program = Digits(em.one_step(teacher, sigma=2.5))
-    recipe = em.Recipe(
-        steps=1000,
-        batch=BATCH,
+    algorithm = em.EMD(
+        sigmas=em.LogNormal(mean=-1.2, std=1.2),
         chain=em.Chain(em.Langevin(em.Coordinates(GAMMA_EPS, GAMMA_Z)), LENGTH),
-        choosing=None,  # (eps, z) for good, as in the bare loop
+        reparameterization=None,  # (eps, z) for good, as in the bare loop
         generator=em.Adam(RATE, clip=0.0),
-        score=em.ScoreRecipe(em.Adam(SCORE_RATE, clip=0.0)),
-        score_updates=UPDATES,
-        ema=EMA,
+        score=em.ScoreUpdates(em.Adam(SCORE_RATE, clip=0.0), em.LogNormal(mean=-1.2, std=1.2), count=UPDATES),
+        average=EMA,
     )
-    step = EMStep(trace(program, shape=SHAPE), teacher, recipe, None)
-    copy = jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, (program, teacher))
-    compiled = eqx.filter_jit(lambda held, state, key: held(state, key), donate="all-except-first")
-    return (lambda state, key: compiled(step, state, key)), step.init(*copy)
+    training = em.Training(steps=1000, batch=BATCH)
+    step = Step(DistillationContext(training, trace(program, shape=SHAPE), teacher), algorithm)
+    networks_of_state = {"generator": program, "score": teacher}
+    copy = jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, networks_of_state)
+    compiled = eqx.filter_jit(lambda step, state, key: step(state, key), donate="all-except-first")
+    return (lambda state, key: compiled(step, state, key)), step.init(copy)
 
 
 def bare():
@@ -84,7 +85,7 @@ def bare():
     def sigmas(key):
         return jnp.exp(-1.2 + 1.2 * jax.random.normal(key, (BATCH,)))
 
-    def step(held, state, key):
+    def step(fixed, state, key):
         g, s, average, g_memory, s_memory, count = state
         keys = jax.random.split(key, 3 * UPDATES + 3 + 2 * LENGTH)
         for i in range(UPDATES):
@@ -102,7 +103,7 @@ def bare():
             eps, nu, z = carry
             x, pull_back = jax.vjp(lambda latent: generate(g, latent), z)
             x_sigma = x + per(sigma) * eps
-            slope = (denoise(held, x_sigma, sigma) - denoise(s, x_sigma, sigma)) / per(sigma) ** 2
+            slope = (denoise(fixed, x_sigma, sigma) - denoise(s, x_sigma, sigma)) / per(sigma) ** 2
             noise = jax.random.normal(pair[0], eps.shape)
             kick = jnp.sqrt(2 * GAMMA_EPS) * noise
             eps = eps + GAMMA_EPS * (per(sigma) * slope - eps) + kick

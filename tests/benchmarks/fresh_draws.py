@@ -1,9 +1,9 @@
-"""How much of a comparison's figures is the judge's own draws: python tests/benchmarks/fresh_draws.py runs/compare-x.
+"""The share of the evaluation's draws in a comparison's figures: python tests/benchmarks/fresh_draws.py runs/compare-x.
 
 Judges each run of a comparison's folder by several draws of its samples, the same draws for all: mean and s.d. of each
 figure over draws, then differences from the first method's run of the same seed, draw by draw, mean and standard error.
 Of mixtures the exact draws that samples are compared with are drawn anew too, exact draws are judged beside the runs,
-and two figures tell the shape of modes: the standard deviation of what is near one, and how far its mean is off.
+and two figures describe the shape of modes: the standard deviation of what is near one, and how far its mean is off.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import numpy as np
 import pplemd as em
 from pplemd.metrics.mixtures import MixtureMeasure
 from pplemd.runs.declared import declare
-from pplemd.tasks.evaluation import draw
+from pplemd.tasks.evaluation import timed_samples
 
 NEAR = 4  # standard deviations of a mode
 SHAPE = ("s.d. in a mode", "offset of its mean")
@@ -57,7 +57,7 @@ def main() -> None:
     arguments = parser.parse_args()
     compared = json.loads((arguments.folder / "compare.json").read_text())
     declared = declare(Path(compared["model"]), compared["name"], tuple(compared["overrides"]))
-    evaluation = declared.distilled_model.evaluation
+    evaluation = declared.distillation.evaluation
     measure, found = evaluation.prepare(), {}
     rows = [run for row in compared["methods"].values() for run in row["by_seed"] if "student" in run]
     first = {run["seed"]: run["folder"] for run in reversed(rows)}  # of each seed, the first method's
@@ -67,7 +67,10 @@ def main() -> None:
         found["exact draws"] = [figures(measure, measure.real(evaluation.count, 10_000 + i), None, i) for i in draws]
     for run in runs:
         sampler = em.load(arguments.folder / run)
-        some = [draw(sampler.sample, jax.random.key(1000 + i), evaluation.count, None) for i in range(arguments.draws)]
+        some = [
+            timed_samples(sampler.sample, jax.random.key(1000 + i), evaluation.count, sampler.conditions)
+            for i in range(arguments.draws)
+        ]
         found[run] = [figures(measure, one.x, one.labels, i) for i, one in enumerate(some)]
         print(f"{run} is judged", flush=True)
     names = [name for name in next(iter(found.values()))[0] if name not in LEFT_OUT]

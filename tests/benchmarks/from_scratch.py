@@ -1,7 +1,7 @@
-"""Generators that know nothing at the start, on harder targets: the recipe of models/ring.py, nothing retuned.
+"""Generators that know nothing at the start, on harder targets: the numbers of models/ring.py, nothing retuned.
 
 Run by hand, not by pytest: `python tests/benchmarks/from_scratch.py [--targets grid spirals] [--seeds 3] [--out FILE]`.
-Each target is a Gaussian mixture, known exactly; the recipe takes from it the two numbers that it takes from the ring:
+Each target is a Gaussian mixture, known exactly; the model takes from it the two numbers that it takes from the ring:
 its radius and the width of a mode. Beside it the same generator, trained as long by minibatch optimal transport on
 samples of the teacher: the level that a generator of this size attains with data. Finished runs are read from the file
 again.
@@ -24,16 +24,14 @@ from scipy.optimize import linear_sum_assignment
 
 import pplemd as em
 from pplemd.errors import PplemdError
-from pplemd.learning import Schedule, Watcher, fit
+from pplemd.learning import Watcher
 from pplemd.plotting.samples import save_png
 from pplemd.plotting.scatters import scatter
 from pplemd.runs.declared import declare
-from pplemd.tasks.distillation import distillation
 from pplemd.tasks.evaluation import evaluate
-from pplemd.tasks.model import plan
 from pplemd.teachers import sample
 
-RING = declare(Path("models/ring.py")).model
+RING = declare(Path(__file__).parents[2] / "models" / "ring.py").distillation
 WIDTH, DEPTH = 192, 4
 
 
@@ -99,7 +97,7 @@ class Points(em.Program):
 
 
 def declared(target: Target, chain: em.Chain, steps: int, seed: int) -> em.Model:
-    """The model of a target, its recipe the ring's."""
+    """The model of a target, its numbers the ring's."""
     size = target.means.shape[1]
     sigmas = em.CoarseToFine.spanning(target.radius, detail=target.std)
 
@@ -110,38 +108,38 @@ def declared(target: Target, chain: em.Chain, steps: int, seed: int) -> em.Model
     return em.Model(
         program=lambda teacher, key: Points(em.networks.MLP((size,), (size,), width=WIDTH, depth=DEPTH, key=key)),
         teacher=em.GaussianMixture(target.means, target.std, target.weights),
-        score_network=network,
-        recipe=dataclasses.replace(
-            RING.recipe,
-            steps=steps,
+        networks={"score": network},
+        algorithm=dataclasses.replace(
+            RING.algorithm,
             sigmas=sigmas,
             chain=chain,
-            score=dataclasses.replace(RING.recipe.score, sigmas=sigmas),
-            seed=seed,
+            score=dataclasses.replace(RING.algorithm.score, sigmas=sigmas),
+        ),
+        training=dataclasses.replace(
+            RING.training, steps=steps, seed=seed, log_every=500, sample_every=steps, checkpoint_every=steps
         ),
         evaluation=em.metrics.MixtureEvaluation(target.means, target.weights, target.std),
     )
 
 
 def distilled(model: em.Model):
-    """The generator after the recipe."""
-    work, recipe = distillation(plan(model), model.teacher), model.recipe
-    schedule = Schedule(recipe.steps, 500, recipe.steps, recipe.steps, recipe.patience)
-    return work.distilled(fit(work.step, work.initial(), work.key, schedule, Watcher()))
+    """The distilled generator."""
+    work = model.plan().assemble(model.teacher)
+    return work.result(work.train(Watcher()))
 
 
 def unanchored(model: em.Model):
-    """The generator after the recipe without its anchor."""
-    return distilled(dataclasses.replace(model, recipe=dataclasses.replace(model.recipe, anchor=None)))
+    """The generator distilled without its anchor."""
+    return distilled(dataclasses.replace(model, algorithm=dataclasses.replace(model.algorithm, anchor=None)))
 
 
 def transported(model: em.Model):
     """The same generator, each batch of z paired with teacher samples at the least sum of squared distances."""
-    work, recipe = distillation(plan(model), model.teacher), model.recipe
-    state = work.initial()
-    first = work.distilled(state)
+    algorithm = dataclasses.replace(model.algorithm, anchor=None)  # its pairs are not needed
+    work, training = dataclasses.replace(model, algorithm=algorithm).plan().assemble(model.teacher), model.training
+    first = work.result(work.initial())
     arrays, static = eqx.partition(first.program, eqx.is_inexact_array)
-    optimiser = recipe.generator.transformation(recipe.steps)
+    optimiser = algorithm.generator.transformation(training.steps)
     size = model.teacher.shape[0]
 
     @jax.jit
@@ -153,13 +151,13 @@ def transported(model: em.Model):
         gradient = jax.grad(lambda a: jnp.mean(jnp.sum((generate(a, z) - x) ** 2, axis=-1)))(arrays)
         change, memory = optimiser.update(gradient, memory, arrays)
         arrays = optax.apply_updates(arrays, change)
-        return arrays, optax.incremental_update(arrays, average, 1 - recipe.ema), memory
+        return arrays, optax.incremental_update(arrays, average, 1 - algorithm.average), memory
 
-    draw = jax.jit(lambda key: sample(key, model.teacher, recipe.batch))
+    draw = jax.jit(lambda key: sample(key, model.teacher, training.batch))
     average, memory = arrays, optimiser.init(arrays)
-    for step in range(recipe.steps):
+    for step in range(training.steps):
         key_z, key_x = jax.random.split(jax.random.fold_in(work.key, step))
-        z, x = jax.random.normal(key_z, (recipe.batch, size)), np.asarray(draw(key_x))
+        z, x = jax.random.normal(key_z, (training.batch, size)), np.asarray(draw(key_x))
         g = np.asarray(generate(arrays, z))
         cost = np.sum(g**2, axis=1)[:, None] - 2 * g @ x.T + np.sum(x**2, axis=1)[None, :]
         arrays, average, memory = update(arrays, average, memory, z, x[linear_sum_assignment(cost)[1]])
@@ -167,10 +165,10 @@ def transported(model: em.Model):
 
 
 METHODS = {  # name -> (chain, how)
-    "the recipe": (RING.recipe.chain, distilled),
-    "K = 1, no anchor": (RING.recipe.chain, unanchored),
+    "as models/ring.py": (RING.algorithm.chain, distilled),
+    "K = 1, no anchor": (RING.algorithm.chain, unanchored),
     "K = 4 MALA, no anchor": (em.Chain(em.mala(), 4), unanchored),
-    "minibatch optimal transport": (RING.recipe.chain, transported),
+    "minibatch optimal transport": (RING.algorithm.chain, transported),
 }
 
 

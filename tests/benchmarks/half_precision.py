@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pplemd.learning import Compute
+from pplemd.learning import Precision
 from pplemd.runs.declared import declare
 
 ROOT = Path(__file__).parents[2]
@@ -71,9 +71,9 @@ def main() -> None:
     parser.add_argument("model", nargs="?", choices=list(PROGRAMS), default="cifar10")
     parser.add_argument("--batch", type=int, default=2)
     arguments = parser.parse_args()
-    model = declare(ROOT / "models" / f"{arguments.model}.py", PROGRAMS[arguments.model]).distilled_model
+    model = declare(ROOT / "models" / f"{arguments.model}.py", PROGRAMS[arguments.model]).distillation
     wide = random_teacher(model.teacher.shapes())
-    half, near = Compute(bf16=True), moved(wide, 0.01)
+    half, near = Precision(bf16=True), moved(wide, 0.01)
     narrow, narrow_near = half.kept(half.of(wide)), half.of(near)
     key_clean, key_noise = jax.random.split(jax.random.key(0))
     clean = 0.5 * jax.random.normal(key_clean, (arguments.batch, *wide.shape))

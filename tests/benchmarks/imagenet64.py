@@ -2,14 +2,14 @@
 
 On a GPU: python tests/benchmarks/imagenet64.py --minutes 8 --json OUT.json
 On a CPU: python tests/benchmarks/imagenet64.py --toy; one true step: --case K=1,batch=1 --steps 1 --warm-up 0
-Compiled ahead, where time on a GPU is dear: on any machine with the GPU machine's versions of jax[cuda13] and cuDNN,
+Compiled ahead, to save time on a GPU: on any machine with the GPU machine's versions of jax[cuda13] and cuDNN,
     JAX_PLATFORMS=cpu python tests/benchmarks/imagenet64.py --ahead FOLDER --case K=1,batch=16,bf16,remat
 and on the GPU machine the same with --compiled FOLDER in place of --ahead FOLDER. Such programs are not tuned to the
 device by timing; their files are executable, so load none that you did not write.
 
 Each case is a step of models/imagenet64.py, in a process of its own, so that its peak of memory is its own and one that
 does not fit ends alone. A row is printed, and the JSON file written, as each case ends; one that does not end in the
-minutes left is stopped. Cases are written K=16,batch=64,bf16,remat,accumulate=2.
+minutes left is stopped. Cases are written K=16,batch=64,bf16,remat,microbatches=2.
 
 Step time: median of some steps after a warm-up, each waited for. Peak memory: what JAX's allocator says of the device
 (None on CPUs), and what the compiler says: arguments and temporaries. Utilisation: operations of products and
@@ -39,12 +39,12 @@ CASES = [  # the most telling first
     "K=16,batch=64,bf16,remat",
     "K=4,batch=16,bf16,remat",
     "K=1,batch=16,remat",
-    "K=16,batch=128,bf16,remat,accumulate=4",
+    "K=16,batch=128,bf16,remat,microbatches=4",
     "K=1,batch=64,bf16,remat",
     "K=1,batch=16",
     "K=16,batch=128,bf16,remat",
 ]
-TOYS = ["K=1,batch=4", "K=4,batch=4", "K=16,batch=4", "K=4,batch=4,bf16", "K=4,batch=4,remat,accumulate=2"]
+TOYS = ["K=1,batch=4", "K=4,batch=4", "K=16,batch=4", "K=4,batch=4,bf16", "K=4,batch=4,remat,microbatches=2"]
 H100 = """
 gpu_device_info {
   threads_per_block_limit: 1024
@@ -87,11 +87,11 @@ def parsed(text: str) -> dict:
     """A case as data."""
     words = dict(word.partition("=")[::2] for word in text.split(","))
     return {
-        "chain.length": int(words.get("K", 1)),
-        "batch": int(words.get("batch", 1)),
-        "compute.bf16": "bf16" in words,
-        "compute.rematerialise": "remat" in words,
-        "compute.accumulate": int(words.get("accumulate", 1)),
+        "algorithm.chain.length": int(words.get("K", 1)),
+        "training.batch": int(words.get("batch", 1)),
+        "training.precision.bf16": "bf16" in words,
+        "training.precision.rematerialise": "remat" in words,
+        "training.microbatches": int(words.get("microbatches", 1)),
     }
 
 
@@ -99,14 +99,13 @@ def planned(case: dict, toy: bool):
     """The plan of a case, and the device's peak for its precision."""
     from pplemd.planning.known_devices import here
     from pplemd.runs.declared import declare
-    from pplemd.tasks.model import plan
 
     overrides = tuple(f"{name}={str(value).lower()}" for name, value in case.items())
-    model = declare(MODEL, None, overrides).distilled_model
+    model = declare(MODEL, None, overrides).distillation
     if toy:
         small = dataclasses.replace(model.teacher, config={**model.teacher.config, **TOY})
         model = dataclasses.replace(model, teacher=small)
-    return plan(model), here().peak(case["compute.bf16"])
+    return model.plan(), here().peak(case["training.precision.bf16"])
 
 
 def random_teacher(shapes):
@@ -139,26 +138,26 @@ def leaves_and_rest(tree) -> tuple[list, object]:
 
 
 def traced_step(step, state, place=None):
-    """The step as a function of lists of arrays (held, moving, key), traced; and these lists.
+    """The step as a function of lists of arrays (constant, moving, key), traced; and these lists.
 
     Args:
-        step: the EM step, or its shapes.
+        step: the training step, or its shapes.
         state: the state before it, or its shapes.
         place: the sharding of all arrays, where they are on a device that is not here.
     """
     import equinox as eqx
     import jax
 
-    held, whole_step = leaves_and_rest(step)
+    constant, whole_step = leaves_and_rest(step)
     moving, whole_state = leaves_and_rest(state)
 
-    def advance(held, moving, key):
-        after, metrics = whole_step(held)(whole_state(moving), key)
+    def advance(constant, moving, key):
+        after, metrics = whole_step(constant)(whole_state(moving), key)
         return jax.tree.leaves(eqx.filter(after, eqx.is_array)), metrics
 
-    arguments = (held, moving, jax.eval_shape(lambda: jax.random.key(0)))
+    arguments = (constant, moving, jax.eval_shape(lambda: jax.random.key(0)))
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), arguments)
-    return jax.jit(advance, donate_argnums=1).trace(*shapes), held, moving
+    return jax.jit(advance, donate_argnums=1).trace(*shapes), constant, moving
 
 
 def ahead(text: str, toy: bool, folder: Path) -> str:
@@ -166,18 +165,17 @@ def ahead(text: str, toy: bool, folder: Path) -> str:
     import jax
     from jax.experimental import serialize_executable, topologies
 
-    from pplemd.tasks.distillation import state_shapes
-
     began = time.perf_counter()
     topology = topologies.get_topology_desc(platform="cuda", target_config=H100, topology="1x1x1")
     place = jax.sharding.SingleDeviceSharding(topology.devices[0])
-    traced, _, _ = traced_step(*state_shapes(planned(parsed(text), toy)[0]), place)
+    plan, _ = planned(parsed(text), toy)
+    traced, _, _ = traced_step(*plan.shapes_of(lambda work: (work.step, work.initial())), place)
     program = traced.lower(lowering_platforms=("cuda",)).compile()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / text).write_bytes(lzma.compress(pickle.dumps(serialize_executable.serialize(program)), preset=2))
     size = program.memory_analysis()
     return (
-        f"{text}: {time.perf_counter() - began:.0f} s, held {size.argument_size_in_bytes / 1e9:.2f} GB, "
+        f"{text}: {time.perf_counter() - began:.0f} s, arguments {size.argument_size_in_bytes / 1e9:.2f} GB, "
         f"temporaries {size.temp_size_in_bytes / 1e9:.2f} GB"
     )
 
@@ -205,33 +203,36 @@ def one(text: str, toy: bool, warm_up: int, steps: int, folder: Path | None) -> 
     import numpy as np
 
     from pplemd.planning.cost import products
-    from pplemd.planning.describe import parameters
     from pplemd.planning.liveness import peak_bytes
-    from pplemd.tasks.distillation import distillation
+    from pplemd.tasks.describing import parameters
 
     began, case = time.perf_counter(), parsed(text)
     plan, peak = planned(case, toy)
     teacher = random_teacher(plan.teacher)
-    work = distillation(plan, teacher)
+    work = plan.assemble(teacher)
     start = time.perf_counter()
-    traced, held, moving = traced_step(work.step, work.initial())
+    traced, constant, moving = traced_step(work.step, work.initial())
     trace_s, start, trace = time.perf_counter() - start, time.perf_counter(), traced.jaxpr.jaxpr
     advance = traced.lower().compile() if folder is None else loaded(text, folder)
     compile_s = time.perf_counter() - start
-    forward = forward_flops(plan.model.recipe.compute.of(teacher))
+    forward = forward_flops(plan.model.training.precision.of(teacher))
     count = parameters(teacher)
     del work, teacher
     analysis = advance.memory_analysis()
     ready_s, times, metrics = time.perf_counter() - began, [], {}
     for number in range(warm_up + steps):
         start = time.perf_counter()
-        moving, metrics = advance(held, moving, jax.random.key(number))
+        moving, metrics = advance(constant, moving, jax.random.key(number))
         jax.block_until_ready((moving, metrics))
         times.append(time.perf_counter() - start)
     seconds = statistics.median(times[warm_up:])
-    again = case["compute.rematerialise"] * (case["chain.length"] + plan.model.recipe.score_updates + 1)
+    again = case["training.precision.rematerialise"] * (
+        case["algorithm.chain.length"] + plan.model.algorithm.score.count + 1
+    )
     done = products(trace)
-    model = done - case["batch"] * again * forward  # what is computed again is one evaluation for each gradient
+    model = (
+        done - case["training.batch"] * again * forward
+    )  # what is computed again is one evaluation for each gradient
     stats = jax.devices()[0].memory_stats() or {}
     size = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
     return {
@@ -243,7 +244,7 @@ def one(text: str, toy: bool, warm_up: int, steps: int, folder: Path | None) -> 
         "compile_s": compile_s,
         "step_s": seconds,
         "steps_s": times,
-        "images_per_s": case["batch"] / seconds,
+        "images_per_s": case["training.batch"] / seconds,
         "peak_gb": stats["peak_bytes_in_use"] / 1e9 if "peak_bytes_in_use" in stats else None,
         "compiler_gb": size / 1e9,
         "temporaries_gb": analysis.temp_size_in_bytes / 1e9,

@@ -24,7 +24,7 @@ import numpyro.distributions as dist
 
 import pplemd as em
 from pplemd.dsl import trace_observed
-from pplemd.inference import posterior_law
+from pplemd.inference import posterior_target
 from pplemd.parameterization import Length, Placement, parameterize, trial
 
 matplotlib.use("Agg")
@@ -61,7 +61,7 @@ def simulated(noise):
 def row(problem, noise, seeds):
     """Figures of one noise level."""
     program = simulated(noise)
-    placement, law = Placement(problem, program), posterior_law(problem, program)
+    placement, law = Placement(problem, program), posterior_target(problem, program)
     found = {}
     for name in ("auxiliary", "centered", "auto"):
         rates = []
@@ -89,7 +89,7 @@ def drawn(rows, path):
 
 
 def main():
-    """Print the table, or its rows as JSON; draw it where asked."""
+    """Print the table, or its rows as JSON; draw it where a picture is given."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
@@ -100,10 +100,10 @@ def main():
     for noise in LEVELS:
         rows.append(row(problem, noise, given.seeds))
         if not given.json:
-            told = (
+            shown = (
                 f"{rows[-1][name]['mean']:7.2f} +- {rows[-1][name]['sd']:5.2f}" for name in rows[-1] if name != "noise"
             )
-            print(f"s = {noise:5}: auxiliary, centered, auto ", *told, flush=True)
+            print(f"s = {noise:5}: auxiliary, centered, auto ", *shown, flush=True)
     if given.json:
         print(json.dumps(rows, indent=1))
     if given.picture is not None:

@@ -1,7 +1,7 @@
-"""models/mnist.py with changes of its recipe, one after the other, judged by LeNet: figures as they come, and pictures.
+"""models/mnist.py with changes of its numbers, one after the other, judged by LeNet: figures and pictures.
 
     python tests/benchmarks/mnist.py --teacher teacher_mnist_vit.npz --features feat_lenet_mnist.npz --data mnist.npz \
-        --out results --minutes 4 --try "steps=2000" --try "steps=2000 seed=1" --try "anchor=none"
+        --out results --minutes 4 --try "training.steps=2000" --try "training.seed=1" --try "algorithm.anchor=none"
 
 Each --try holds changes as `pplemd distill --set` takes them, and "sigma=NUMBER" for sigma* of the generator. The
 teacher is judged once, by each --heun. No new try is begun after the minutes are over.
@@ -18,13 +18,14 @@ import jax
 import numpy as np
 
 import pplemd as em
+from pplemd.conditions import Labels
 from pplemd.learning import Watcher
 from pplemd.metrics import AbstractMeasure
 from pplemd.plotting.samples import image_grid, save_png
 from pplemd.runs.declared import declare
-from pplemd.tasks.distillation import Distilled, distillation, run
-from pplemd.tasks.evaluation import draw, uniform_classes
-from pplemd.tasks.model import Model, Plan, plan
+from pplemd.tasks.distillation import Model, Plan
+from pplemd.tasks.evaluation import timed_samples
+from pplemd.tasks.results import Distilled
 from pplemd.teachers import AbstractTeacher, HeunSampler, sample
 
 MODEL = Path(__file__).parents[2] / "models" / "mnist.py"
@@ -44,11 +45,11 @@ def arguments() -> argparse.Namespace:
 
 
 def changed(options: argparse.Namespace, changes: list[str]) -> Model:
-    """The model with changes of its recipe, and of sigma*."""
+    """The model with changes of its numbers, and of sigma*."""
     sigma = [float(one.removeprefix("sigma=")) for one in changes if one.startswith("sigma=")]
     given = (f"given.data={options.data}", f"given.features={options.features}")
     own = tuple(one for one in changes if not one.startswith("sigma="))
-    model = declare(MODEL, None, (*given, *own), options.teacher).distilled_model
+    model = declare(MODEL, None, (*given, *own), options.teacher).distillation
     if not sigma:
         return model
 
@@ -59,7 +60,7 @@ def changed(options: argparse.Namespace, changes: list[str]) -> Model:
 
 
 def figures(measure: AbstractMeasure, source, count: int, planned: Plan) -> dict[str, float]:
-    drawn = draw(source, jax.random.key(KEY), count, planned.labels)
+    drawn = timed_samples(source, jax.random.key(KEY), count, planned.conditions)
     return {**measure.measure(drawn.x, labels=drawn.labels), "seconds_per_1000": drawn.seconds_per_1000}
 
 
@@ -67,7 +68,7 @@ def sample_by(sampler: HeunSampler, teacher: AbstractTeacher, key, count, labels
     return sample(key, teacher, count, labels, sampler)
 
 
-def tell(out: Path, name: str, found: dict[str, float], **more: float) -> None:
+def record(out: Path, name: str, found: dict[str, float], **more: float) -> None:
     line = {"name": name, **{key: round(value, 4) for key, value in {**found, **more}.items()}}
     print(json.dumps(line), flush=True)
     with (out / "results.jsonl").open("a") as file:
@@ -75,7 +76,7 @@ def tell(out: Path, name: str, found: dict[str, float], **more: float) -> None:
 
 
 def grid(out: Path, number: int, distilled: Distilled) -> None:
-    labels = uniform_classes(10, 100)
+    labels = Labels.uniform(10).in_turn(100)
     save_png(out / f"try{number}.png", image_grid(np.asarray(distilled.sample(jax.random.key(1), 100, labels)), 10))
 
 
@@ -83,24 +84,24 @@ def main() -> None:
     options, began = arguments(), time.monotonic()
     options.out.mkdir(parents=True, exist_ok=True)
     model = changed(options, [])
-    planned, teacher = plan(model), model.teacher.ready()
+    planned, teacher = model.plan(), model.teacher.ready()
     measure = model.evaluation.prepare()
     for steps in options.heun:
         by_heun = functools.partial(sample_by, HeunSampler(steps), teacher)
-        tell(options.out, f"teacher, {steps} steps", figures(measure, by_heun, options.count, planned))
+        record(options.out, f"teacher, {steps} steps", figures(measure, by_heun, options.count, planned))
     for number, text in enumerate(options.tries):
         if time.monotonic() - began > 60 * options.minutes:
             print("out of time", flush=True)
             break
         started = time.monotonic()
         model = changed(options, text.split())
-        work = distillation(plan(model), teacher)
-        state = jax.block_until_ready(run(work, Watcher()))
+        work = model.plan().assemble(teacher)
+        state = jax.block_until_ready(work.train(Watcher()))
         seconds = time.monotonic() - started
-        distilled = work.distilled(state)
+        distilled = work.result(state)
         grid(options.out, number, distilled)
         found = figures(measure, distilled.sample, options.count, planned)
-        tell(options.out, text or "as it stands", found, seconds=seconds, whole=time.monotonic() - began)
+        record(options.out, text or "as it stands", found, seconds=seconds, whole=time.monotonic() - began)
 
 
 if __name__ == "__main__":

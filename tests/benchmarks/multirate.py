@@ -17,33 +17,32 @@ import equinox as eqx
 import jax
 
 import pplemd as em
-from pplemd.learning import Taught
 from pplemd.runs.declared import declare
-from pplemd.tasks.distillation import distillation
-from pplemd.tasks.model import plan
+from pplemd.tasks.teacher_training import Taught
 
 LANGEVIN = em.Langevin(em.Coordinates(0.16, 1.6e-5))
-CHAINS = {  # name -> (chain, latents held)
-    "Diff-Instruct: K = 1, latents held": (em.Chain(LANGEVIN, 1), True),
-    "EMD-4, latents held": (em.Chain(LANGEVIN, 4), True),
-    "EMD-16, latents held": (em.Chain(LANGEVIN, 16), True),
-    "EMD-16, latents every 16th step": (em.Chain(LANGEVIN, 16, slow_every=16), False),
-    "EMD-16, latents every 8th step": (em.Chain(LANGEVIN, 16, slow_every=8), False),
-    "EMD-16, latents every 4th step": (em.Chain(LANGEVIN, 16, slow_every=4), False),
-    "EMD-16, latents in every step": (em.Chain(LANGEVIN, 16), False),
-    "MALA-16, latents every 8th step": (em.Chain(em.mala(), 16, slow_every=8), False),
+CHAINS = {  # name -> (chain, whether it moves the latents)
+    "Diff-Instruct: K = 1, latents fixed": (em.Chain(LANGEVIN, 1), False),
+    "EMD-4, latents fixed": (em.Chain(LANGEVIN, 4), False),
+    "EMD-16, latents fixed": (em.Chain(LANGEVIN, 16), False),
+    "EMD-16, latents every 16th step": (em.Chain(LANGEVIN, 16, expensive_every=16), True),
+    "EMD-16, latents every 8th step": (em.Chain(LANGEVIN, 16, expensive_every=8), True),
+    "EMD-16, latents every 4th step": (em.Chain(LANGEVIN, 16, expensive_every=4), True),
+    "EMD-16, latents in every step": (em.Chain(LANGEVIN, 16), True),
+    "MALA-16, latents every 8th step": (em.Chain(em.mala(), 16, expensive_every=8), True),
 }
 
 
 def steps(path):
     """Each chain's compiled step and its first state."""
-    model = declare(path).model
+    model = declare(path).distillation
     taught = model.teacher
     teacher = taught.build() if isinstance(taught, Taught) else taught
-    for name, (chain, frozen) in CHAINS.items():
-        recipe = dataclasses.replace(model.recipe, chain=chain, frozen=frozen)
-        work = distillation(plan(dataclasses.replace(model, recipe=recipe)), teacher)
-        jitted = eqx.filter_jit(lambda held, state, key: held(state, key), donate="all-except-first")
+    for name, (chain, moves) in CHAINS.items():
+        changes = {"chain": chain, "move_latents": moves}
+        algorithm = dataclasses.replace(model.algorithm, **changes)
+        work = dataclasses.replace(model, algorithm=algorithm).plan().assemble(teacher)
+        jitted = eqx.filter_jit(lambda step, state, key: step(state, key), donate="all-except-first")
         compiled = functools.partial(jitted, work.step)
         yield name, compiled, work.initial()
 

@@ -33,7 +33,7 @@ from numpyro.infer.reparam import LocScaleReparam
 
 import pplemd as em
 from pplemd.dsl import trace_observed
-from pplemd.inference import NUTS, bulk_ess, posterior_law, r_hat
+from pplemd.inference import NUTS, bulk_ess, posterior_target, r_hat
 from pplemd.parameterization import Length, Placement, described, parameterize, trial
 
 LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -191,7 +191,7 @@ def ours(model, given, y, length, seeds):
     """Figures of each lambda and of the chosen coordinates, and the choice in words."""
     program = Model(tuple(given), model, y)
     problem = traced(program)
-    placement, law = Placement(problem, program), posterior_law(problem, program)
+    placement, law = Placement(problem, program), posterior_target(problem, program)
 
     def run(lam, seed):
         made = trial(jax.random.key(seed), placement, law, KERNEL, lam, length)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pplemd.dsl import trace_observed
-from pplemd.inference import NUTS, long_chains, placed, posterior_law
+from pplemd.inference import NUTS, long_chains, posterior_target, transformed
 from pplemd.runs.declared import declare
 
 with warnings.catch_warnings():  # ArviZ 0.23 warns of its successor
@@ -44,10 +44,10 @@ def chains(key, program, starts, weight, draws):
     """Base coordinates of draws, (chain, draw, ...), and gradients of all."""
     problem = trace_observed(program)
     lam = jax.tree.map(lambda leaf: jnp.full_like(leaf, weight), problem.centering())
-    law = placed(posterior_law(problem, program), lambda v: problem.place(program, v, lam))
-    entered = jax.vmap(lambda u: problem.displace(program, u, lam))(starts)
+    law = transformed(posterior_target(problem, program), lambda v: problem.to_base(program, v, lam))
+    entered = jax.vmap(lambda u: problem.from_base(program, u, lam))(starts)
     found = long_chains(key, law, NUTS(doublings=6), entered, WARM_UP, draws)
-    back = jax.vmap(jax.vmap(lambda v: problem.place(program, v, lam)[0]))(found.positions)
+    back = jax.vmap(jax.vmap(lambda v: problem.to_base(program, v, lam)[0]))(found.positions)
     return back, jnp.sum(found.gradients), jnp.mean(found.diverging)
 
 

@@ -1,6 +1,6 @@
 """Denoisers of diffusers' schedulers, against diffusers: python tests/benchmarks/schedulers.py.
 
-Needs `pip install diffusers torch`, which pplemd does not. A small UNet2DModel with random weights is asked at the
+Needs `pip install diffusers torch`, which pplemd does not. A small UNet2DModel with random weights is evaluated at the
 noise levels and time steps that each scheduler visits; what the scheduler makes of its output is compared with what
 the imported denoiser says of the same noisy images. The largest difference over the largest value, in 32 bits.
 """
@@ -41,10 +41,10 @@ def imported(net: diffusers.UNet2DModel, scheduler: Any) -> Callable[[np.ndarray
     said = {"_class_name": type(scheduler).__name__, **json.loads(scheduler.to_json_string())}
     arrays = {name: value.numpy() for name, value in net.state_dict().items()}
     denoiser = diffusers_denoiser({"_class_name": "UNet2DModel", **config, "scheduler": said}, arrays)
-    asked = jax.jit(jax.vmap(lambda x, sigma: denoiser.denoise(x, sigma, None), in_axes=(0, None)))
+    evaluated = jax.jit(jax.vmap(lambda x, sigma: denoiser.denoise(x, sigma, None), in_axes=(0, None)))
 
     def denoise(x: np.ndarray, sigma: float) -> np.ndarray:
-        found = asked(jnp.asarray(x.transpose(0, 2, 3, 1), jnp.float32), jnp.float32(sigma))
+        found = evaluated(jnp.asarray(x.transpose(0, 2, 3, 1), jnp.float32), jnp.float32(sigma))
         return np.asarray(found).transpose(0, 3, 1, 2)
 
     return denoise

@@ -4,10 +4,11 @@ The same process twice, with a cache folder that is empty at first: what a comma
 models/cifar10.py at its true size with random weights (batch 1, K = 1, 32 bits). Seconds of wall time from the start of
 Python up to the step's compilation or reading; to where the device begins it, which is its end less what the next step
 takes; and to its end, which at true size is mostly the step itself. Seconds of processor time of all threads,
-which is told from other work on the same cores. Start once before: Python writes its bytecode then.
+which other work on the same cores does not change. Start once before: Python writes its bytecode then.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -31,23 +32,27 @@ def first_step(name: str, began: float) -> dict:
     sys.path.insert(0, str(Path(__file__).parent))
     from imagenet64 import random_teacher
 
-    from pplemd.learning import Schedule, Watcher, fit
+    from pplemd.learning import Watcher
     from pplemd.runs.declared import declare
-    from pplemd.storage.ahead import Ahead
-    from pplemd.tasks.distillation import distillation
-    from pplemd.tasks.model import plan
 
-    small = ("batch=1", "chain.length=1", "compute.accumulate=1", "compute.bf16=false")
-    small += ("anchor=none",) if name == "digits" else ()
+    small = (
+        "training.batch=1",
+        "algorithm.chain.length=1",
+        "training.microbatches=1",
+        "training.precision.bf16=false",
+        "training.steps=2",
+        "training.log_every=1",
+    )
+    small += ("algorithm.anchor=none",) if name == "digits" else ()
     declared = declare(ROOT / "models" / f"{name}.py", PROGRAMS[name], small)
-    ahead = Ahead(declared.alike)
-    planned = plan(declared.distilled_model)
-    work = distillation(planned, random_teacher(planned.teacher))
+    planned = declared.distillation.plan()
+    work = planned.assemble(random_teacher(planned.teacher))
     state = work.initial()
+    work = dataclasses.replace(work, initial=lambda: state)
     ready = time.time() - began
     ends: list[tuple[float, float]] = []
     watcher = Watcher(report=lambda step, figures: ends.append((time.time() - began, time.process_time())))
-    jax.block_until_ready(fit(work.step, state, work.key, Schedule(2, 1, 1, 1, 1), watcher, ahead=ahead))
+    jax.block_until_ready(work.train(watcher))
     (first, processor), (second, _) = ends
     reached = {"before_the_step_s": ready, "begins_the_step_s": first - (second - first)}
     return reached | {"first_step_s": first, "processor_s": processor}

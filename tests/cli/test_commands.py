@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 
 def lenet() -> dict[str, np.ndarray]:
     """Weights of a classifier of four classes, with LeNet's names."""
@@ -31,15 +33,25 @@ def labelled(new_shell, taught):
         {
             "inspect": ["inspect", taught],
             "cache": ["inspect", taught, "--json"],
-            "distill": ["distill", taught, "--out", "run", "--steps", "4", "--set", "teacher.steps=20", "--json"],
+            "distill": [
+                "distill",
+                taught,
+                "--out",
+                "run",
+                "--steps",
+                "4",
+                "--set",
+                "teacher.training.steps=20",
+                "--json",
+            ],
             "a": [*SAMPLE, "a.npz"],
             "b": [*SAMPLE, "b.npz"],
             "png": ["sample", "run"],
             "no class": ["sample", "run", "--label", "3"],
             "evaluate": ["evaluate", "run", "--json"],
-            "beside": ["sample", "run", "--beside", "--out", "beside.png", "--json"],
-            "beside arrays": ["sample", "run", "--beside", "--format", "npz"],
-            "beside a class": ["sample", "run", "--beside", "--label", "1"],
+            "beside": ["sample", "run", "--side-by-side", "--out", "beside.png", "--json"],
+            "beside arrays": ["sample", "run", "--side-by-side", "--format", "npz"],
+            "beside a class": ["sample", "run", "--side-by-side", "--label", "1"],
             "corrected class": ["sample", "run", "--correct", "--label", "1"],
             "features alone": ["evaluate", "run", "--features", "lenet.npz"],
             "no features": ["evaluate", "run", "--features", "data.npz", "--data", "data.npz"],
@@ -65,9 +77,9 @@ def test_distill_prints_one_json_value(labelled):
     assert kept["floor"] == figures["floor"]
     assert set(kept["student"]) == set(figures["student"])
     config = json.loads((folder / "run" / "config.json").read_text())
-    assert config["overrides"] == ["teacher.steps=20", "steps=4"]
-    assert config["recipe"]["steps"] == 4
-    assert config["teacher"]["taught"]["steps"] == 20
+    assert config["overrides"] == ["teacher.training.steps=20", "training.steps=4"]
+    assert config["training"]["steps"] == 4
+    assert config["teacher"]["taught"]["training"]["steps"] == 20
     with Image.open(folder / "run" / "samples.png") as picture:
         assert picture.size[0] > 100
 
@@ -105,8 +117,8 @@ def test_evaluate_by_features_and_data_that_are_given(labelled):
 
 def test_options_without_effect_are_refused(labelled):
     folder, said = labelled
-    assert "found --beside with sample.npz" in said["beside arrays"][2]
-    assert "found --beside with --count, --label" in said["beside a class"][2]
+    assert "found --side-by-side with sample.npz" in said["beside arrays"][2]
+    assert "found --side-by-side with --count, --label" in said["beside a class"][2]
     assert "found --correct with --label" in said["corrected class"][2]
     assert not (folder / "run" / "sample.npz").exists()
 
@@ -126,7 +138,13 @@ def test_a_picture_of_teacher_and_generator(labelled):
 def test_inspect_of_a_teacher_to_be_taught(labelled):
     out = labelled[1]["inspect"][1]
     plain = " ".join(out.split())
-    for phrase in ("taught on 40 samples (20 held out)", "4 x 4 x 1", "z, label", "teacher.score", "FLOP a step"):
+    for phrase in (
+        "taught on 40 samples (20 held out)",
+        "4 x 4 x 1",
+        "z, condition",
+        "teacher.algorithm",
+        "FLOP a step",
+    ):
         assert phrase in plain
     assert max(len(line) for line in out.splitlines()) <= 100
     assert json.loads(labelled[1]["cache"][1])["teacher"]["classes"] == 3

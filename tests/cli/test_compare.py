@@ -1,26 +1,39 @@
-"""pplemd compare and distill --method as a user would start them."""
+"""pplemd compare and distill --algorithm as a user would start them."""
 
 import json
 
 import pytest
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def compared(new_shell, ring):
     """A comparison, again, and mistakes: the folder, and what each command said."""
     shell = new_shell()
-    compare = ["compare", ring, "--methods", "emd,dmd", "--budget", "steps=3", "--seeds", "1", "--out", "out"]
+    compare = ["compare", ring, "--algorithms", "emd,dmd", "--budget", "steps=3", "--seeds", "1", "--out", "out"]
     said = shell.drive(
         {
             "compare": compare,
             "again": [*compare, "--json"],
             "budget": [*compare[:-4], "--seeds", "1", "--out", "out", "--budget", "steps=4"],
-            "unknown": ["compare", ring, "--methods", "emd,gan"],
+            "unknown": ["compare", ring, "--algorithms", "emd,gan"],
             "words": ["compare", ring, "--budget", "hours=1"],
-            "distill": ["distill", ring, "--method", "SiD", "--set", "method.alpha=1", "--steps", "2", "--out", "sid"],
-            "method": ["distill", ring, "--method", "gan"],
+            "distill": [
+                "distill",
+                ring,
+                "--algorithm",
+                "SiD",
+                "--set",
+                "algorithm.alpha=1",
+                "--steps",
+                "2",
+                "--out",
+                "sid",
+            ],
+            "algorithm": ["distill", ring, "--algorithm", "gan"],
             "fid": ["fid", "none.npz"],
-            "consistency": ["distill", ring, "--method", "consistency"],
+            "consistency": ["distill", ring, "--algorithm", "consistency"],
         }
     )
     return shell.folder, said
@@ -46,7 +59,7 @@ def test_a_table_for_people_and_one_json_value_for_programs(compared):
         ("budget", "holds a comparison with another budget: steps=3"),
         ("unknown", "Or name another kind: Consistency, DMD, DiffInstruct, EMD, SIM, SiD"),
         ("words", "expected steps=N, evaluations=N or seconds=N"),
-        ("method", "Or name another kind"),
+        ("algorithm", "Or name another kind"),
         ("fid", "found no file none.npz"),
         ("consistency", "needs one em.one_step(teacher, sigma=80.0)"),
     ],
@@ -57,8 +70,8 @@ def test_mistakes(compared, name, phrase):
     assert phrase in error
 
 
-def test_a_method_by_name(compared):
+def test_an_algorithm_by_name(compared):
     folder, said = compared
     assert said["distill"][0] == 0, said["distill"]
-    method = json.loads((folder / "sid" / "config.json").read_text())["recipe"]["method"]
-    assert (method["type"], method["alpha"]) == ("SiD", 1.0)
+    algorithm = json.loads((folder / "sid" / "config.json").read_text())["algorithm"]
+    assert (algorithm["type"], algorithm["alpha"]) == ("SiD", 1.0)

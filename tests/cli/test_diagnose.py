@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 SHORT = ["--draws", "25", "--warm-up", "25"]
 PICTURES = {"trace", "rank", "autocorrelation", "energy", "ess", "correction"}
 
@@ -16,8 +18,8 @@ def said(new_shell, taught):
     shell = new_shell()
     told = shell.drive(
         {
-            "distill": ["distill", taught, "--out", "run", "--steps", "4", "--set", "teacher.steps=20"],
-            "json": ["diagnose", "run", *SHORT, "--kernel", "recipe", "--label", "2", "--json", "--sigma", "0.5"],
+            "distill": ["distill", taught, "--out", "run", "--steps", "4", "--set", "teacher.training.steps=20"],
+            "json": ["diagnose", "run", *SHORT, "--kernel", "own", "--label", "2", "--json", "--sigma", "0.5"],
             "table": ["diagnose", "run", *SHORT, "--sigma", "2", "--sigma", "0.5", "--chains", "3", "--kernel", "hmc"],
             "no class": ["diagnose", "run", "--label", "3"],
             "no run": ["diagnose", "nowhere"],

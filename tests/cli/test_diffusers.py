@@ -10,6 +10,8 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1] / "importers"))
 from diffusers_look_alikes import SMALL, old_names, random_weights, write_flat, write_pipeline
 
+pytestmark = pytest.mark.slow
+
 MODEL = """
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +27,8 @@ class Tiny(em.Program):
 tiny = em.Model(
     program=lambda teacher, key: Tiny(em.one_step(teacher, sigma=2.5)),
     teacher=em.imported(hint="a pipeline of one UNet2DModel", architecture="diffusers"),
-    recipe=em.Recipe(steps=2, batch=2, log_every=2, chain=em.Chain(em.Langevin(0.01), length=1), score_updates=1),
+    algorithm=em.EMD(chain=em.Chain(em.Langevin(0.01), length=1), score=em.ScoreUpdates(count=1)),
+    training=em.Training(steps=2, batch=2, log_every=2),
     evaluation=em.metrics.SampleEvaluation(np.random.default_rng(0).standard_normal((40, 192)), count=8),
 )
 """

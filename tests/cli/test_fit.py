@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+pytestmark = pytest.mark.slow
+
 FILE = str(Path(__file__).parent / "tiny_fit.py")
 Y = np.array([1.1, -0.4, 0.8, 2.0, 0.3, 1.4])
 GIVEN = ["--set", "given.data=" + ",".join(str(number) for number in Y)]
@@ -35,7 +37,7 @@ def driven(new_shell, ring):
             "few": ["sample", "run", "-n", "10", "--out", "few.npz", "--json"],
             "picture": ["sample", "rows", "-n", "9", "--out", "picture.png", "--json"],
             "label": ["sample", "run", "--label", "1"],
-            "beside": ["sample", "run", "--beside"],
+            "beside": ["sample", "run", "--side-by-side"],
             "sigma": ["diagnose", "run", "--sigma", "1"],
             "another": ["fit", FILE, "--program", "rows", "--out", "run", "--resume", *GIVEN],
         }
@@ -148,4 +150,4 @@ def test_what_is_told_is_what_is_drawn(driven):
         assert len(drawn["theta"]) == told["count"] >= 10
     assert set(json.loads(found["picture"][1])) == {"out", "count", "step"}
     assert (folder / "picture.png").stat().st_size > 0
-    assert "are for distilled generators, as is --beside" in found["beside"][2]
+    assert "are for distilled generators, as is --side-by-side" in found["beside"][2]

@@ -19,7 +19,7 @@ except SystemExit as end:
 EXAMPLES = {
     "": ["pplemd distill models/digits.py", "130 stopped by Ctrl-C", "2 a mistake"],
     "distill": ["pplemd distill models/ring.py --steps 500", "--resume", "130 or 143"],
-    "compare": ["pplemd compare models/ring.py --methods emd,diff-instruct,dmd,sid --budget steps=2000 --seeds 3"],
+    "compare": ["pplemd compare models/ring.py --algorithms emd,diff-instruct,dmd,sid --budget steps=2000 --seeds 3"],
     "fid": ["pplemd fid x.npz --statistics cifar10-32x32.npz", "which comes with pplemd's extra `fid`"],
     "sample": ["pplemd sample runs/digits -n 50000"],
     "evaluate": ["pplemd evaluate runs/digits --seed 1 --json"],
@@ -28,7 +28,7 @@ EXAMPLES = {
     "watch": ["pplemd watch runs/digits --once"],
     "inspect": ["pplemd inspect models/digits.py"],
     "teacher": ["pplemd teacher train models/digits.py"],
-    "teacher train": ["pplemd teacher train models/digits.py --set teacher.steps=500"],
+    "teacher train": ["pplemd teacher train models/digits.py --set teacher.training.steps=500"],
 }
 
 

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HEAD = """
 import jax, jax.numpy as jnp, numpy as np, numpyro.distributions as dist
 import pplemd as em
@@ -22,12 +24,13 @@ def score_network(key):
 
 teacher = em.GaussianMixture(np.eye(2), 0.2)
 """
-GOOD = "m = em.Model(program=program, teacher=teacher, score_network=score_network{})\n"
+NETWORKS = "{'score': score_network}"
+GOOD = "m = em.Model(program=program, teacher=teacher, networks={'score': score_network}%s)\n"
 
 
 def model(**changed: str) -> str:
     """A model file with some of the model's arguments changed."""
-    fields = {"program": "program", "teacher": "teacher", "score_network": "score_network", **changed}
+    fields = {"program": "program", "teacher": "teacher", "networks": NETWORKS, **changed}
     return HEAD + f"m = em.Model({', '.join(f'{name}={text}' for name, text in fields.items())})\n"
 
 
@@ -77,13 +80,21 @@ BAD = {
     ),
     "same name twice": (model().replace('em.generate("x"', 'em.generate("z"'), ["z", "line 9"]),
     "nothing generated": (model().replace('return em.generate("x", self.net(z))', "return self.net(z)"), ["generate"]),
-    "label without classes": (model().replace("def __call__(self)", "def __call__(self, label)"), ["no classes"]),
+    "label without classes": (
+        model().replace("def __call__(self)", "def __call__(self, label)"),
+        ["needs 'label'", "no condition"],
+    ),
     "classes without label": (
         model(teacher="em.GaussianMixture(np.eye(2), 0.2, labels=True)"),
-        ["takes no label", "2 classes"],
+        ["takes no condition", "2 classes"],
     ),
-    "labels without classes": (model(labels="em.Labels([1, 2])"), ["label prior", "leave `labels` out"]),
-    "labels of another type": (model(labels="[1, 2]"), ["`labels` is a list", "em.Labels"]),
+    "labels without classes": (
+        model(conditions="em.Labels([1, 2])"),
+        ["prior of conditions", "leave `conditions` out"],
+    ),
+    "labels of another type": (model(conditions="[1, 2]"), ["`conditions` is a list", "em.Labels"]),
+    "of an earlier version": (model(recipe="em.Recipe(steps=2)"), ["Recipe of earlier versions is em.Training"]),
+    "a field of an earlier version": (model(labels="None"), ["labels of earlier versions is `conditions` now"]),
     "teacher is a function": (model(teacher="lambda x, sigma: -x"), ["`teacher` is a function", "ScoreFunction"]),
     "teacher of no scale": (model(teacher="em.GaussianMixture(np.eye(2), 0.0)"), ["positive std"]),
     "teacher's weights": (model(teacher="em.GaussianMixture(np.eye(2), 0.2, np.ones(3))"), ["weights", "(3,)"]),
@@ -95,22 +106,29 @@ BAD = {
         model(teacher="em.teachers.ScoreFunction(lambda x, sigma: x[None], (2,))"),
         ["score of ScoreFunction is", "(1, 2)", "without a batch dimension"],
     ),
-    "no score network": (model(score_network="None"), ["a GaussianMixture has none", "score_network=lambda key"]),
-    "score network is not one": (model(score_network="lambda key: 3"), ["`score_network` built a int", "em.Denoiser"]),
+    "no score network": (model(networks="{}"), ["a GaussianMixture has none", "networks={"]),
+    "score network is not one": (
+        model(networks="{'score': lambda key: 3}"),
+        ["network 'score' is a int", "em.Denoiser"],
+    ),
     "score network of another shape": (
-        model(score_network="lambda k: em.Denoiser(em.networks.ResidualMLP((3,), width=4, blocks=1, key=k), 1.0)"),
+        model(
+            networks="{'score': lambda k: em.Denoiser(em.networks.ResidualMLP((3,), width=4, blocks=1, key=k), 1.0)}"
+        ),
         ["(3,)", "(2,)"],
     ),
     "one step of a density": (model(program="lambda teacher, key: em.one_step(teacher, 2.0)"), ["one_step copies"]),
-    "recipe is a dictionary": (model(recipe="{'steps': 3}"), ["`recipe` is a dict", "em.Recipe"]),
-    "unknown recipe field": (model(recipe="em.Recipe(step=3)"), ["unexpected keyword argument 'step'", "line 18"]),
-    "recipe of no steps": (model(recipe="em.Recipe(steps=0)"), ["steps >= 1", "steps=0"]),
-    "recipe's field of another type": (model(recipe="em.Recipe(sigmas=0.5)"), ["recipe.sigmas is 0.5", "Sigmas"]),
-    "recipe's inner field": (
-        model(recipe="em.Recipe(score=em.ScoreRecipe(optimiser='adam'))"),
-        ["recipe.score.optimiser is 'adam'", "Optimiser"],
+    "a network that is none": (model(networks="{'score': 3}"), ["network 'score' is a int", "lambda key"]),
+    "training is a dictionary": (model(training="{'steps': 3}"), ["`training` is a dict", "em.Training"]),
+    "algorithm is a class": (model(algorithm="em.DMD"), ["`algorithm` is the class DMD", "em.EMD(...)"]),
+    "unknown field": (model(training="em.Training(step=3)"), ["unexpected keyword argument 'step'", "line 18"]),
+    "training of no steps": (model(training="em.Training(steps=0)"), ["steps >= 1", "steps=0"]),
+    "a field of another type": (model(algorithm="em.EMD(sigmas=0.5)"), ["algorithm.sigmas is 0.5", "Sigmas"]),
+    "an inner field of another type": (
+        model(algorithm="em.EMD(score=em.ScoreUpdates(optimiser='adam'))"),
+        ["algorithm.score.optimiser is 'adam'", "Optimiser"],
     ),
-    "chain of no length": (model(recipe="em.Recipe(chain=em.Chain(em.Langevin(0.1), length=0))"), ["length=0"]),
+    "chain of no length": (model(algorithm="em.EMD(chain=em.Chain(em.Langevin(0.1), length=0))"), ["length=0"]),
     "evaluation of another type": (model(evaluation="print"), ["`evaluation` is", "em.metrics"]),
     "network of another shape than the data": (
         model(teacher="em.teach(lambda k: em.networks.ResidualMLP((3,), width=4, blocks=1, key=k), em.data.digits())"),
@@ -176,12 +194,11 @@ def test_bad_model_file_in_a_process_of_its_own(shell):
     assert not (shell.folder / "runs").exists()  # nothing is left behind
 
 
-NAN = HEAD + GOOD.format(
-    "".join(
-        (
-            ", recipe=em.Recipe(steps=100, batch=4, log_every=5, patience=5, ",
-            "chain=em.Chain(em.Langevin(0.01), length=1))",
-        )
+NAN = HEAD + (
+    GOOD
+    % (
+        ", training=em.Training(steps=100, batch=4, log_every=5, patience=5), "
+        "algorithm=em.EMD(chain=em.Chain(em.Langevin(0.01), length=1))"
     )
 ).replace("teacher=teacher", "teacher=em.teachers.ScoreFunction(lambda x, sigma: x * jnp.nan, (2,))")
 
@@ -193,17 +210,23 @@ COMMANDS = {
     "a file for a folder": (["distill", "RING", "--out", "file"], ["file is a file"]),
     "a folder that cannot be": (["distill", "RING", "--out", "/proc/none/run"], ["cannot be written"]),
     "override without a value": (["distill", "RING", "--set", "steps"], ["needs path=value"]),
-    "override of nothing": (["distill", "RING", "--set", "chain.size=2"], ["no field 'size'", "kernel, length"]),
-    "override by a word": (["distill", "RING", "--set", "batch=many"], ["expected a value like 16"]),
+    "override of nothing": (
+        ["distill", "RING", "--set", "algorithm.chain.size=2"],
+        ["no field 'size'", "kernel, length"],
+    ),
+    "override by a word": (["distill", "RING", "--set", "training.batch=many"], ["expected a value like 16"]),
     "override out of range": (["distill", "RING", "--steps", "0"], ["steps >= 1"]),
-    "override of a ready teacher": (["distill", "RING", "--set", "teacher.steps=2"], ["has no recipe to set"]),
+    "override of a ready teacher": (
+        ["distill", "RING", "--set", "teacher.training.steps=2"],
+        ["has no numbers to set"],
+    ),
     "picture of another kind": (["sample", "nowhere", "--out", "x.jpg"], [".png", ".npz"]),
     "damaged config": (["sample", "damaged"], ["config.json is damaged"]),
     "foreign config": (["sample", "foreign"], ["was not written by pplemd"]),
     "missing model file": (["sample", "moved"], ["is gone", "--model FILE"]),
     "a teacher that is NaN": (["distill", "nan.py"], ["5 updates before step 5 were skipped", "returns NaN"]),
-    "a batch beyond reason": (["inspect", "RING", "--set", "batch=1e12"], ["too large", "batch"]),
-    "a seed beyond reason": (["distill", "RING", "--set", "seed=1e12"], ["seed < 2**32"]),
+    "a batch beyond reason": (["inspect", "RING", "--set", "training.batch=1e12"], ["too large", "batch"]),
+    "a seed beyond reason": (["distill", "RING", "--set", "training.seed=1e12"], ["seed < 2**32"]),
     "no such option": (["distill", "RING", "--stepz", "3"], ["No such option"]),
     "no such device": (["inspect", "RING", "--device", "abacus"], ["'abacus' is not one of"]),
 }

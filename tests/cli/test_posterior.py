@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 FILE = str(Path(__file__).parent / "tiny_posterior.py")
 NETCDF = ["sample", "run", "-n", "300", "--format", "netcdf", "--seed", "1", "--json"]
 

@@ -9,7 +9,9 @@ import time
 import numpy as np
 import pytest
 
-LONG = ("--set", "steps=4000", "--set", "checkpoint_every=10", "--set", "sample_every=10000")
+pytestmark = pytest.mark.slow
+
+LONG = ("--set", "training.steps=4000", "--set", "training.checkpoint_every=10", "--set", "training.sample_every=10000")
 BOUND = 90  # seconds in which a process ends after another was lost
 
 

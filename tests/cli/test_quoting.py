@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pplemd.errors import ProgramError
+from pplemd.errors import RecipeError
 from pplemd.runs.declared import declare
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +47,6 @@ def test_a_path_with_spaces_is_quoted(tmp_path):
     model = tmp_path / "my models" / "ring's.py"
     model.parent.mkdir()
     shutil.copy(Path(__file__).with_name("tiny_ring.py"), model)
-    with pytest.raises(ProgramError, match="Distil it: pplemd distill '") as met:
-        _ = declare(model).fit
+    with pytest.raises(RecipeError, match="Train it: pplemd distill '") as met:
+        declare(model).task.refuse_command("fit", "ring", model)
     assert re.search(r"""'/.*/my models/ring'"'"'s.py'$""", str(met.value))

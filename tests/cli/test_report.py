@@ -4,12 +4,14 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def said(new_shell, ring):
     """What the commands say about a short run, and the shell."""
     shell = new_shell()
-    run = ["distill", ring, "--steps", "14", "--set", "sample_every=7", "--out", "runs/a"]
+    run = ["distill", ring, "--steps", "14", "--set", "training.sample_every=7", "--out", "runs/a"]
     commands = {
         "distill": run,
         "report": ["report", "runs/a"],

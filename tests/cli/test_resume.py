@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("PPLEMD_KILLS", "2"))  # the test is written for any number; each costs a start
-LONG = ("--set", "steps=500", "--set", "checkpoint_every=10")
+LONG = ("--set", "training.steps=500", "--set", "training.checkpoint_every=10")
 
 
 def steps(folder: Path) -> list[int]:
@@ -105,6 +107,7 @@ def test_kills_and_two_stops_change_nothing(shell, ring, whole):
     same(run, whole)
 
 
+@pytest.mark.slow
 def test_a_stop_before_the_loop_says_so(shell, ring):
     process = shell.start("distill", ring, "--out", "run")
     wait((shell.folder / "run" / "config.json").exists, process)
@@ -112,6 +115,7 @@ def test_a_stop_before_the_loop_says_so(shell, ring):
     assert process.returncode == 130
 
 
+@pytest.mark.slow
 def test_a_kill_after_the_last_checkpoint(shell, ring):
     run = shell.folder / "run"
     process = shell.start("distill", ring, "--out", "run")
@@ -138,8 +142,9 @@ def test_damaged_checkpoints(shell, ring, whole):
     same(run, whole)
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_stopped_goes_on(new_shell, taught):
-    command = ("teacher", "train", taught, "--set", "teacher.steps=400")
+    command = ("teacher", "train", taught, "--set", "teacher.training.steps=400")
     shell, other = new_shell(), new_shell()
     folder = shell.folder / "cache"
     process = shell.start(*command)

@@ -11,6 +11,8 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1] / "importers"))
 from look_alikes import TINY, checkpoint, pickled, tiny_weights
 
+pytestmark = pytest.mark.slow
+
 MODEL = """
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +29,8 @@ tiny = em.Model(
     program=lambda teacher, key: Tiny(em.networks.MLP((4, 4, 1), teacher.shape, 8, 1, classes=3, key=key)),
     score_network=lambda key: em.Denoiser(em.networks.TimedMLP((4, 4, 1), 8, 1, classes=3, key=key), 1.0),
     teacher=em.imported(hint="EDM's checkpoints, from their publisher", architecture="edm", config=CONFIG),
-    recipe=em.Recipe(steps=2, batch=2, log_every=2, chain=em.Chain(em.Langevin(0.01), length=1), score_updates=1),
+    algorithm=em.EMD(chain=em.Chain(em.Langevin(0.01), length=1), score=em.ScoreUpdates(count=1)),
+    training=em.Training(steps=2, batch=2, log_every=2),
     evaluation=em.metrics.SampleEvaluation(np.random.default_rng(0).standard_normal((40, 16)), count=20),
 )
 """.replace("CONFIG", repr(TINY))
@@ -58,7 +61,15 @@ def said(new_shell):
             "without": DISTILL,
             "dry": ["distill", "tiny.py", "--dry-run", "--json"],
             "dry for people": ["distill", "tiny.py", "--dry-run", "--teacher", "edm.pkl", "--target", "h100"],
-            "dry for a small one": ["distill", "tiny.py", "--dry-run", "--target", "10:0.0001", "--set", "batch=8"],
+            "dry for a small one": [
+                "distill",
+                "tiny.py",
+                "--dry-run",
+                "--target",
+                "10:0.0001",
+                "--set",
+                "training.batch=8",
+            ],
             "dry for none": ["distill", "tiny.py", "--dry-run", "--target", "h1000"],
             "dry on devices": ["distill", "tiny.py", "--dry-run", "--mesh", "data=1"],
             "target alone": ["distill", "tiny.py", "--target", "h100"],
@@ -152,7 +163,7 @@ def test_dry_run(said):
     ):
         assert phrase in plain
     small = " ".join(said[1]["dry for a small one"][1].split())
-    for phrase in ("does not fit", "what makes a batch of 8 fit", "2 devices", "--set compute.accumulate="):
+    for phrase in ("does not fit", "what makes a batch of 8 fit", "2 devices", "--set training.microbatches="):
         assert phrase in small
     assert "expected one of b200" in refused(said, "dry for none")
     assert said[1]["dry on devices"][0] == 2

@@ -10,16 +10,9 @@ import pplemd as em
 y = np.asarray(
     [float(number) for number in em.given("data", "six numbers, separated by commas").split(",")], np.float32
 )
-recipe = em.FitRecipe(
-    steps=12,
-    chains=4,
-    chain=em.Chain(em.HMC(leapfrogs=3), 1, em.NONE),
-    choosing=em.Choosing(every=5, rounds=30, policy=em.Policy(em.Fisher(steps=20))),
-    judging=em.Judging(em.HMC(leapfrogs=4), chains=2, warm_up=100, draws=800, rows=3, marginal=400),
-    log_every=4,
-    sample_every=6,
-    checkpoint_every=4,
-)
+chain = em.Chain(em.HMC(leapfrogs=3), 1, em.Cancellation.NONE)
+schedule = em.Reparameterization(every=5, rounds=30, policy=em.Policy(em.Fisher(steps=20)))
+diagnostics = em.Diagnostics(em.HMC(leapfrogs=4), chains=2, warm_up=100, draws=800, rows=3, marginal=400)
 
 
 class Levels(em.Program):
@@ -45,10 +38,15 @@ class Rows(em.Program):
         return em.generate("x", theta[:, None])
 
 
-levels = em.Fit(program=lambda key: Levels(jnp.zeros(()), jnp.zeros(())), recipe=recipe)
+levels = em.Fit(
+    program=lambda key: Levels(jnp.zeros(()), jnp.zeros(())),
+    algorithm=em.MonteCarloEM(chains=4, chain=chain, reparameterization=schedule),
+    training=em.Training(steps=12, log_every=4, sample_every=6, checkpoint_every=4),
+    diagnostics=diagnostics,
+)
 rows = em.Fit(
     program=lambda key: Rows(jnp.zeros(())),
-    recipe=em.FitRecipe(
-        steps=4, rows=2, chain=recipe.chain, judging=recipe.judging, choosing=recipe.choosing, sample_every=4
-    ),
+    algorithm=em.MonteCarloEM(minibatches=True, chain=chain, reparameterization=schedule),
+    training=em.Training(steps=4, batch=2, sample_every=4, log_every=25),
+    diagnostics=diagnostics,
 )

@@ -35,17 +35,14 @@ sampler = em.Model(
         em.networks.CouplingFlow((2,), layers=2, width=8, depth=1, scale=0.6, key=key)
     ),
     teacher=posterior,
-    score_network=lambda key: em.Denoiser(em.networks.TimedMLP((2,), width=8, blocks=1, key=key), sigma_data=0.6),
-    recipe=em.Recipe(
-        steps=20,
-        batch=16,
+    networks={"score": lambda key: em.Denoiser(em.networks.TimedMLP((2,), width=8, blocks=1, key=key), sigma_data=0.6)},
+    algorithm=em.EMD(
         sigmas=sigmas,
-        sample_every=10_000,
         chain=em.Chain(em.Langevin(em.Coordinates(noise=0.16, latents=0.01)), length=1),
-        frozen=True,
-        score=em.ScoreRecipe(sigmas=sigmas),
-        score_updates=1,
+        move_latents=False,
+        score=em.ScoreUpdates(sigmas=sigmas, count=1),
     ),
+    training=em.Training(steps=20, batch=16, sample_every=10_000),
     evaluation=em.metrics.PosteriorEvaluation(
         lambda count, seed: em.reference_draws(posterior, count, seed),
         lambda x: {name: np.asarray(value) for name, value in posterior.constrained(jnp.asarray(x)).items()},

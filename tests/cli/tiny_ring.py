@@ -24,17 +24,14 @@ class Tiny(em.Program):
 tiny = em.Model(
     program=lambda teacher, key: Tiny(em.networks.MLP((2,), (2,), width=8, depth=1, key=key)),
     teacher=em.GaussianMixture(means, 0.2),
-    score_network=lambda key: em.Denoiser(em.networks.ResidualMLP((2,), width=8, blocks=1, key=key), sigma_data=1.4),
-    recipe=em.Recipe(
-        steps=30,
-        batch=16,
+    networks={
+        "score": lambda key: em.Denoiser(em.networks.ResidualMLP((2,), width=8, blocks=1, key=key), sigma_data=1.4)
+    },
+    algorithm=em.EMD(
         sigmas=sigmas,
-        log_every=7,
-        checkpoint_every=10,
-        sample_every=10_000,
         chain=em.Chain(em.Langevin(em.Coordinates(noise=0.16, latents=0.01)), length=1),
-        score=em.ScoreRecipe(sigmas=sigmas),
-        score_updates=1,
+        score=em.ScoreUpdates(sigmas=sigmas, count=1),
     ),
+    training=em.Training(steps=30, batch=16, log_every=7, checkpoint_every=10, sample_every=10_000),
     evaluation=em.metrics.MixtureEvaluation(means, np.full(4, 0.25), 0.2, count=500),
 )

@@ -27,8 +27,9 @@ tiny = em.Model(
     teacher=em.teach(
         lambda key: em.networks.ResidualMLP((4, 4, 1), width=8, blocks=1, classes=3, key=key),
         data,
-        em.TeachRecipe(steps=60, batch=8),
+        training=em.Training(steps=60, batch=8),
     ),
-    recipe=em.Recipe(steps=6, batch=4, log_every=2, chain=em.Chain(em.Langevin(0.01), length=1)),
+    algorithm=em.EMD(chain=em.Chain(em.Langevin(0.01), length=1)),
+    training=em.Training(steps=6, batch=4, log_every=2),
     evaluation=em.metrics.SampleEvaluation(x.reshape(60, 16), count=40),
 )

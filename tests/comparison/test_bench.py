@@ -10,15 +10,17 @@ import pytest
 from PIL import Image
 
 import pplemd as em
-from pplemd.comparison import Asked, Budget, compare, contenders
+from pplemd.comparison import Budget, Comparison, compare, contenders
 from pplemd.errors import CheckpointError, RecipeError
 
+pytestmark = pytest.mark.slow
+
 TINY = Path(__file__).parents[1] / "cli" / "tiny_ring.py"
-OFTEN = ("checkpoint_every=2", "log_every=1")
+OFTEN = ("training.checkpoint_every=2", "training.log_every=1")
 
 
 def asked(methods="emd,diff-instruct", budget="steps=6", seeds=2, overrides=OFTEN):
-    return Asked(TINY, None, contenders(methods), Budget.read(budget), seeds, overrides)
+    return Comparison(TINY, None, contenders(methods), Budget.read(budget), seeds, overrides)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def test_what_it_leaves(compared):
         assert row["steps"] == 6
         assert row["forwards_per_step"] > 3
         config = json.loads((compared.folder / f"{name}-seed1" / "config.json").read_text())
-        assert (config["recipe"]["seed"], config["recipe"]["steps"]) == (1, 6)
+        assert (config["training"]["seed"], config["training"]["steps"]) == (1, 6)
     assert found["methods"]["diff-instruct"]["differences"]["sliced_w2"]["n"] == 2
     assert found["methods"]["emd"]["differences"]["sliced_w2"]["mean"] == 0
     assert "| diff-instruct | 6 |" in (compared.folder / "table.md").read_text()
@@ -140,7 +142,7 @@ def test_runs_of_another_model_or_judgement_are_not_mixed_in(compared, tmp_path)
         compare(asked(), folder, em.Silent())
 
 
-@pytest.mark.parametrize("change", ["steps=3", "seed=7"])
+@pytest.mark.parametrize("change", ["training.steps=3", "training.seed=7"])
 def test_what_a_comparison_sets_itself_is_refused(tmp_path, change):
     words = f"sets {change.split('=')[0]} of every run itself; expected --budget"
     with pytest.raises(RecipeError, match=words):

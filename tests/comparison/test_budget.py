@@ -9,11 +9,10 @@ import numpyro.distributions as dist
 import pytest
 
 import pplemd as em
+from pplemd.algorithms import DMD, EMD, Consistency, DiffInstruct, ScoreUpdates, SiD
 from pplemd.comparison import budget, forwards_per_step
 from pplemd.comparison.budget import one_forward, seconds_per_step
-from pplemd.learning.methods import DMD, Consistency, DiffInstruct, SiD
-from pplemd.tasks.distillation import distillation
-from pplemd.tasks.model import plan
+from pplemd.devices import ONE
 
 WIDTH, BATCH = 64, 512  # so large that optimisers and averages, once a batch, hardly count
 
@@ -31,11 +30,12 @@ def network(key):
     return em.Denoiser(em.networks.ResidualMLP((8,), width=WIDTH, blocks=2, key=key), sigma_data=0.5)
 
 
-def declared(**changes):
+def declared(algorithm=EMD, batch=BATCH, count=1, **changes):
     return em.Model(
         program=lambda teacher, key: Student(em.one_step(teacher, sigma=2.0)),
         teacher=network(jax.random.key(0)),
-        recipe=dataclasses.replace(em.Recipe(batch=BATCH, score_updates=1), **changes),
+        algorithm=algorithm(score=ScoreUpdates(count=count), **changes),
+        training=em.Training(batch=batch),
     )
 
 
@@ -45,49 +45,53 @@ def held(length, **kernel):
 
 @functools.cache
 def worth(**changes):
-    return forwards_per_step(plan(declared(**changes)))
+    return forwards_per_step(declared(**changes).plan())
 
 
+@pytest.mark.slow
 def test_a_step_of_a_held_chain_asks_two_networks():
-    one, eight = worth(chain=held(1), frozen=True), worth(chain=held(8), frozen=True)
+    one, eight = worth(chain=held(1), move_latents=False), worth(chain=held(8), move_latents=False)
     assert (eight - one) / 7 == pytest.approx(2.0, rel=0.02)
 
 
 def test_moving_latents_cost_a_generator_and_its_pull_back():
     """Two networks, one generator forward and back; asked at one sigma, it costs less than the score network."""
-    two, four = (worth(chain=held(length), choosing=None) for length in (2, 4))
+    two, four = (worth(chain=held(length), reparameterization=None) for length in (2, 4))
     assert 2.5 < (four - two) / 2 < 5
 
 
 def test_one_held_step_costs_what_diff_instruct_and_dmd_cost():
-    one = worth(chain=held(1), frozen=True)
-    assert worth(method=DiffInstruct()) == pytest.approx(one, rel=0.02)
-    assert worth(method=DMD()) == pytest.approx(one, rel=0.02)
+    one = worth(chain=held(1), move_latents=False)
+    assert worth(algorithm=DiffInstruct) == pytest.approx(one, rel=0.02)
+    assert worth(algorithm=DMD) == pytest.approx(one, rel=0.02)
 
 
 def test_a_score_update_is_a_sample_and_a_gradient():
     """Forward and back through all weights, three times a forward or a little more, and a fresh sample."""
-    one, three = worth(method=DMD()), worth(method=DMD(), score_updates=3)
+    one, three = worth(algorithm=DMD), worth(algorithm=DMD, count=3)
     assert 3 < (three - one) / 2 < 4.5
     assert 5 < one < 10
 
 
+@pytest.mark.slow
 def test_the_anchor_and_derivatives_through_networks_cost_more_and_no_score_network_less():
-    plain = worth(method=DiffInstruct())
-    assert 0.5 < worth(method=DiffInstruct(), anchor=em.Anchor(count=64)) - plain < 4
-    assert 0.2 < worth(method=SiD()) - plain < 3
-    three, none = (worth(method=Consistency(count=64), score_updates=updates) for updates in (3, 1))
-    assert three == none
+    plain = worth(algorithm=DiffInstruct)
+    assert 0.5 < worth(algorithm=DiffInstruct, anchor=em.Anchor(count=64)) - plain < 4
+    assert 0.2 < worth(algorithm=SiD) - plain < 3
+    none = forwards_per_step(
+        dataclasses.replace(declared(), algorithm=Consistency(count=64), training=em.Training(batch=BATCH)).plan()
+    )
     assert 6 < none < 10  # Heun asks twice, the target once; a gradient is three or a little more
 
 
 def test_one_forward_is_two_operations_for_each_multiplication():
-    planned = plan(declared())
+    planned = declared().plan()
     products = 2 * (8 * WIDTH + 2 * (2 * WIDTH**2) + WIDTH * 8)  # input, two blocks of two layers, output; time apart
     assert products < one_forward(planned) < 3 * products
 
 
+@pytest.mark.slow
 def test_a_step_takes_time(monkeypatch):
     monkeypatch.setattr(budget, "ENOUGH", 0.0)
-    planned = plan(declared(chain=held(1), frozen=True, batch=8))
-    assert 1e-6 < seconds_per_step(distillation(planned, planned.model.teacher)) < 5
+    work = declared(chain=held(1), move_latents=False, batch=8).plan().build(em.Silent(), ONE)
+    assert 1e-6 < seconds_per_step(work) < 5

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # for what lies beside the tests: it is imported by path
 ROOT = HERE.parents[1]
 EIGHT = "--xla_force_host_platform_device_count=8"
 

@@ -9,15 +9,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from exchanges import exchanges
 
-from pplemd.devices import ONE, chosen, exchanges, mean_over_rows, over_rows, placing
-from pplemd.learning import Interrupted, Schedule, Watcher, compiled_text, fit
+from pplemd.devices import ONE, chosen, mean_over_rows, over_rows, placing
+from pplemd.learning import Interrupted, Training, Watcher, compiled_text, fit
 from pplemd.learning.loop import AbstractState
 from pplemd.storage.checkpoints import Checkpoints
 
 placing.LARGE = 64
 KEY = jax.random.key(0)
-SCHEDULE = Schedule(steps=6, log_every=2, sample_every=3, checkpoint_every=3, patience=5)
+TRAINING = Training(steps=6, log_every=2, sample_every=3, checkpoint_every=3, patience=5)
 
 
 class Line(AbstractState):
@@ -78,7 +79,7 @@ def trained(devices, folder=None, stop=None):
     )
     checkpoints = None if folder is None else Checkpoints(folder)
     try:
-        end = fit(STEP, start(), KEY, SCHEDULE, watcher, checkpoints, devices)
+        end = fit(STEP, start(), KEY, TRAINING, watcher, checkpoints, devices)
         return np.asarray(end.w), reports, seen
     except Interrupted:
         return None, reports, seen

@@ -1,5 +1,6 @@
 """Run in a process with eight virtual devices: trains on one and on several, and prints what came of it as JSON."""
 
+import dataclasses
 import json
 import signal
 import sys
@@ -11,13 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from exchanges import exchanges
 
 import pplemd as em
-from pplemd.devices import ONE, chosen, exchanges, placing
+from pplemd.devices import ONE, chosen, placing
 from pplemd.learning import Interrupted, Watcher, compiled_text
 from pplemd.storage.checkpoints import Checkpoints
-from pplemd.tasks.distillation import distillation, run
-from pplemd.tasks.model import plan
 
 placing.LARGE = 64  # networks of tests are small
 SIGMAS = em.LogUniform(0.3, 2.0)
@@ -48,26 +48,27 @@ def denoiser(key):
 
 
 def model(**changes):
-    recipe = {
-        "steps": STEPS,
-        "batch": 16,
+    numbers = {
         "sigmas": SIGMAS,
         "chain": em.Chain(em.Langevin(em.Coordinates(noise=0.1, latents=0.01)), length=3),
-        "score": em.ScoreRecipe(sigmas=SIGMAS),
-        "log_every": 2,
-        "checkpoint_every": 2,
+        "score": em.ScoreUpdates(sigmas=SIGMAS),
         "anchor": em.Anchor(count=64, sampler=em.teachers.HeunSampler(steps=4)),
+        **changes,
     }
+    of_training = {field.name for field in dataclasses.fields(em.Training)}
+    training = {"steps": STEPS, "batch": 16, "log_every": 2, "checkpoint_every": 2}
+    training |= {name: value for name, value in changes.items() if name in of_training}
     return em.Model(
         program=lambda teacher, key: Picture(em.one_step(teacher, sigma=1.0)),
         teacher=denoiser(jax.random.key(5)),
-        recipe=em.Recipe(**(recipe | changes)),
+        algorithm=em.EMD(**{name: value for name, value in numbers.items() if name not in of_training}),
+        training=em.Training(**training),
     )
 
 
 def work(**changes):
-    planned = plan(model(**changes))
-    return distillation(planned, planned.teacher)
+    planned = model(**changes).plan()
+    return planned.assemble(planned.teacher)
 
 
 def state(devices, checkpoints=None, stop=None, **changes):
@@ -80,7 +81,7 @@ def state(devices, checkpoints=None, stop=None, **changes):
 
     watcher = Watcher(advance, report=lambda step, found: reports.append(found))
     try:
-        return run(work(**changes), watcher, checkpoints, devices), reports
+        return work(**changes).train(watcher, checkpoints, devices), reports
     except Interrupted:
         return None, reports
 
@@ -117,7 +118,7 @@ def counted(mesh, **changes):
     first = it.initial()
     sizes = [
         sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(learner.module, eqx.is_inexact_array)))
-        for learner in (first.generator, first.score)
+        for learner in (first.learners["generator"], first.learners["score"])
     ]
     text = compiled_text(it.step, first, it.key, chosen(mesh, 16))
     return {"sizes": sizes, "sent": [vars(one) for one in exchanges(text)]}

@@ -11,7 +11,7 @@ import pytest
 
 from pplemd.devices import compiler
 
-TOLD = """
+LISTED = """
 import os, logging
 {before}
 import pplemd
@@ -41,6 +41,7 @@ def test_products_over_nine_axes_are_computed():
     np.testing.assert_allclose(alone, np.einsum(equation, x, y), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("own", "before", "expected", "fused", "warned"),
     [
@@ -52,7 +53,7 @@ def test_products_over_nine_axes_are_computed():
 def test_the_user_s_flags_stay_as_they_are(own, before, expected, fused, warned):
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     environment |= {} if own is None else {"XLA_FLAGS": own}
-    told = TOLD.format(before=before)
+    told = LISTED.format(before=before)
     ended = subprocess.run([sys.executable, "-c", told], env=environment, capture_output=True, text=True, check=True)
     assert ended.stdout.splitlines() == [str(expected), str(fused)]
     assert ("before pplemd was imported" in ended.stderr) == warned

@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROUNDING = 1e-4  # of float32 after a few steps: sums over a batch in another order, and Adam divides by their roots
 
 

@@ -1,8 +1,9 @@
 """Meshes as they are asked for, and what is refused."""
 
 import pytest
+from exchanges import exchanges
 
-from pplemd.devices import ONE, chosen, exchanges
+from pplemd.devices import ONE, chosen
 from pplemd.devices.mesh import parsed
 from pplemd.errors import DeviceError
 

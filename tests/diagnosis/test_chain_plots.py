@@ -6,7 +6,7 @@ from PIL import Image
 
 from pplemd.diagnosis.arviz_draws import table
 from pplemd.diagnosis.chain_plots import draw_pictures, ranks
-from pplemd.diagnosis.chains import Chains
+from pplemd.diagnosis.chain_record import Chains
 from pplemd.diagnosis.correction import before_after
 from pplemd.errors import DataError
 
@@ -32,6 +32,7 @@ def drawn(folder, runs):
     return {path.stem: np.asarray(Image.open(path)) for path in paths}
 
 
+@pytest.mark.slow
 def test_a_column_for_each_sigma_a_row_for_each_element(tmp_path):
     one = drawn(tmp_path / "one", [chains(1.0)])
     two = drawn(tmp_path / "two", [chains(1.0), chains(0.2)])
@@ -43,6 +44,7 @@ def test_a_column_for_each_sigma_a_row_for_each_element(tmp_path):
     assert two["energy"].shape[:2] == (300, 680)
 
 
+@pytest.mark.slow
 def test_pictures_of_what_cannot_be_judged(tmp_path):
     run = chains(1.0)
     run.draws["eps"][0, :, 0, 0, 0] = np.nan
@@ -52,6 +54,7 @@ def test_pictures_of_what_cannot_be_judged(tmp_path):
     assert (drawn(tmp_path / "without", [blank])["energy"] != with_energy).any()
 
 
+@pytest.mark.slow
 def test_a_program_of_many_latents_gets_one_element_of_each(tmp_path):
     sites = ("eps", *(f"z{i}" for i in range(6)))
     assert drawn(tmp_path / "many", [chains(1.0, sites, length=8)])["trace"].shape[0] == 7 * 190 + 60

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray
 
-from pplemd.diagnosis import Chains, load_chains, save, save_groups
+from pplemd.diagnosis import Chains, load_chains, save_chains, save_groups
 from pplemd.errors import DataError
 
 
@@ -19,7 +19,7 @@ def chains(sigma, seed=0):
 
 @pytest.mark.parametrize("runs", [[chains(2.0, 1), chains(0.5)], [chains(None)]], ids=["by sigma", "of a posterior"])
 def test_chains_come_back(tmp_path, runs):
-    save(tmp_path / "chains.nc", runs)
+    save_chains(tmp_path / "chains.nc", runs)
     found = load_chains(tmp_path / "chains.nc", 10_000)
     for run, again in zip(sorted(runs, key=lambda run: run.sigma or 0.0), found, strict=True):
         for field in dataclasses.fields(run):
@@ -39,7 +39,7 @@ def test_sites_of_any_names_come_back_under_their_own(tmp_path, sigma):
     ranks = {"a/b": 0, "a.b": 1, "a.b_": 0, "chain": 0, "sigma": 1, "x": 2, "x_dim_0": 0, "x_dim_1": 1, "site": 0}
     rng = np.random.default_rng(0)
     draws = {name: rng.normal(size=(2, 30, *range(2, 2 + rank))) for name, rank in ranks.items()}
-    save(tmp_path / "chains.nc", [dataclasses.replace(chains(sigma), draws=draws)])
+    save_chains(tmp_path / "chains.nc", [dataclasses.replace(chains(sigma), draws=draws)])
     (found,) = load_chains(tmp_path / "chains.nc", 10_000)
     assert found.draws.keys() == draws.keys()
     for site, x in draws.items():
@@ -52,6 +52,6 @@ def test_sites_of_any_names_come_back_under_their_own(tmp_path, sigma):
 
 
 def test_a_file_of_many_numbers_is_not_read(tmp_path):
-    save(tmp_path / "chains.nc", [chains(0.5)])
+    save_chains(tmp_path / "chains.nc", [chains(0.5)])
     with pytest.raises(DataError, match="at most 100"):
         load_chains(tmp_path / "chains.nc", 100)

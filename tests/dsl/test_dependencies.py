@@ -12,6 +12,7 @@ import numpyro.distributions as dist
 import pytest
 
 from pplemd import dsl
+from pplemd.conditions import as_condition
 from pplemd.dsl.dependencies import Origin, origin_of, origins
 
 
@@ -29,11 +30,11 @@ class Wired(dsl.Program):
 
 def _traced(body: Callable[..., Any], classes: int | None = None) -> dsl.Problem:
     program = Wired(jnp.ones(2), jnp.arange(2, dtype=jnp.int32), np.ones(2, np.float32), body)
-    return dsl.trace(program, shape=(2,), classes=classes)
+    return dsl.trace(program, shape=(2,), condition=as_condition(classes))
 
 
 def _flags(problem: dsl.Problem) -> dict[str, tuple[tuple[str, ...], bool, bool, bool]]:
-    return {site.name: (site.parents, site.learned, site.labelled, site.eligible) for site in problem.sites}
+    return {site.name: (site.parents, site.learned, site.conditioned, site.eligible) for site in problem.sites}
 
 
 def test_parents_are_the_direct_ones() -> None:
@@ -51,7 +52,7 @@ def test_parents_are_the_direct_ones() -> None:
         "c": (("b",), False, False, True),
         "d": (("a", "c"), False, False, True),
     }
-    assert (problem.output.parents, problem.output.labelled) == (("d",), False)
+    assert (problem.output.parents, problem.output.conditioned) == (("d",), False)
 
 
 def test_learned_and_labelled_come_from_fields_and_label() -> None:
@@ -71,7 +72,7 @@ def test_learned_and_labelled_come_from_fields_and_label() -> None:
         "d": ((), False, True, False),  # the label is given, not inferred
         "e": (("a",), False, False, True),
     }
-    assert (problem.output.parents, problem.output.labelled) == (("a", "b", "c", "d", "e"), True)
+    assert (problem.output.parents, problem.output.conditioned) == (("a", "b", "c", "d", "e"), True)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_learned_and_labelled_come_from_fields_and_label() -> None:
         (lambda m: dist.HalfNormal(jnp.exp(m)), "HalfNormal", False, "normal"),
         (lambda m: dist.Gamma(jnp.exp(m), 1.0), "Gamma", False, "prior"),
         (lambda m: dist.Uniform(m, 3.0), "Uniform", False, "normal"),
-        (lambda m: dist.MultivariateNormal(m, jnp.eye(2)), "MultivariateNormal", False, "normal"),
+        (lambda m: dist.MultivariateNormal(m, jnp.eye(2)), "MultivariateNormal", True, "normal"),
     ],
 )
 def test_families(distribution: Callable[..., Any], family: str, eligible: bool, base: str) -> None:
@@ -142,5 +143,5 @@ def test_a_custom_rule_is_entered() -> None:
 
     swap.defvjp(lambda a, b: ((b, a), None), lambda _, g: (g[1], g[0]))
     jaxpr = jax.make_jaxpr(swap)(jnp.ones(2), jnp.ones(2)).jaxpr
-    known = origins(jaxpr, [frozenset({Origin.LEARNED}), frozenset({Origin.LABEL})])
-    assert [origin_of(atom, known) for atom in jaxpr.outvars] == [{Origin.LABEL}, {Origin.LEARNED}]
+    known = origins(jaxpr, [frozenset({Origin.LEARNED}), frozenset({Origin.CONDITION})])
+    assert [origin_of(atom, known) for atom in jaxpr.outvars] == [{Origin.CONDITION}, {Origin.LEARNED}]

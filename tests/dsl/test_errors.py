@@ -13,6 +13,7 @@ import numpyro.distributions as dist
 import pytest
 
 from pplemd import dsl
+from pplemd.conditions import as_condition
 from pplemd.errors import PplemdError, ProgramError
 
 # without the type check of the tests, which would speak first: what a user meets
@@ -387,20 +388,28 @@ class Unrelated:
 @pytest.mark.parametrize(
     ("program", "classes", "found"),
     [
-        (WithLabel(jnp.ones(2)), None, "in WithLabel.__call__: WithLabel.__call__ wants a label"),
-        (WithoutLabel(jnp.ones(2)), 3, "WithoutLabel.__call__ takes no label, but the teacher has 3 classes"),
-        (OtherArgument(jnp.ones(2)), None, "(self, temperature: Any); expected (self) or (self, label)"),
-        (MoreArguments(jnp.ones(2)), 3, "expected (self) or (self, label)"),
+        (
+            WithLabel(jnp.ones(2)),
+            None,
+            "WithLabel.__call__ needs 'label', but the teacher has no condition",
+        ),
+        (
+            WithoutLabel(jnp.ones(2)),
+            3,
+            "takes no condition, but the teacher is conditioned on one of 3 classes",
+        ),
+        (OtherArgument(jnp.ones(2)), None, "needs 'temperature', but the teacher has no condition"),
+        (MoreArguments(jnp.ones(2)), 3, "expected (self) or (self, condition)"),
         (NothingToTrain(np.ones(2, np.float32)), None, "NothingToTrain holds no trainable array"),
         (NothingToTrain(jnp.ones(2, jnp.int32)), None, "NothingToTrain holds no trainable array"),
         (WithoutLabel, None, "Found the class WithoutLabel itself; expected an instance"),
         (Unrelated(), None, "Found a Unrelated; expected an instance of a pplemd Program"),
-        (MaybeLabel(jnp.ones(2)), 0, "Found classes=0"),
+        (MaybeLabel(jnp.ones(2)), 0, "found classes=0"),
     ],
 )
 def test_a_program_that_cannot_be_called(program: Any, classes: int | None, found: str) -> None:
     with pytest.raises(PplemdError) as caught:
-        trace(program, shape=(2,), classes=classes)
+        trace(program, shape=(2,), condition=as_condition(classes))
     assert found in str(caught.value)
 
 
@@ -411,6 +420,6 @@ def test_a_shape_of_the_teacher_must_be_positive() -> None:
 
 @pytest.mark.parametrize("classes", [None, 3])
 def test_a_label_with_a_default_fits_both_teachers(classes: int | None) -> None:
-    problem = trace(MaybeLabel(jnp.ones(2)), shape=(2,), classes=classes)
-    assert problem.output.labelled == (classes is not None)
+    problem = trace(MaybeLabel(jnp.ones(2)), shape=(2,), condition=as_condition(classes))
+    assert problem.output.conditioned == (classes is not None)
     assert problem.classes == classes

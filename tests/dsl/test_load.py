@@ -221,4 +221,4 @@ def test_files_of_another_kind_are_named(tmp_path, content, said):
     with pytest.raises(ProgramError, match=rf"line 4, in <module>: found {said}") as met:
         dsl.load_file(_write(tmp_path, READING), {"data": str(path)})
     assert "em.data.table(path), which takes .json" in str(met.value)
-    assert f"the file was told given.data={path}" in str(met.value)
+    assert f"the file was given given.data={path}" in str(met.value)

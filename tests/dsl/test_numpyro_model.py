@@ -98,6 +98,7 @@ def improper(support, batch, event):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("support", "batch", "event"),
     [
@@ -144,6 +145,7 @@ LEARNT = handlers.reparam(grouped, config={"theta": LocScaleReparam()})
 DATA = np.array([1.0, 2.0, 4.0], np.float32)
 
 
+@pytest.mark.slow
 def test_a_substituted_parameter_is_a_number():
     with pytest.raises(TeacherError, match=r"'theta_centered'.*LocScaleReparam\(centered=0\).*handlers.substitute"):
         em.posterior(LEARNT, DATA)
@@ -196,6 +198,7 @@ def optional(y, scale=None, tau=None):
     numpyro.sample("y", dist.Normal(numpyro.sample("z", dist.Normal(0.0, tau)), 1.0), obs=y)
 
 
+@pytest.mark.slow
 def test_data_that_were_left_out_and_could_be_latents_are_told():
     with pytest.warns(UserWarning, match="argument y=None was left out, so that 'y' is a latent"):
         teacher = em.posterior(logistic, X, plate=False)

@@ -65,6 +65,7 @@ class Missing(Program):
 PRESENT = np.asarray([True, False, True, False])
 
 
+@pytest.mark.slow_for("False-10000.0")
 @pytest.mark.parametrize("absent", [1e4, float("nan")])
 @pytest.mark.parametrize("by_handler", [False, True])
 def test_what_a_mask_leaves_out_is_not_looked_at(by_handler, absent):
@@ -126,6 +127,7 @@ def test_numpyros_own_words_serve_as_well():
     np.testing.assert_allclose(problem.log_likelihood(program, u), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_simulated_data_follow_the_law():
     problem = trace_observed(COUNTED)
     u = problem.draw(KEY, COUNTED)
@@ -152,6 +154,7 @@ def test_simulated_data_of_a_real_law_are_real():
     assert drawn.std() == pytest.approx(0.5, rel=0.05)
 
 
+@pytest.mark.slow
 def test_rows_are_looked_at_alone():
     whole, single = trace_observed(COUNTED), trace_observed(COUNTED, rows=1)
     assert [(p.name, p.size, p.rows) for p in single.plates] == [("rows", 6, 1)]

@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 from numpyro.infer.util import log_density
 
 from pplemd import dsl
+from pplemd.conditions import Classes
 from pplemd.errors import ProgramError
 
 _KEY = jax.random.key(0)
@@ -66,6 +67,7 @@ def _numpyro_chain(program: Chain) -> None:
     numpyro.sample("size", dist.LogNormal(z2[0], 0.5))
 
 
+@pytest.mark.slow
 def test_log_prior_is_numpyros_log_density(chain: Any) -> None:
     program, problem, u = chain
     z = problem.latents(program, u)
@@ -110,6 +112,7 @@ def test_functions_follow_the_program_they_are_given(chain: Any) -> None:
     assert not np.allclose(problem.generate(mixed, u), problem.generate(program, u))
 
 
+@pytest.mark.slow
 def test_gradients_reach_coordinates_and_networks(chain: Any) -> None:
     """The gradient along a random direction, by automatic and by central differences."""
     program, problem, u = chain
@@ -133,7 +136,7 @@ def test_gradients_reach_coordinates_and_networks(chain: Any) -> None:
 
 def test_labels_are_used_and_can_be_vmapped() -> None:
     program = _labelled()
-    problem = dsl.trace(program, shape=(2, 2, 1), classes=3)
+    problem = dsl.trace(program, shape=(2, 2, 1), condition=Classes(3))
     labels, keys = jnp.array([2, 0, 1], jnp.int32), jax.random.split(_KEY, 3)
 
     @eqx.filter_jit
@@ -151,10 +154,10 @@ def test_labels_are_used_and_can_be_vmapped() -> None:
 
 def test_the_label_must_match_the_classes(chain: Any) -> None:
     program, problem, u = chain
-    with pytest.raises(ProgramError, match="no label"):
+    with pytest.raises(ProgramError, match="condition=None"):
         problem.generate(program, u, 1)
-    conditional = dsl.trace(_labelled(), shape=(2, 2, 1), classes=3)
-    with pytest.raises(ProgramError, match=r"a label in 0\.\.2"):
+    conditional = dsl.trace(_labelled(), shape=(2, 2, 1), condition=Classes(3))
+    with pytest.raises(ProgramError, match="one of 3 classes"):
         conditional.draw(_KEY, _labelled())
 
 

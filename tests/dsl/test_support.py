@@ -8,9 +8,10 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 
-from pplemd.dsl import Program, check_probability, latent, observe, plate, posterior, trace_observed
+from pplemd.dsl import Program, check_probability, latent, observe, plate, trace_observed
 from pplemd.errors import ProgramError, TeacherError
-from pplemd.tasks.fits import Fit, plan_fit
+from pplemd.parameterization import posterior
+from pplemd.tasks.fit import Fit
 
 F32 = np.float32
 TOTAL = np.array([3, 3, 3, 1])
@@ -166,7 +167,7 @@ def test_one_number_is_looked_at_too():
 def test_a_plan_knows_the_data_of_its_program(convert):
     law, y, words = BAD["classes from 1"]
     with pytest.raises(ProgramError, match=words):
-        plan_fit(Fit(lambda key: Rows(jnp.zeros(()), convert(y), law)))
+        Fit(lambda key: Rows(jnp.zeros(()), convert(y), law)).plan()
 
 
 def test_data_that_would_be_trained_are_refused():
@@ -243,6 +244,7 @@ def test_a_numpyro_model_is_held_to_its_supports(name, convert):
         posterior(model, law, convert(y))
 
 
+@pytest.mark.slow_for("asarray0")
 @pytest.mark.parametrize("convert", [np.asarray, jnp.asarray])
 def test_a_numpyro_model_has_no_density_outside_of_a_bound_that_moves(convert):
     teacher = posterior(model, lambda s: dist.Uniform(0.0, s), convert([0.5, 2.0, 0.2, 1.0]))

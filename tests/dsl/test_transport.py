@@ -68,6 +68,7 @@ def test_base_is_the_documented_one(name: str) -> None:
 
 
 # The change of variables below proves every family; these also try the wiring of draws, shapes and batches.
+@pytest.mark.slow_for("dirichlet")
 @pytest.mark.parametrize(
     "name", ["expanded inside", "multivariate normal batch", "log normal", "cauchy", "half normal", "dirichlet"]
 )
@@ -124,6 +125,7 @@ def test_log_base_is_the_prior_changed_in_variables(name: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.slow_for("concentration0")
 @pytest.mark.parametrize("concentration", [[0.05, 0.1, 0.05], [0.2, 0.2, 0.2], [3.0, 0.5, 1.0]])
 def test_draws_of_a_dirichlet_have_finite_slopes_of_mean_zero(concentration: list[float]) -> None:
     """Stein's identity, E[grad log p(u)] = 0, holds for the law's own draws; shares round to 0 and 1 here."""

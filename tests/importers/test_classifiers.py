@@ -33,6 +33,7 @@ def images(x: np.ndarray) -> np.ndarray:
     return (2 * np.moveaxis(x, 1, -1) - 1).astype(np.float32)
 
 
+@pytest.mark.slow_for("resnet20")
 @recorded
 @pytest.mark.parametrize("path", [LENET, RESNET], ids=["lenet", "resnet20"])
 def test_features_and_logits_are_the_original_s(path):

@@ -43,6 +43,7 @@ def error(found: jax.Array, expected: np.ndarray) -> float:
     return float(np.abs(np.asarray(found, np.float64) - wide).max() / np.abs(wide).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_outputs_are_those_of_numpy(name: str) -> None:
     config = configuration(name)
@@ -75,6 +76,7 @@ def test_every_array_is_used_and_no_other(name: str) -> None:
         assert f"missing: {key}" in complaint
 
 
+@pytest.mark.slow
 def test_labels_of_no_class_add_nothing() -> None:
     for name in ("classes", "classes as times"):
         config = configuration(name)
@@ -85,6 +87,7 @@ def test_labels_of_no_class_add_nothing() -> None:
         assert np.abs(run(network, x, jnp.asarray(5.0), jnp.asarray(1)) - none).max() > 1e-3
 
 
+@pytest.mark.slow_for("skips", "plain")
 @pytest.mark.parametrize("name", ["plain", "skips", "classes"])
 def test_every_layout_is_the_same_teacher(name: str, tmp_path) -> None:
     config = configuration(name)
@@ -120,6 +123,7 @@ def test_names_of_the_first_half_of_2022(tmp_path) -> None:
     assert eqx.tree_equal(build(found), build(read_checkpoint(write_pipeline(tmp_path / "now", SMALL, weights))))
 
 
+@pytest.mark.slow
 def test_frequencies_may_be_there_twice() -> None:
     config = configuration("skips")
     weights = random_weights(config)
@@ -134,6 +138,7 @@ def test_frequencies_may_be_there_twice() -> None:
         unet_2d(config, weights)
 
 
+@pytest.mark.slow
 def test_half_precision_and_recomputed_blocks() -> None:
     weights = random_weights(SMALL)
     x = jnp.asarray(np.moveaxis(image(SMALL), 0, -1), jnp.float32)

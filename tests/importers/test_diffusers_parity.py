@@ -46,6 +46,7 @@ def error(computed: jax.Array, expected: np.ndarray | jax.Array) -> float:
     return float(np.abs(np.asarray(computed, np.float64) - wide).max() / np.abs(wide).max())
 
 
+@pytest.mark.slow
 def test_outputs_of_the_network() -> None:
     network = unet_2d(found().config, found().arrays)
     assert sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(network, eqx.is_array))) == 1_525_411
@@ -61,6 +62,7 @@ def test_the_schedule_and_its_noise() -> None:
     assert error(noised, images("add_noise")) < BOUND
 
 
+@pytest.mark.slow
 def test_the_denoiser_at_every_step() -> None:
     """x_t = alpha_t x_sigma and D = x_sigma - sigma eps."""
     sigma = jnp.asarray(own_schedule(teacher()).sigmas[recorded()["t"]], jnp.float32)
@@ -70,6 +72,7 @@ def test_the_denoiser_at_every_step() -> None:
     assert error((x_sigma - denoised) / column, images("out")) < 1e-4  # a difference at sigma = 0.01, and 157
 
 
+@pytest.mark.slow
 def test_samples() -> None:
     """Of 10 clipped steps, in which random weights make a thousand out of one rounding: against double precision.
 

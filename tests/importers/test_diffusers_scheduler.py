@@ -11,7 +11,7 @@ from pplemd.diffusion import FlowVelocity, VEScore, VPClean, VPEps, VPVelocity, 
 from pplemd.errors import ImporterError, TeacherError
 from pplemd.importers import diffusers_denoiser, unet_2d
 from pplemd.importers.diffusers_scheduler import convention, ddim_sampler, schedule
-from pplemd.learning.score_matching import default_weight
+from pplemd.learning.denoising import default_weight
 from pplemd.teachers import DDIMSampler, DenoiserFunction, HeunSampler, own_schedule
 
 STEP = 400
@@ -40,6 +40,7 @@ def vp(kind: str, sigma: jax.Array) -> jax.Array:
     return {"epsilon": X - sigma * out, "sample": out, "v_prediction": alpha**2 * X - alpha * sigma * out}[kind]
 
 
+@pytest.mark.slow_for("config0-epsilon")
 @pytest.mark.parametrize(
     ("config", "kind"),
     [
@@ -85,6 +86,7 @@ def test_between_steps_the_time_is_a_fraction() -> None:
     np.testing.assert_allclose(denoised(teacher, X, sigma), expected, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_scores_of_images_from_0_to_1() -> None:
     config = configuration("skips")
     weights = random_weights(config)
@@ -96,6 +98,7 @@ def test_scores_of_images_from_0_to_1() -> None:
     np.testing.assert_allclose(denoised(teacher, X, sigma), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_edm_and_flow() -> None:
     sigma = jnp.asarray(0.7)
     edm = {"_class_name": "EDMEulerScheduler", "sigma_data": 0.6}
@@ -162,6 +165,7 @@ def test_other_conventions_under_a_known_name_are_refused(said: dict) -> None:
         diffusers_denoiser(SMALL | {"scheduler": said}, None)
 
 
+@pytest.mark.slow
 def test_ddim_without_clipping_follows_heun() -> None:
     """Both solve one equation, with few evaluations and with many; and only a network of steps has DDIM's."""
     teacher = diffusers_denoiser(SMALL, WEIGHTS)

@@ -11,7 +11,7 @@ from pplemd.importers import blank, edm_denoiser
 from pplemd.importers.edm import FREQUENCIES
 from pplemd.importers.edm_config import options, variant
 from pplemd.importers.edm_names import filters, slots
-from pplemd.networks import Computing, DhariwalUNet, FourierNoise, Side, SongUNet
+from pplemd.networks import DhariwalUNet, FourierNoise, NetworkPrecision, Side, SongUNet
 from pplemd.teachers import Denoiser, Preconditioned
 
 SMALL = {"img_resolution": 4, "img_channels": 3, "model_channels": 8, "channel_mult": [1, 1], "num_blocks": 1}
@@ -51,6 +51,7 @@ def test_ncsn() -> None:
     np.testing.assert_allclose(arrays["model.enc.2x2_down.conv0.resample_filter"][0, 0, 0], np.array([1, 3, 3, 1]) / 64)
 
 
+@pytest.mark.slow
 def test_adm_starts_as_wide_as_its_finest_level() -> None:
     """Its first convolution computes 32 x 2 channels, not 32 as SongUNet's would, and no block there needs a matrix.
 
@@ -107,7 +108,7 @@ def test_older_preconditioning(class_name: str, kind: type, network: type) -> No
 
 def test_compute_type_and_recomputation_are_passed_on() -> None:
     trunk = edm_denoiser(SMALL, checkpoint(SMALL), compute=jnp.bfloat16, rematerialise=True).network.trunk
-    assert trunk.computing == Computing(jnp.bfloat16, True)
+    assert trunk.precision == NetworkPrecision(jnp.bfloat16, True)
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,8 @@ def ask(name: str, labels: np.ndarray | None = None, augments: np.ndarray | None
     return outputs, gradients
 
 
+@pytest.mark.slow
+@pytest.mark.slow_for("edm_adm")
 @everything
 def test_outputs_and_gradients(name: str) -> None:
     data = recorded(name)
@@ -108,6 +110,7 @@ def test_outputs_and_gradients(name: str) -> None:
         assert error(by_leaf[id(leaf)], layout.convert(data[f"grad/{key}"])) < BOUND, key
 
 
+@pytest.mark.slow_for("edm_adm")
 @everything
 def test_no_label_is_a_zero_vector(name: str) -> None:
     (denoised, _, _), _ = ask(name, labels=np.full(4, -1))
@@ -121,6 +124,7 @@ def test_augmentation() -> None:
     assert error(denoised, images(data["D"])) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES[:1])
 def test_samples(name: str) -> None:
     """Those of the ADM network are compared by tests/benchmarks/parity_fullsize.py: they are dear to compile."""

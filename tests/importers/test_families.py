@@ -69,6 +69,7 @@ def test_a_transformer_s_plan_needs_the_shape_of_its_images():
         outline("pixel_transformer", {"patch": 2})
 
 
+@pytest.mark.slow
 def test_digests_tell_files_apart(files):
     digests = {read_checkpoint(files / name).sha256() for name in ("edm.pkl", "weights.npz", "folder", "teacher")}
     assert len(digests) == 4
@@ -97,6 +98,7 @@ def test_weights_that_do_not_fit(tmp_path, change, phrase):
     assert "\n" not in message
 
 
+@pytest.mark.slow
 def test_a_declared_teacher(files, teacher):
     scaled = imported("from its publisher.", lambda t: Denoiser(t.network, 0.25), architecture="edm")
     with pytest.raises(TeacherError, match=r"you bring: from its publisher\. Give its path: --teacher PATH"):

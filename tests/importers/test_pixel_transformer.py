@@ -43,6 +43,7 @@ def error(denoised: jax.Array, name: str) -> float:
     return float(jnp.abs((denoised + 1) / 2 - images(name)).max())
 
 
+@pytest.mark.slow
 @recorded
 def test_outputs_of_the_trained_network() -> None:
     """With labels and without (-1); in images of [-1, 1] x_t = t (x_sigma + 1) / 2 and sigma = 2 (1 - t) / t."""
@@ -58,6 +59,7 @@ def test_outputs_of_the_trained_network() -> None:
     assert error(wrong, "out") > 0.1
 
 
+@pytest.mark.slow
 @recorded
 def test_samples_of_the_trained_network() -> None:
     """50 Euler steps of the flow from t = 0, sigma without end, where x_t is the noise alone.
@@ -117,6 +119,7 @@ def test_patches_go_in_and_out_as_convolutions_would() -> None:
     np.testing.assert_allclose(network.last(jnp.asarray(tokens)), pixels.reshape(6, -1), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_range_of_pixels_is_an_affine_change() -> None:
     config, given = {"heads": 2, "shape": (4, 6, 3)}, arrays()
     unit, own = (pixel_transformer_denoiser(config | {"range": ends}, given) for ends in ([0, 1], [-1, 1]))

@@ -21,7 +21,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 from scipy import special
 
-from pplemd.inference import Potential, ScorePotential, TiltedLaw
+from pplemd.inference import Potential, ScorePotential, TiltedTarget
 from pplemd.teachers import GaussianMixture
 
 WIDTH = 7
@@ -234,7 +234,7 @@ def _pushed(known: Known) -> tuple[np.ndarray, np.ndarray]:
 SHIFTS, SCALES = (jnp.asarray(np.stack(part)) for part in zip(*map(_pushed, TARGETS), strict=True))
 
 
-def law(number: Array | int, count: int, scores_only: bool) -> TiltedLaw:
+def law(number: Array | int, count: int, scores_only: bool) -> TiltedTarget:
     """The law of a number among the first `count` of TARGETS; by its density, or by the gradient of that alone."""
     inverses = jnp.asarray(np.linalg.inv(np.asarray(SCALES, np.float64)), jnp.float32)
     dims = jnp.asarray([len(known.mean) for known in TARGETS])
@@ -248,7 +248,7 @@ def law(number: Array | int, count: int, scores_only: bool) -> TiltedLaw:
         return jax.lax.switch(number, branches, x) + log_normal(jnp.where(own, u, 0.0))
 
     potential = ScorePotential(jax.grad(value)) if scores_only else Potential(value)
-    return TiltedLaw(lambda u: shift + scale @ u, potential, log_normal)
+    return TiltedTarget(lambda u: shift + scale @ u, potential, log_normal)
 
 
 def moments(number: int) -> tuple[np.ndarray, np.ndarray]:

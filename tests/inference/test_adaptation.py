@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pplemd.errors import RecipeError
-from pplemd.inference import Adaptation, Chain, Potential, StepSizes, TiltedLaw, barkers, jacobian_scale, mala
+from pplemd.inference import Adaptation, Chain, Potential, StepSizes, TiltedTarget, barkers, jacobian_scale, mala
 
 WANTED = 0.6
 FOUR = Adaptation(bins=4, low=0.01, high=100.0, initial=0.5, rate=0.2)  # a decade each
@@ -36,6 +36,7 @@ def test_a_bin_moves_by_its_own_chains_and_an_empty_one_stays():
     assert after.log_size[3] == start.log_size[3]
 
 
+@pytest.mark.slow
 def test_sizes_stay_within_reason():
     sigma = jnp.full(8, 1.1)
     low = high = FOUR.start(WANTED)
@@ -58,9 +59,10 @@ DIM, COUNT = 6, 128
 
 def normal(precision):
     """N(0, 1 / precision) in each coordinate."""
-    return TiltedLaw(lambda u: u, Potential(lambda x: 0.5 * (precision - 1) * jnp.sum(x**2)), lambda u: -0.5 * u @ u)
+    return TiltedTarget(lambda u: u, Potential(lambda x: 0.5 * (precision - 1) * jnp.sum(x**2)), lambda u: -0.5 * u @ u)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [mala(), barkers()], ids=["mala", "barkers"])
 def test_each_range_of_sigma_comes_to_the_wanted_acceptance(kernel):
     """At precision 1 + 1 / sigma^2 the acceptance is a function of h^2 precision: bins must agree on that."""
@@ -93,6 +95,7 @@ def test_each_range_of_sigma_comes_to_the_wanted_acceptance(kernel):
     np.testing.assert_allclose(whitened / whitened[0], 1.0, atol=0.05)
 
 
+@pytest.mark.slow
 def test_the_latents_scale_is_that_of_the_closed_form():
     """x = A u: the mean over probes of |A^T v|^2 / n is |A|^2 / n, of the columns of each site."""
     matrix, sigma = jax.random.normal(jax.random.key(1), (5, 3)) * jnp.asarray([[1.0, 1.0, 9.0]]), jnp.asarray(0.7)

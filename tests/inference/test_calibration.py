@@ -8,7 +8,7 @@ import pytest
 
 from pplemd.dsl import Program, latent, observe, plate, trace_observed
 from pplemd.errors import ProgramError, RecipeError
-from pplemd.inference import HMC, Calibration, ChainSampler, calibration, long_chains, placed, posterior_law
+from pplemd.inference import HMC, Calibration, ChainSampler, calibration, long_chains, posterior_target, transformed
 
 KEY = jax.random.key(0)
 LEVEL = 1e-3  # of the chi-square test of all elements together
@@ -41,13 +41,16 @@ REPLICATES, DRAWS, WARM_UP, THIN = 240, 31, 100, 3
 
 def without_determinant(key, problem, program, start, draws):
     """As `ChainSampler`, its law without log|det du/dv|."""
-    law = placed(posterior_law(problem, program), lambda v: (problem.place(program, v, HALF)[0], jnp.zeros(())))
-    starts = jax.tree.map(lambda leaf: leaf[None], problem.displace(program, start, HALF))
+    law = transformed(
+        posterior_target(problem, program), lambda v: (problem.to_base(program, v, HALF)[0], jnp.zeros(()))
+    )
+    starts = jax.tree.map(lambda leaf: leaf[None], problem.from_base(program, start, HALF))
     run = long_chains(key, law, KERNEL, starts, WARM_UP, THIN * draws)
     kept = jax.tree.map(lambda leaf: leaf[0, THIN - 1 :: THIN], run.positions)
-    return jax.vmap(lambda v: problem.place(program, v, HALF)[0])(kept)
+    return jax.vmap(lambda v: problem.to_base(program, v, HALF)[0])(kept)
 
 
+@pytest.mark.slow
 def test_ranks_of_the_posterior_sampler_are_uniform():
     found = calibration(KEY, PROBLEM, PROGRAM, ChainSampler(KERNEL, HALF, WARM_UP, THIN), REPLICATES, DRAWS)
     assert {name: ranks.shape for name, ranks in found.ranks.items()} == {
@@ -58,6 +61,7 @@ def test_ranks_of_the_posterior_sampler_are_uniform():
     assert found.p_value() > LEVEL
 
 
+@pytest.mark.slow
 def test_ranks_of_a_sampler_without_its_determinant_are_not():
     found = calibration(KEY, PROBLEM, PROGRAM, without_determinant, REPLICATES, DRAWS)
     assert found.p_value() < LEVEL

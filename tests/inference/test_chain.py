@@ -8,19 +8,15 @@ import pytest
 
 from pplemd.errors import RecipeError
 from pplemd.inference import (
-    ALL,
     HMC,
-    INITIAL,
-    INJECTED,
     MCLMC,
-    NONE,
     NUTS,
     Cancellation,
     Chain,
     Langevin,
     Potential,
     ScorePotential,
-    TiltedLaw,
+    TiltedTarget,
     Unadjusted,
     barkers,
     gauss_legendre,
@@ -37,7 +33,12 @@ KERNELS = {
     "barker": barkers(0.8),
 }
 LENGTH = 4
-MODES = {"all": ALL, "injected": INJECTED, "initial": INITIAL, "none": NONE}
+MODES = {
+    "all": Cancellation.ALL,
+    "injected": Cancellation.INJECTED,
+    "initial": Cancellation.INITIAL,
+    "none": Cancellation.NONE,
+}
 COUNT = 64
 START = {"x": jax.random.normal(jax.random.key(1), (COUNT, 2)), "y": jax.random.normal(jax.random.key(2), (COUNT,))}
 
@@ -60,7 +61,7 @@ def stacked(u):
 
 
 def law(strength):
-    return TiltedLaw(stacked, Potential(Bent(jnp.asarray(strength))), log_normal)
+    return TiltedTarget(stacked, Potential(Bent(jnp.asarray(strength))), log_normal)
 
 
 @eqx.filter_jit
@@ -73,6 +74,7 @@ def flat(tree):
     return np.concatenate([np.asarray(leaf).reshape(COUNT, -1) for leaf in jax.tree.leaves(tree)], axis=1)
 
 
+@pytest.mark.slow_for("nuts", "mclmc", "barker", "hmc exact")
 @pytest.mark.parametrize("name", KERNELS)
 def test_without_a_potential_full_cancellation_leaves_nothing(name):
     draw = run(Chain(KERNELS[name], LENGTH), law(0.0), START, jax.random.key(0))
@@ -82,6 +84,8 @@ def test_without_a_potential_full_cancellation_leaves_nothing(name):
     assert np.abs(flat(pulled.residual)).mean() > 0.1
 
 
+@pytest.mark.slow
+@pytest.mark.slow_for("hmc exact")
 @pytest.mark.parametrize("name", ["langevin", "hmc exact"])
 def test_what_the_twin_takes_back_is_initial_plus_injected(name):
     """The twin is linear in its start and its noise, given the chain's decisions."""
@@ -100,9 +104,15 @@ def test_what_the_twin_takes_back_is_initial_plus_injected(name):
         assert 0.3 < float(draws["all"].acceptance.mean()) < 0.97  # decisions were made
 
 
+@pytest.mark.slow
 def test_rejected_steps_leave_the_twin_where_it_is():
     zero = jax.tree.map(jnp.zeros_like, START)
-    for cancel, expected in ((ALL, zero), (INITIAL, zero), (INJECTED, START), (NONE, START)):
+    for cancel, expected in (
+        (Cancellation.ALL, zero),
+        (Cancellation.INITIAL, zero),
+        (Cancellation.INJECTED, START),
+        (Cancellation.NONE, START),
+    ):
         draw = run(Chain(KERNELS["hmc exact"], LENGTH, cancel), law(1e8), START, jax.random.key(4))
         assert float(draw.acceptance.max()) == 0  # leapfrogs of this size fly off
         assert eqx.tree_equal(draw.position, START)
@@ -110,7 +120,7 @@ def test_rejected_steps_leave_the_twin_where_it_is():
 
 
 MEAN, PRECISION, CHAINS = 1.5, 2.5, 20_000
-PULLED = TiltedLaw(lambda u: u, ScorePotential(lambda x: (PRECISION - 1) * x - PRECISION * MEAN), log_normal)
+PULLED = TiltedTarget(lambda u: u, ScorePotential(lambda x: (PRECISION - 1) * x - PRECISION * MEAN), log_normal)
 
 
 def transition(precision, kernel):
@@ -152,9 +162,14 @@ def test_on_a_normal_the_residual_has_its_exact_moments(kernel, mode):
 
 
 def test_modes_are_what_their_names_say():
-    assert Cancellation() == ALL
+    assert Cancellation() == Cancellation.ALL
     assert {(mode.initial, mode.injected) for mode in MODES.values()} == {(a, b) for a in (0, 1) for b in (0, 1)}
-    assert (INITIAL.initial, INITIAL.injected, INJECTED.initial, INJECTED.injected) == (True, False, False, True)
+    assert (
+        Cancellation.INITIAL.initial,
+        Cancellation.INITIAL.injected,
+        Cancellation.INJECTED.initial,
+        Cancellation.INJECTED.injected,
+    ) == (True, False, False, True)
 
 
 @pytest.mark.parametrize("length", [0, -1])

@@ -82,6 +82,10 @@ def worst(kernel):
     return np.abs(judged(u[0], 0)[0]).max()
 
 
+@pytest.mark.slow
+@pytest.mark.slow_for(
+    "barkers-density", "barkers-scores", "hmc-density", "hmc-scores", "mala-scores", "nuts-density", "nuts-scores"
+)
 @pytest.mark.parametrize("scores_only", [False, True], ids=["density", "scores"])
 @pytest.mark.parametrize("name", ADJUSTED)
 def test_adjusted_kernels_find_the_known_moments(name, scores_only):
@@ -93,6 +97,7 @@ def test_adjusted_kernels_find_the_known_moments(name, scores_only):
         assert ADJUSTED[name][0].wanted_acceptance - 0.15 < accepted < 0.97  # it did look for its step size
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not known.POSTERIORS, reason=known.MISSING)
 def test_posteriors_are_those_of_the_reference_draws():
     """Stein's identity: under the law of the draws E[score] = 0 and E[score_i x_j] = -1 where i = j, else 0."""
@@ -109,11 +114,14 @@ def test_posteriors_are_those_of_the_reference_draws():
 FLIPPED = LineIntegral(weights=(-1 / 6, -4 / 6, -1 / 6))
 
 
+@pytest.mark.slow
+@pytest.mark.slow_for("hmc")
 @pytest.mark.parametrize("kernel", [mala(None, FLIPPED), HMC(None, 2, FLIPPED)], ids=["mala", "hmc"])
 def test_the_check_rejects_a_flipped_line_integral(kernel):
     assert worst(kernel) > 6
 
 
+@pytest.mark.slow
 def test_the_check_rejects_momenta_of_another_mass(monkeypatch):
     """Drawn as if the mass were 1.3^2 times that of the kinetic energy."""
     right = metrics.default_metric
@@ -126,6 +134,8 @@ def test_the_check_rejects_momenta_of_another_mass(monkeypatch):
     assert worst(HMC(jnp.asarray(0.7), 2)) > 6  # an array is traced anew, a number would find what was compiled
 
 
+@pytest.mark.slow
+@pytest.mark.slow_for("mclmc")
 @pytest.mark.parametrize(
     ("kernel", "coarse", "fine"),
     [

@@ -14,12 +14,12 @@ from pplemd.inference import (
     NUTS,
     Potential,
     ScorePotential,
-    TiltedLaw,
+    TiltedTarget,
     barkers,
     long_chains,
     mala,
-    placed,
-    posterior_law,
+    posterior_target,
+    transformed,
 )
 from pplemd.inference.climbing import climbed
 
@@ -29,7 +29,7 @@ SIZE, CHAINS = 5, 16
 
 def flat(potential):
     """The law of a potential alone."""
-    return TiltedLaw(lambda x: x, potential, lambda x: jnp.zeros(()))
+    return TiltedTarget(lambda x: x, potential, lambda x: jnp.zeros(()))
 
 
 def half_square(x):
@@ -60,6 +60,8 @@ def assert_standard_normal(found):
     assert 0.2 < float(found.acceptance.mean()) < 0.97
 
 
+@pytest.mark.slow
+@pytest.mark.slow_for("barkers-density", "barkers-scores", "hmc-scores", "mala-density", "nuts-density", "nuts-scores")
 @pytest.mark.parametrize("by", LAWS)
 @pytest.mark.parametrize("name", KERNELS)
 def test_starts_from_1_to_a_million(name, by):
@@ -68,6 +70,7 @@ def test_starts_from_1_to_a_million(name, by):
     assert_standard_normal(run(KERNELS[name], LAWS[by], jnp.broadcast_to(places[:, None], (CHAINS, SIZE))))
 
 
+@pytest.mark.slow_for("3000.0")
 @pytest.mark.parametrize("place", [3e3, 1e6])
 def test_a_chain_that_does_not_climb_arrives_too(place):
     """Without warm-up nothing climbs: 4,000 leapfrogs take it home, and what follows is decided from there."""
@@ -91,6 +94,7 @@ def test_a_climb_ends_in_the_bulk_whatever_the_scales(far):
     np.testing.assert_allclose(camps.scale, np.broadcast_to(expected, camps.scale.shape), rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_start_in_the_bulk_stays_where_it_is():
     starts = 10.0 * jax.random.normal(KEY, (CHAINS, SIZE))
     camps = jax.vmap(lambda start: climbed(KEY, LAWS["scores"], start))(starts)
@@ -144,15 +148,17 @@ def moments(program):
 
 def scored(law):
     """The same law, known by its scores alone."""
-    return TiltedLaw(law.push, ScorePotential(jax.grad(law.potential.value)), law.log_base)
+    return TiltedTarget(law.push, ScorePotential(jax.grad(law.potential.value)), law.log_base)
 
 
+@pytest.mark.slow
+@pytest.mark.slow_for("Level-scores", "Spread-density", "Spread-scores")
 @pytest.mark.parametrize("by", LAWS)
 @pytest.mark.parametrize("program", [Level, Spread])
 def test_a_vague_prior_with_precise_data(program, by):
     """From draws of the prior, up to 1e5 times as far from the bulk as that is wide, and 1e10 nats below it."""
     problem = trace_observed(program())
-    law = posterior_law(problem, program())
+    law = posterior_target(problem, program())
     law = scored(law) if by == "scores" else law
     starts = jax.vmap(lambda key: problem.draw(key, program()))(jax.random.split(KEY, CHAINS))
     found = run(NUTS(), law, starts, 200, 300)
@@ -174,15 +180,16 @@ class Groups(em.Program):
         em.observe("y", dist.Normal(effects, 5.0), 3.0 + jnp.linspace(-6.0, 6.0, 16))
 
 
+@pytest.mark.slow
 def test_a_climb_does_not_end_in_a_neck():
     """It goes by the density of base coordinates: the log-determinant of centered ones would draw s to 0."""
     program, problem = Groups(), trace_observed(Groups())
-    base, lam = posterior_law(problem, program), problem.centering(0.0)
-    law = placed(base, lambda v: problem.place(program, v, lam))
+    base, lam = posterior_target(problem, program), problem.centering(0.0)
+    law = transformed(base, lambda v: problem.to_base(program, v, lam))
 
     def end(key):
-        v = problem.displace(program, climbed(key, base, problem.draw(key, program)).position, lam)
-        return problem.latents(program, problem.place(program, climbed(key, law, v).position, lam)[0])
+        v = problem.from_base(program, climbed(key, base, problem.draw(key, program)).position, lam)
+        return problem.latents(program, problem.to_base(program, climbed(key, law, v).position, lam)[0])
 
     found = jax.jit(jax.vmap(end))(jax.random.split(KEY, 8))
     assert float(found["s"].min()) > 0.1

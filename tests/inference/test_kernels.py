@@ -23,7 +23,7 @@ from pplemd.inference import (
     OneShot,
     Potential,
     ScorePotential,
-    TiltedLaw,
+    TiltedTarget,
     Unadjusted,
     barkers,
     gauss_legendre,
@@ -74,8 +74,8 @@ class Bent(eqx.Module):
         return self.strength * (jnp.sum((x[:2] - jnp.sin(x[2])) ** 2) + jnp.tanh(x[0]) - 0.3 * jnp.sum(jnp.cos(x)))
 
 
-BENT = TiltedLaw(stacked, Potential(Bent(jnp.ones(()))), log_normal)
-BASE = TiltedLaw(stacked, Potential(Bent(jnp.zeros(()))), log_normal)
+BENT = TiltedTarget(stacked, Potential(Bent(jnp.ones(()))), log_normal)
+BASE = TiltedTarget(stacked, Potential(Bent(jnp.zeros(()))), log_normal)
 COUNT = 32
 START = {"x": jax.random.normal(jax.random.key(1), (COUNT, 2)), "y": jax.random.normal(jax.random.key(2), (COUNT,))}
 
@@ -87,9 +87,9 @@ def advance(kernel, target, start, key):
     def one(key, position):
         first = kernel.init(key, target, position)
         state, info = kernel.step(key, first, target)
-        twin = kernel.init(key, standard_normal(), position)
-        silent = None if isinstance(kernel, UNSEEN) else kernel.shadow(key, twin, info, 0.0).position
-        return first, state, info, kernel.shadow(key, twin, info, 1.0).position, silent
+        coupled = kernel.init(key, standard_normal(), position)
+        silent = None if isinstance(kernel, UNSEEN) else kernel.couple(key, coupled, info, 0.0).position
+        return first, state, info, kernel.couple(key, coupled, info, 1.0).position, silent
 
     return jax.vmap(one)(jax.random.split(key, len(jax.tree.leaves(start)[0])), start)
 
@@ -98,6 +98,7 @@ def shapes(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
+@pytest.mark.slow_for("nuts exact", "nuts on scores", "barker exact", "mclmc", "hmc on scores", "hmc exact")
 @pytest.mark.parametrize("name", KERNELS)
 def test_contract(name):
     first, state, info, shadow, _ = advance(KERNELS[name], BENT, START, jax.random.key(0))
@@ -113,12 +114,15 @@ def test_contract(name):
     assert eqx.tree_equal(again, state)
 
 
+@pytest.mark.slow
+@pytest.mark.slow_for("nuts on scores")
 @pytest.mark.parametrize("name", KERNELS)
 def test_the_shadow_is_the_same_transition_of_the_standard_normal(name):
     _, state, _, shadow, _ = advance(KERNELS[name], BASE, START, jax.random.key(3))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state.position, shadow)
 
 
+@pytest.mark.slow_for("hmc exact", "hmc on scores")
 @pytest.mark.parametrize("name", TELLING)
 def test_the_shadow_takes_the_decision_and_the_noise_of_its_chain(name):
     kernel = KERNELS[name]
@@ -135,6 +139,7 @@ def test_the_shadow_takes_the_decision_and_the_noise_of_its_chain(name):
         assert np.abs(shadow[block] - silent[block])[both].max() > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KERNELS)
 def test_a_step_size_moves_its_own_block(name):
     kernel = eqx.tree_at(lambda k: k.step_size, KERNELS[name], sizes(0.3, 1e-9))
@@ -148,9 +153,10 @@ def test_one_number_serves_every_block():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one.position, each.position)
 
 
+@pytest.mark.slow
 def test_a_truncation_shortens_what_is_longer_and_leaves_the_rest():
     """Drifts of a steep law: each block's root mean square is the truncation, in the direction it had; others stay."""
-    steep = TiltedLaw(stacked, Potential(Bent(jnp.full((), 3.0))), log_normal)
+    steep = TiltedTarget(stacked, Potential(Bent(jnp.full((), 3.0))), log_normal)
     gamma, most = sizes(0.3, 0.1), 5.0
     free, cut = (advance(Langevin(gamma, limit), steep, START, jax.random.key(7))[1] for limit in (None, most))
     score = jax.vmap(steep.score)(START)
@@ -171,6 +177,7 @@ def test_a_truncation_that_is_none_is_refused(truncation):
         Langevin(0.1, truncation)
 
 
+@pytest.mark.slow_for("1")
 @pytest.mark.parametrize("leapfrogs", [1, 4])
 def test_hmc_is_leapfrogs_and_metropolis(leapfrogs):
     """Against the leapfrog written out, from the momentum that the kernel reports, mass 1 / h^2 and unit step."""
@@ -196,6 +203,7 @@ def test_hmc_is_leapfrogs_and_metropolis(leapfrogs):
         np.testing.assert_allclose(state.position[block][accepted], position[block][accepted], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_jitter_breaks_half_periods():
     """Four leapfrogs of h are half a period of N(0, I) where cos(4 phi) = -1, cos(phi) = 1 - h^2 / 2: u goes to -u."""
     h = float(np.sqrt(2 - 2 * np.cos(np.pi / 4)))
@@ -227,7 +235,7 @@ def tilt(x):
     return log_normal(x) - SKEWED.log_density(x, jnp.zeros(()))
 
 
-TILTED = TiltedLaw(lambda u: u, Potential(tilt), log_normal)
+TILTED = TiltedTarget(lambda u: u, Potential(tilt), log_normal)
 
 
 class Flipped(AbstractCorrection):
@@ -279,7 +287,7 @@ def worst_error(kernel, target=TILTED):
     return np.abs((found.mean(0) - expected.mean(0)) / error).max(), float(acceptance.mean())
 
 
-SCORED = TiltedLaw(TILTED.push, ScorePotential(jax.grad(tilt)), log_normal)  # the same law, known by its score alone
+SCORED = TiltedTarget(TILTED.push, ScorePotential(jax.grad(tilt)), log_normal)  # the same law, known by its score alone
 ADJUSTED = {
     "mala": mala(0.8),
     "hmc": HMC(0.6, 4),
@@ -288,6 +296,8 @@ ADJUSTED = {
 }
 
 
+@pytest.mark.slow
+@pytest.mark.slow_for("nuts")
 @pytest.mark.parametrize("name", ADJUSTED)
 def test_adjusted_kernels_reach_a_skewed_target_and_stay(name):
     """On its score alone; test_exactness.py has the densities."""
@@ -306,9 +316,10 @@ def test_the_check_above_rejects_broken_kernels(correction):
     assert error > 6
 
 
+@pytest.mark.slow
 def test_line_integrals_are_differences_of_densities():
     """On a bent push too: the line is straight in x."""
-    law = TiltedLaw(lambda u: jnp.stack([u[0] + u[1] ** 2, jnp.sin(u[1])]), Potential(tilt), log_normal)
+    law = TiltedTarget(lambda u: jnp.stack([u[0] + u[1] ** 2, jnp.sin(u[1])]), Potential(tilt), log_normal)
     places = 0.5 * jax.random.normal(jax.random.key(20), (2, 50, 2))
     start, end = (jax.vmap(law.visit)(place) for place in places)
     exact, line, rough = (
@@ -320,8 +331,9 @@ def test_line_integrals_are_differences_of_densities():
     assert np.abs(exact).max() > 1
 
 
+@pytest.mark.slow
 def test_quadratures_are_exact_to_their_degree():
-    cubic = TiltedLaw(lambda u: u, ScorePotential(lambda x: x**3 - 2 * x**2 + 1), log_normal)
+    cubic = TiltedTarget(lambda u: u, ScorePotential(lambda x: x**3 - 2 * x**2 + 1), log_normal)
     start, end = cubic.visit(jnp.asarray([-1.0])), cubic.visit(jnp.asarray([2.0]))
     expected = -(2.0**2 - 1) / 2 - ((16 - 1) / 4 - 2 * (8 + 1) / 3 + 3)
     for rule in (simpson(), gauss_legendre(2), gauss_legendre(3)):
@@ -340,11 +352,11 @@ def test_the_end_of_a_leapfrog_is_asked_once():
         found = jax.jit(run).lower(jax.random.key(1), jnp.ones(256)).compile().as_text()
         return len(re.findall(r"f32\[256(?:,1)?\]\S* dot\(", found))  # jaxlib 0.12 writes the vector as a matrix
 
-    assert operations(TiltedLaw(lambda u: u, ScorePotential(lambda x: matrix @ x), log_normal)) == 3
+    assert operations(TiltedTarget(lambda u: u, ScorePotential(lambda x: matrix @ x), log_normal)) == 3
 
 
 MEAN, PRECISION = 1.0, 2.0
-NORMAL = TiltedLaw(
+NORMAL = TiltedTarget(
     lambda u: u,
     Potential(lambda x: jnp.sum(0.5 * (PRECISION - 1) * x**2 - PRECISION * MEAN * x)),
     log_normal,
@@ -352,6 +364,7 @@ NORMAL = TiltedLaw(
 H = 0.8
 
 
+@pytest.mark.slow_for("exact", "four leapfrogs")
 @pytest.mark.parametrize(
     ("kernel", "bias"),
     [

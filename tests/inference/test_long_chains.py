@@ -14,7 +14,7 @@ from pplemd.inference import (
     Langevin,
     Potential,
     ScorePotential,
-    TiltedLaw,
+    TiltedTarget,
     Unadjusted,
     barkers,
     gauss_legendre,
@@ -39,8 +39,8 @@ def joined(u):
     return jnp.append(u["a"], u["b"])
 
 
-UNEQUAL = TiltedLaw(joined, Potential(lambda x: squares(x) - 0.5 * jnp.sum(x**2)), log_normal)  # N(0, scale^2)
-SCORED = TiltedLaw(joined, ScorePotential(jax.grad(UNEQUAL.potential.value)), log_normal)
+UNEQUAL = TiltedTarget(joined, Potential(lambda x: squares(x) - 0.5 * jnp.sum(x**2)), log_normal)  # N(0, scale^2)
+SCORED = TiltedTarget(joined, ScorePotential(jax.grad(UNEQUAL.potential.value)), log_normal)
 STARTS = {
     "a": jax.random.normal(jax.random.key(1), (CHAINS, 2)),
     "b": jax.random.normal(jax.random.key(2), (CHAINS,)),
@@ -52,6 +52,7 @@ def run(kernel, target, warm_up, draws, seed=0, starts=STARTS):
     return long_chains(jax.random.key(seed), target, kernel, starts, warm_up, draws)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [mala(), HMC(None, 3)], ids=["mala", "hmc"])
 def test_warm_up_finds_the_scales(kernel):
     found = run(kernel, UNEQUAL, 400, 200)
@@ -62,6 +63,7 @@ def test_warm_up_finds_the_scales(kernel):
     assert 3 * found.positions["a"][..., 0].std() < found.positions["a"][..., 1].std()
 
 
+@pytest.mark.slow
 def test_shapes_and_the_count_of_gradients():
     kernels = {mala(0.5): 1, HMC(0.5, 3): 3, Langevin(0.1): 1, barkers(0.5): 3, MCLMC(0.1): 1}
     for kernel, each in kernels.items():
@@ -75,12 +77,14 @@ def test_shapes_and_the_count_of_gradients():
         np.testing.assert_array_equal(run(kernel, SCORED, 5, 7).gradients, 7 * each)
 
 
+@pytest.mark.slow
 def test_nuts_counts_the_leapfrogs_that_it_took():
     short, long = (run(NUTS(step, 4), UNEQUAL, 5, 20) for step in (1.0, 0.05))
     assert np.all(np.asarray(long.gradients) == 20 * 15)  # never turns: 2^4 - 1 leapfrogs
     assert np.all((np.asarray(short.gradients) >= 20) & (np.asarray(short.gradients) < 20 * 15))
 
 
+@pytest.mark.slow
 def test_a_step_size_that_is_given_is_kept():
     given = {"a": jnp.asarray(0.3), "b": jnp.asarray(0.2)}
     found = run(HMC(given, 2), UNEQUAL, 50, 5)
@@ -88,6 +92,7 @@ def test_a_step_size_that_is_given_is_kept():
     np.testing.assert_array_equal(found.step_size["b"], jnp.full(CHAINS, 0.2))
 
 
+@pytest.mark.slow
 def test_chains_differ_and_a_key_is_a_run():
     same = jax.tree.map(jnp.zeros_like, STARTS)
     one, again, other = (run(mala(0.5), UNEQUAL, 5, 5, jnp.asarray(seed), same) for seed in (0, 0, 1))

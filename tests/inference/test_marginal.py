@@ -16,7 +16,7 @@ from pplemd.inference import (
     Langevin,
     Proposal,
     ScorePotential,
-    TiltedLaw,
+    TiltedTarget,
     annealed_marginal,
     importance_marginal,
     marginal,
@@ -67,6 +67,8 @@ def test_the_simple_estimator_finds_the_known_value(size):
     close(jax.jit(lambda k: marginal(k, problem, program, 200_000))(KEY), exact)
 
 
+@pytest.mark.slow
+@pytest.mark.slow_for("1")
 @pytest.mark.parametrize("size", [1, 10, 50])
 def test_importance_sampling_needs_fewer_draws(size):
     program, exact, (mean, covariance) = factors(size)
@@ -79,6 +81,7 @@ def test_importance_sampling_needs_fewer_draws(size):
     assert float(found.effective) > (2 if size > 1 else 1) * float(simple.effective)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 10, 50])
 def test_annealing_finds_the_known_value(size):
     program, exact, _ = factors(size)
@@ -88,6 +91,7 @@ def test_annealing_finds_the_known_value(size):
     assert float(found.effective) > float(marginal(KEY, problem, program, 300).effective)
 
 
+@pytest.mark.slow
 def test_annealing_gets_into_a_tight_posterior():
     """Noise of a fiftieth: steps of one length for all levels are refused in the cold ones."""
     program, exact, _ = factors(10, noise=0.02)
@@ -104,6 +108,7 @@ def test_a_kernel_that_is_not_adjusted_cannot_anneal():
         annealed_marginal(KEY, trace_observed(program), program, 4, 2, Langevin(None))
 
 
+@pytest.mark.slow
 def test_a_proposal_of_the_posterior_itself_has_no_variance():
     program, exact, (mean, covariance) = factors(3)
     problem = trace_observed(program)
@@ -117,6 +122,7 @@ def test_a_proposal_of_the_posterior_itself_has_no_variance():
     np.testing.assert_allclose(found.effective, 50, rtol=1e-3)
 
 
+@pytest.mark.slow_for("0.0003")
 @pytest.mark.parametrize("noise", [3e-4, 3e-5])
 def test_draws_of_a_posterior_far_narrower_than_the_prior_nearly_all_count(noise):
     program, exact, (mean, covariance) = factors(4, noise)
@@ -127,6 +133,7 @@ def test_draws_of_a_posterior_far_narrower_than_the_prior_nearly_all_count(noise
     assert float(found.effective) > 1800
 
 
+@pytest.mark.slow
 def test_an_estimate_of_few_draws_has_no_error():
     """One draw in which all weight lies levels off at an error of 1, however far off it is."""
     program, exact, _ = factors(10, noise=0.02)
@@ -207,6 +214,7 @@ def learned(loss, arrays, steps, rate):
     return jax.tree.map(lambda leaf: np.mean(np.asarray(leaf)[-steps // 4 :], axis=0), path)
 
 
+@pytest.mark.slow_for("50")
 @pytest.mark.parametrize("size", [1, 10, 50])
 def test_learning_by_it_recovers_a_mean(size):
     """The sum of the rows' estimates is greatest where b is their mean, whatever the dimension.
@@ -230,6 +238,7 @@ def by_base(z):
     return {"z": z}
 
 
+@pytest.mark.slow_for("50")
 @pytest.mark.parametrize("size", [1, 10, 50])
 def test_learning_by_importance_sampling_recovers_all_parameters(size):
     """w^2 + 1 and b become the rows' variance and mean; the proposal is the posterior at the present w and b, wider."""
@@ -257,4 +266,4 @@ def test_what_cannot_be_estimated_is_refused():
     with pytest.raises(ProgramError, match=r"over 3 coordinates was given 4 draws; expected at least 6"):
         normal_proposal({"z": jnp.zeros((4, 3))})
     with pytest.raises(ProgramError, match="annealing needs the value"):
-        tempered(TiltedLaw(lambda u: u, ScorePotential(lambda x: x), standard_normal().log_base), 0.5)
+        tempered(TiltedTarget(lambda u: u, ScorePotential(lambda x: x), standard_normal().log_base), 0.5)

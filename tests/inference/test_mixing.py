@@ -26,6 +26,7 @@ DRAWS = {
 }
 
 
+@pytest.mark.slow_for("independent")
 @pytest.mark.parametrize("name", list(DRAWS))
 def test_figures_are_those_of_arviz(name: str) -> None:
     """Draws that are the same share a rank: by the order that they stand in, they would look like chains that drift."""

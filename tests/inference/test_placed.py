@@ -10,15 +10,15 @@ import pytest
 from pplemd.dsl import Program, latent, observe, trace_observed
 from pplemd.inference import (
     NUTS,
+    Conditional,
     Coordinates,
-    Held,
     Potential,
-    TiltedLaw,
+    TiltedTarget,
     bulk_ess,
     long_chains,
-    placed,
-    posterior_law,
+    posterior_target,
     r_hat,
+    transformed,
 )
 
 Y = jnp.array([2.0, -1.0, 0.5])
@@ -37,19 +37,20 @@ class Hierarchy(Program):
 
 PROGRAM = Hierarchy(jnp.asarray(0.8))
 PROBLEM = trace_observed(PROGRAM)
-LAW = posterior_law(PROBLEM, PROGRAM)
+LAW = posterior_target(PROBLEM, PROGRAM)
 LAMBDAS = {"0": PROBLEM.centering(0.0), "1": PROBLEM.centering(1.0), "between": PROBLEM.centering(0.7, 0.2)}
 
 
 def law_of(lam):
-    return placed(LAW, lambda v: PROBLEM.place(PROGRAM, v, lam))
+    return transformed(LAW, lambda v: PROBLEM.to_base(PROGRAM, v, lam))
 
 
+@pytest.mark.slow_for("0")
 @pytest.mark.parametrize("name", LAMBDAS)
 def test_density_and_score_are_those_of_the_joint(name):
     lam = LAMBDAS[name]
     u = PROBLEM.draw(jax.random.key(0), PROGRAM)
-    v = PROBLEM.displace(PROGRAM, u, lam)
+    v = PROBLEM.from_base(PROGRAM, u, lam)
     power, share = lam.scale["z"], lam.loc["z"]
 
     def expected(v):
@@ -64,6 +65,7 @@ def test_density_and_score_are_those_of_the_joint(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, wanted)
 
 
+@pytest.mark.slow
 def test_chains_in_all_coordinates_draw_the_same_posterior():
     """Against the exact Gaussian posterior, with one compilation."""
     precision = np.zeros((4, 4))
@@ -77,11 +79,11 @@ def test_chains_in_all_coordinates_draw_the_same_posterior():
     @eqx.debug.assert_max_traces(max_traces=1)
     def values(lam):
         keys = jax.random.split(jax.random.key(1), 4)
-        starts = jax.vmap(lambda key: PROBLEM.displace(PROGRAM, PROBLEM.draw(key, PROGRAM), lam))(keys)
+        starts = jax.vmap(lambda key: PROBLEM.from_base(PROGRAM, PROBLEM.draw(key, PROGRAM), lam))(keys)
         run = long_chains(keys[0], law_of(lam), NUTS(doublings=4), starts, 150, 400)
 
         def one(v):
-            z = PROBLEM.latents(PROGRAM, PROBLEM.place(PROGRAM, v, lam)[0])
+            z = PROBLEM.latents(PROGRAM, PROBLEM.to_base(PROGRAM, v, lam)[0])
             return jnp.concatenate([z["mu"][None], z["z"]])
 
         return jax.vmap(jax.vmap(one))(run.positions)
@@ -104,7 +106,7 @@ def test_posteriors_of_one_problem_share_a_compilation():
         return law.score(u)["mu"]
 
     u = PROBLEM.draw(jax.random.key(0), PROGRAM)
-    others = [posterior_law(PROBLEM.given({"y": Y + shift}), PROGRAM) for shift in (0.0, 1.0)]
+    others = [posterior_target(PROBLEM.given({"y": Y + shift}), PROGRAM) for shift in (0.0, 1.0)]
     found = [float(score(law, u)) for law in others]
     np.testing.assert_allclose(found[0], float(LAW.score(u)["mu"]), rtol=1e-4)
     np.testing.assert_allclose(found[1] - found[0], 2.0 * 3 / 0.5**2, rtol=1e-3)
@@ -120,24 +122,25 @@ def test_what_is_held_stays_held():
     def log_base(u):
         return -0.5 * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(u))
 
-    def hold(u):
-        inner = TiltedLaw(lambda free: push(Coordinates(free.noise, u.latents)), potential, log_base)
-        return Held(inner, Coordinates(u.noise, None))
+    def conditional(u):
+        inner = TiltedTarget(lambda free: push(Coordinates(free.noise, u.latents)), potential, log_base)
+        return Conditional(inner, Coordinates(u.noise, None))
 
     def change(v):
         return Coordinates((v.noise - matrix @ v.latents) / sigma, v.latents), -2.0 * jnp.log(sigma)
 
     potential = Potential(lambda x: jnp.sum(x**4))
-    whole = placed(TiltedLaw(push, potential, log_base, hold), change)
+    whole = transformed(TiltedTarget(push, potential, log_base, conditional), change)
     v = Coordinates(jnp.array([0.3, -0.8]), jnp.array([1.0, 0.2]))
-    held = whole.hold(v)
+    held = whole.conditional(v)
     assert held.position.latents is None
     np.testing.assert_array_equal(held.position.noise, v.noise)
-    np.testing.assert_allclose(held.law.score(held.position).noise, whole.score(v).noise, rtol=1e-5)
+    np.testing.assert_allclose(held.target.score(held.position).noise, whole.score(v).noise, rtol=1e-5)
     expected = jax.grad(lambda x: -jnp.sum(x**4) - 0.5 * jnp.sum(((x - matrix @ v.latents) / sigma) ** 2))(v.noise)
     np.testing.assert_allclose(whole.score(v).noise, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_mixing_of_autoregressive_chains():
     """An AR(1) of coefficient a has an effective share (1 - a) / (1 + a) of its draws; chains that disagree show."""
     count, share = 2000, 0.8

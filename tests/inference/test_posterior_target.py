@@ -14,8 +14,8 @@ import pytest
 from jax.scipy.special import ndtri
 
 from pplemd.dsl import Program, latent, observe, plate, trace_observed
-from pplemd.inference import HMC, MCLMC, NUTS, barkers, long_chains, mala, placed, posterior_law
-from pplemd.parameterization import Placement, Policy, Situation, asked
+from pplemd.inference import HMC, MCLMC, NUTS, barkers, long_chains, mala, posterior_target, transformed
+from pplemd.parameterization import Placement, Policy, scored
 
 with warnings.catch_warnings():  # ArviZ 0.23 warns of its successor
     warnings.simplefilter("ignore")
@@ -62,11 +62,11 @@ def exact_normals():
 def sampled(program, problem, kernel, lam, sizes, shrink=1.0):
     """Values of the latents, by site, (chain, draw, ...), from draws of the prior, shrunk in base coordinates."""
     chains, warm_up, draws = sizes
-    law = placed(posterior_law(problem, program), lambda v: problem.place(program, v, lam))
+    law = transformed(posterior_target(problem, program), lambda v: problem.to_base(program, v, lam))
     starts = jax.vmap(lambda k: problem.draw(k, program))(jax.random.split(jax.random.key(1), chains))
     starts = jax.tree.map(lambda leaf: shrink * leaf, starts)
     found = long_chains(jax.random.key(0), law, kernel, starts, warm_up, draws)
-    values = jax.vmap(jax.vmap(lambda v: problem.latents(program, problem.place(program, v, lam)[0])))
+    values = jax.vmap(jax.vmap(lambda v: problem.latents(program, problem.to_base(program, v, lam)[0])))
     return values(found.positions)
 
 
@@ -79,6 +79,7 @@ def errors(z, mean, square, reference_error):
     return np.abs(off) / np.hypot(found, reference_error)
 
 
+@pytest.mark.slow_for("0.0")
 @pytest.mark.parametrize("weight", [0.0, 0.4, 1.0])
 def test_a_normal_posterior_is_the_closed_form(weight):
     program = Normals()
@@ -133,10 +134,10 @@ def thinned(z, every):
 def chosen(z):
     """What the policy chooses by some of these draws."""
     u = thinned(z, 60)
-    situation = Situation(Placement(PROBLEM, SCHOOLS), asked(posterior_law(PROBLEM, SCHOOLS), u))
-    return Policy().choose(jax.random.key(2), situation).lam
+    return Policy().choose(Placement(PROBLEM, SCHOOLS), scored(posterior_target(PROBLEM, SCHOOLS), u)).lam
 
 
+@pytest.mark.slow
 @NEEDS
 @pytest.mark.parametrize("weight", [0.0, 0.5, "auto"])
 def test_eight_schools_are_those_of_the_reference(by_nuts, weight):
@@ -147,6 +148,7 @@ def test_eight_schools_are_those_of_the_reference(by_nuts, weight):
     assert errors(together(z), mean, square, error).max() < 4
 
 
+@pytest.mark.slow
 @NEEDS
 def test_centered_chains_stay_where_the_reference_is(by_nuts):
     """From draws of the posterior: lambda = 1 leaves it as it is, neck and all, though its chains do not get there."""
@@ -155,10 +157,10 @@ def test_centered_chains_stay_where_the_reference_is(by_nuts):
     @eqx.filter_jit
     def centered(program, problem, starts):
         lam = problem.centering(1.0)
-        law = placed(posterior_law(problem, program), lambda v: problem.place(program, v, lam))
-        entered = jax.vmap(lambda u: problem.displace(program, u, lam))(starts)
+        law = transformed(posterior_target(problem, program), lambda v: problem.to_base(program, v, lam))
+        entered = jax.vmap(lambda u: problem.from_base(program, u, lam))(starts)
         found = long_chains(jax.random.key(4), law, HMC(jnp.asarray(0.1), 4), entered, 0, 60)
-        values = jax.vmap(jax.vmap(lambda v: problem.latents(program, problem.place(program, v, lam)[0])))
+        values = jax.vmap(jax.vmap(lambda v: problem.latents(program, problem.to_base(program, v, lam)[0])))
         return values(found.positions)
 
     z = together(centered(SCHOOLS, PROBLEM, starts))
@@ -172,6 +174,7 @@ def test_centered_chains_stay_where_the_reference_is(by_nuts):
     assert (own[0] / np.sqrt(square - mean**2)).max() < 0.1  # small enough to tell
 
 
+@pytest.mark.slow
 @NEEDS
 @pytest.mark.parametrize("kernel", [HMC(), mala(), barkers()], ids=["hmc", "mala", "barker"])
 def test_every_adjusted_kernel_draws_the_same(kernel):
@@ -181,6 +184,7 @@ def test_every_adjusted_kernel_draws_the_same(kernel):
     assert errors(together(z), mean, square, error).max() < 4
 
 
+@pytest.mark.slow
 @NEEDS
 def test_unadjusted_motion_has_the_bias_of_its_step():
     """MCLMC accepts everything: steps of .2 err by less than .05 s.d., steps of .5 make every effect too wide.

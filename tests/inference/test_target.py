@@ -7,9 +7,10 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 
+from pplemd.conditions import Classes
 from pplemd.dsl import Program, generate, latent, trace
 from pplemd.errors import PplemdError
-from pplemd.inference import Coordinates, Potential, ScorePotential, Student, TiltedLaw, emd_law
+from pplemd.inference import Coordinates, Potential, ScorePotential, Student, TiltedTarget, emd_target
 from pplemd.networks import MLP
 from pplemd.teachers import GaussianMixture
 
@@ -41,17 +42,17 @@ def assert_same(found, expected, rtol=1e-5):
 @pytest.mark.parametrize("potential", [Potential(value), ScorePotential(slope)], ids=["value", "slope"])
 def test_score_is_the_gradient_of_the_log_density(potential):
     expected = jax.grad(lambda u: log_base(u) - value(push(u)))(U)
-    assert_same(TiltedLaw(push, potential, log_base).score(U), expected)
+    assert_same(TiltedTarget(push, potential, log_base).score(U), expected)
 
 
 def test_log_density_is_base_less_potential():
-    law = TiltedLaw(push, Potential(value), log_base)
+    law = TiltedTarget(push, Potential(value), log_base)
     np.testing.assert_allclose(law.log_density(U), log_base(U) - value(push(U)), rtol=1e-6)
 
 
 def test_a_slope_gives_no_density():
     with pytest.raises(PplemdError, match="Unadjusted"):
-        TiltedLaw(push, ScorePotential(slope), log_base).log_density(U)
+        TiltedTarget(push, ScorePotential(slope), log_base).log_density(U)
 
 
 TEACHER = GaussianMixture([[1.0, 0.0], [-1.0, 0.5]], [0.5, 0.3], [3.0, 1.0], labels=True)
@@ -71,7 +72,7 @@ class Curved(Program):
 
 
 PROGRAM = Curved(MLP((3,), (2,), 16, 2, classes=2, key=jax.random.key(0)), jnp.asarray(0.4))
-PROBLEM = trace(PROGRAM, shape=(2,), classes=2)
+PROBLEM = trace(PROGRAM, shape=(2,), condition=Classes(2))
 LABEL, SIGMA = jnp.asarray(1, jnp.int32), jnp.asarray(0.6)
 LATENTS = {"scale": jnp.asarray(0.2), "z": jnp.array([0.3, -1.2, 0.8])}
 EPS = jnp.array([-0.4, 0.9])
@@ -87,10 +88,11 @@ def log_rho(eps, latents):
 
 @eqx.filter_jit
 def emd_score(eps, latents, held):
-    law = emd_law(TEACHER, Student(PROBLEM, PROGRAM, SCORE), SIGMA, LABEL, held)
+    law = emd_target(TEACHER, Student(PROBLEM, PROGRAM, SCORE), SIGMA, LABEL, held)
     return law.score(Coordinates(eps, latents))
 
 
+@pytest.mark.slow
 def test_em_distillation_is_the_law_of_the_method():
     expected = jax.grad(log_rho, argnums=(0, 1))(EPS, LATENTS)
     assert_same(emd_score(EPS, LATENTS, None), Coordinates(*expected), rtol=1e-4)
@@ -102,6 +104,6 @@ def test_held_latents_leave_the_law_over_eps():
 
 
 def test_a_student_equal_to_its_teacher_leaves_the_base():
-    law = emd_law(TEACHER, Student(PROBLEM, PROGRAM, TEACHER), SIGMA, LABEL)
+    law = emd_target(TEACHER, Student(PROBLEM, PROGRAM, TEACHER), SIGMA, LABEL)
     expected = Coordinates(-EPS, jax.tree.map(jnp.negative, LATENTS))
     assert_same(law.score(Coordinates(EPS, LATENTS)), expected)

@@ -1,18 +1,17 @@
 """Alarms: each rule fires where it should, is silent where it should be, and says what to do."""
 
-import dataclasses
 import math
 
 import pytest
 
+from pplemd.algorithms import EMD, ScoreUpdates, SiD
 from pplemd.inference import Chain, Langevin, mala
-from pplemd.learning import Recipe, alarms
-from pplemd.learning.methods import EMD, SiD
+from pplemd.learning import Training
 
-FROZEN = Recipe(frozen=True)
-MOVING = Recipe()
-ADJUSTED = Recipe(chain=Chain(mala(0.3), length=4))
-ADAPTED = Recipe(chain=Chain(mala(), length=4))
+FROZEN = EMD(move_latents=False)
+MOVING = EMD()
+ADJUSTED = EMD(chain=Chain(mala(0.3), length=4))
+ADAPTED = EMD(chain=Chain(mala(), length=4))
 HEALTHY = {
     "score_loss": 0.48,
     "pull": 0.004,
@@ -33,12 +32,16 @@ def run(*changes, windows=12):
     return lines
 
 
-def names(history, recipe=MOVING):
-    return [alarm.name for alarm in alarms(history, recipe)]
+def alarms(history, algorithm=MOVING, **training):
+    return algorithm.alarms(Training(**training), history)
+
+
+def names(history, algorithm=MOVING, **training):
+    return [alarm.name for alarm in alarms(history, algorithm, **training)]
 
 
 @pytest.mark.parametrize(
-    ("name", "recipe", "history"),
+    ("name", "algorithm", "history"),
     [
         ("latents_run_away", MOVING, run({"latent_norm": 12.0})),
         ("latents_run_away", ADJUSTED, run({"latent_norm": 12.0})),
@@ -61,21 +64,21 @@ def names(history, recipe=MOVING):
         ("collapse", MOVING, run({"run_weight_kl": 0.02}, {"run_weight_kl": 0.4})),
     ],
 )
-def test_a_rule_fires(name, recipe, history):
-    (alarm,) = alarms(history, recipe)
+def test_a_rule_fires(name, algorithm, history):
+    (alarm,) = alarms(history, algorithm)
     assert alarm.name == name
     assert all((alarm.found, alarm.cause, alarm.repair))
-    assert names(history[:-1], recipe) == []  # it is the newest line that does it
+    assert names(history[:-1], algorithm) == []  # it is the newest line that does it
 
 
-def test_a_method_without_chains_is_not_told_to_lengthen_them():
+def test_an_algorithm_without_chains_is_not_advised_to_lengthen_them():
     history = run({"run_modes": 8.0}, {"run_modes": 6.0})
-    told = [alarms(history, dataclasses.replace(MOVING, method=method))[0] for method in (SiD(), EMD())]
+    told = [alarms(history, algorithm)[0] for algorithm in (SiD(), EMD())]
     assert ["chain" in alarm.repair or "E-step" in alarm.cause for alarm in told] == [False, True]
 
 
 @pytest.mark.parametrize(
-    ("recipe", "history"),
+    ("algorithm", "history"),
     [
         (MOVING, run()),
         (MOVING, run(windows=1)),
@@ -101,14 +104,13 @@ def test_a_method_without_chains_is_not_told_to_lengthen_them():
         (MOVING, run() + [{"step": 605, "score_gap": 0.2, "score_lag": 0.9, "run_recall": 0.9}]),
     ],
 )
-def test_the_rules_are_silent(recipe, history):
-    assert names(history, recipe) == []
+def test_the_rules_are_silent(algorithm, history):
+    assert names(history, algorithm) == []
 
 
 def test_few_numbers_may_vary_more():
-    tiny = Recipe(batch=1, log_every=1)
-    assert names(run({"latent_norm": 9.4}), tiny) == []
-    assert names(run({"latent_norm": 9.5}), tiny) == ["latents_run_away"]
+    assert names(run({"latent_norm": 9.4}), batch=1, log_every=1) == []
+    assert names(run({"latent_norm": 9.5}), batch=1, log_every=1) == ["latents_run_away"]
     assert math.isclose(1 + 6 * math.sqrt(2), 9.485, abs_tol=1e-3)
 
 
@@ -118,10 +120,10 @@ def test_a_cause_is_told_before_what_it_causes():
 
 
 def test_causes_and_repairs_fit_the_kernel():
-    unadjusted, adjusted = (alarms(run({"latent_norm": 50.0}), recipe)[0] for recipe in (MOVING, ADJUSTED))
+    unadjusted, adjusted = (alarms(run({"latent_norm": 50.0}), one)[0] for one in (MOVING, ADJUSTED))
     assert "unadjusted" in unadjusted.cause
     assert "em.mala()" in unadjusted.repair
-    assert "frozen=true" in unadjusted.repair
+    assert "move_latents=false" in unadjusted.repair
     assert "unadjusted" not in adjusted.cause
     assert "adaptation.initial" in alarms(run({"acceptance": 0.1}), ADAPTED)[0].repair
     assert "step_size" in alarms(run({"acceptance": 0.1}), ADJUSTED)[0].repair
@@ -135,9 +137,11 @@ def test_nan_from_the_first_step_is_the_teacher_s():
 
 
 def test_a_lagging_score_network_is_given_more_updates():
-    (alarm,) = alarms(run({"score_lag": 1.8}), Recipe(score_updates=3))
-    assert "--set score_updates=6" in alarm.repair
+    (alarm,) = alarms(run({"score_lag": 1.8}), EMD(score=ScoreUpdates(count=3)))
+    assert "--set algorithm.score.count=6" in alarm.repair
 
 
 def test_frozen_langevin_of_other_steps_is_judged_alike():
-    assert names(run({"noise_norm": 1e4}), Recipe(frozen=True, chain=Chain(Langevin(1.5), 2))) == ["noise_runs_away"]
+    assert names(run({"noise_norm": 1e4}), EMD(move_latents=False, chain=Chain(Langevin(1.5), 2))) == [
+        "noise_runs_away"
+    ]

@@ -10,11 +10,12 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 
+from pplemd.algorithms import EMD, DistillationContext, ScoreUpdates
+from pplemd.conditions import AbstractCondition
 from pplemd.diffusion import EDMWeight, LogUniform
 from pplemd.dsl import Program, generate, latent, trace
-from pplemd.inference import ALL, NONE, Chain, Coordinates, Draw, Langevin
-from pplemd.learning import Adam, EMStep, HealthCheck, Recipe, ScoreRecipe
-from pplemd.learning.em_step import Batch
+from pplemd.inference import Cancellation, Chain, Coordinates, Draw, Langevin
+from pplemd.learning import Adam, Step, Training
 from pplemd.learning.health import chain_figures, chi2, closed_loop, curl, score_lag, triangle
 from pplemd.teachers import AbstractDenoiser, GaussianMixture
 
@@ -38,7 +39,7 @@ class LinearDenoiser(AbstractDenoiser):
 
     std: jax.Array
     shape: tuple[int, ...] = eqx.field(static=True, default=(1,))
-    classes: int | None = eqx.field(static=True, default=None)
+    condition: AbstractCondition | None = eqx.field(static=True, default=None)
 
     def denoise(self, x_sigma, sigma, label=None, key=None):
         return self.std**2 / (self.std**2 + sigma**2) * x_sigma
@@ -59,6 +60,7 @@ def test_curl_is_the_rotation_s_share_of_the_jacobian(strength):
     np.testing.assert_allclose(found, 2 * strength / np.sqrt(1 + strength**2), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_exact_score_has_no_curl():
     keys = jax.random.split(KEY, 50)
     places, probes = (jax.vmap(lambda k, n=n: n * jax.random.normal(k, (2,)))(keys) for n in (1.5, 1.0))
@@ -97,6 +99,7 @@ def test_a_triangle_s_sides_are_as_long_as_asked_in_many_dimensions():
     np.testing.assert_allclose(jnp.mean(corners), 2.0, atol=0.05)
 
 
+@pytest.mark.slow_for("0.8-True")
 @pytest.mark.parametrize(("known", "healthy"), [(0.8, True), (0.9, True), (0.2, False)])
 def test_score_lag_is_the_ratio_of_two_linear_denoisers(known, healthy):
     """E |c x_sigma - x|^2 = (c - 1)^2 a^2 + c^2 sigma^2, c = s^2 / (s^2 + sigma^2), for x ~ N(0, a^2)."""
@@ -131,30 +134,35 @@ def test_chi2_is_a_standard_normal_score():
 def test_chain_figures():
     start = jnp.array([[1.0], [0.0]])
     ends = Coordinates(jnp.array([[0.9], [0.5]]), {"z": jnp.array([[2.0], [1.0]])})
-    twin = Coordinates(jnp.array([[0.7], [0.1]]), {"z": jnp.zeros((2, 1))})
-    draw = jax.vmap(Draw)(ends, twin, jnp.ones(2), jnp.zeros(2), jnp.ones(2))
-    batch = Batch(draw, jnp.ones(2), None, False, start)
-    found = chain_figures(batch, False)
+    coupled = Coordinates(jnp.array([[0.7], [0.1]]), {"z": jnp.zeros((2, 1))})
+    draw = jax.vmap(Draw)(ends, coupled, jnp.ones(2), jnp.zeros(2), jnp.ones(2))
+    found = chain_figures(draw, start, True)
     moved, drift = np.sqrt((0.3**2 + 0.1**2) / 2), np.sqrt((0.2**2 + 0.4**2) / 2)
     np.testing.assert_allclose(found["noise_to_drift"], moved / drift, rtol=1e-5)
     np.testing.assert_allclose(found["latents_chi2"], 2.5 - 1, rtol=1e-5)  # sqrt(2 / n) is 1 for n = 2
-    assert set(chain_figures(batch, True)) == {"noise_to_drift", "noise_chi2"}
+    assert set(chain_figures(draw, start, False)) == {"noise_to_drift", "noise_chi2"}
 
 
 @cache
 def case(gamma=0.1, frozen=False):
-    chain = Chain(Langevin(Coordinates(gamma, 0.01)), 4, NONE if gamma == 0.1 else ALL)  # health cancels all the same
-    score = ScoreRecipe(Adam(0.01), SIGMAS, EDMWeight(1.0))
-    recipe = Recipe(steps=10, batch=8, chain=chain, sigmas=SIGMAS, score=score, frozen=frozen)
+    chain = Chain(
+        Langevin(Coordinates(gamma, 0.01)), 4, Cancellation.NONE if gamma == 0.1 else Cancellation.ALL
+    )  # health cancels all the same
+    score = ScoreUpdates(Adam(0.01), SIGMAS, EDMWeight(1.0))
+    algorithm = EMD(chain=chain, sigmas=SIGMAS, score=score, move_latents=not frozen)
     problem = trace(Line(jnp.ones(())), shape=(1,))
-    return HealthCheck(EMStep(problem, LinearDenoiser(jnp.ones(())), recipe, None), batch=500)
+    return Step(DistillationContext(Training(steps=10, batch=8), problem, LinearDenoiser(jnp.ones(()))), algorithm)
 
 
-CHECK = eqx.filter_jit(eqx.debug.assert_max_traces(lambda check, state, key: check(state, key), max_traces=2))
+def health(step, state, key):
+    return step.algorithm.health(step.context, state, key, 500)
 
 
-def state_of(check, a=1.0, known=1.0):
-    return check.step.init(Line(jnp.asarray(a)), LinearDenoiser(jnp.asarray(known)))
+CHECK = eqx.filter_jit(eqx.debug.assert_max_traces(health, max_traces=2))
+
+
+def state_of(step, a=1.0, known=1.0):
+    return step.init({"generator": Line(jnp.asarray(a)), "score": LinearDenoiser(jnp.asarray(known))})
 
 
 def checked(check, a=1.0, known=1.0, key=KEY):
@@ -162,6 +170,7 @@ def checked(check, a=1.0, known=1.0, key=KEY):
     return {name: float(value) for name, value in CHECK(check, state_of(check, a, known), key).items()}
 
 
+@pytest.mark.slow
 def test_at_the_optimum_there_is_nothing_to_find():
     found = checked(case())
     for name in ("score_gap", "curl_teacher", "curl_student", "loop_teacher", "loop_student"):
@@ -180,6 +189,7 @@ def test_score_gap_is_that_of_two_linear_scores():
     assert 0 < found["noise_to_drift"] < 100
 
 
+@pytest.mark.slow
 def test_a_broken_chain_shows_in_its_chi2():
     """A Langevin step of 1.5 is u <- -u / 2 + sqrt(3) n: after 4 steps the mean square is near 4, not 1."""
     found = checked(case(gamma=1.5, frozen=True))

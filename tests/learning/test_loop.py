@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from pplemd.errors import DivergenceError
-from pplemd.learning import Adjustment, Interrupted, Schedule, Watcher, first_window, fit
+from pplemd.learning import Adjustment, Interrupted, Training, Watcher, first_window, fit
 from pplemd.learning.loop import AbstractState
-from pplemd.storage.ahead import Ahead
 from pplemd.storage.checkpoints import Checkpoints
 
 KEY = jax.random.key(0)
@@ -46,8 +45,9 @@ def start():
     return Walk(jnp.ones(3), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
 
-def schedule(steps=23, log=5, sample=8, checkpoint=10, patience=4, adjustment=None):
-    return Schedule(steps, log, sample, checkpoint, patience, adjustment)
+def schedule(steps=23, log=5, sample=8, checkpoint=10, patience=4):
+    rhythm = {"log_every": log, "sample_every": sample, "checkpoint_every": checkpoint}
+    return Training(steps=steps, patience=patience, **rhythm)
 
 
 STEP = Step(jnp.asarray(0.3))
@@ -131,7 +131,7 @@ def test_what_is_decided_between_steps_is_in_the_next_and_decided_again_alike(tm
         return STEP(state, key)
 
     adjustment = Adjustment(4, doubled)
-    last = fit(counting, start(), KEY, schedule(steps=12, adjustment=adjustment), whole.watcher())
+    last = fit(counting, start(), KEY, schedule(steps=12), whole.watcher(), adjustment=adjustment)
     assert len(traces) == 1  # for its shapes and to compile: nothing is compiled again
     state = start()
     for i in range(12):
@@ -148,7 +148,7 @@ def test_what_is_decided_between_steps_is_in_the_next_and_decided_again_alike(tm
 def resumed(folder, diary, adjustment):
     checkpoints = Checkpoints(folder / "checkpoints")
     try:
-        return fit(STEP, start(), KEY, schedule(steps=12, adjustment=adjustment), diary.watcher(), checkpoints)
+        return fit(STEP, start(), KEY, schedule(steps=12), diary.watcher(), checkpoints, adjustment=adjustment)
     finally:
         checkpoints.close()
 
@@ -163,58 +163,6 @@ def test_the_step_is_compiled_once():
     eqx.filter_eval_shape(first_window, counting, start(), KEY)  # as a plan does, before its teacher is ready
     fit(counting, start(), KEY, schedule(), Watcher())
     assert len(traces) == 1  # for its shapes and to compile
-
-
-def test_a_run_whose_program_was_kept_compiles_nothing_and_is_the_same_run(tmp_path, monkeypatch):
-    """With reports, a decision between steps, and a checkpoint in it that the third run goes on from."""
-    compiled, compile_ = [], jax.stages.Lowered.compile
-    monkeypatch.setattr(jax.stages.Lowered, "compile", lambda lowered: compiled.append(lowered) or compile_(lowered))
-    before = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
-    asked = schedule(steps=12, log=3, adjustment=Adjustment(4, doubled))
-    diaries = [Diary(), Diary(), Diary(interrupt_at=9), Diary(), Diary()]
-    plain = fit(STEP, start(), KEY, asked, diaries[0].watcher())
-    checkpoints = Checkpoints(tmp_path / "checkpoints")
-    try:
-        for diary, places in zip(diaries[1:], [None, checkpoints, checkpoints, None], strict=True):
-            step = STEP if diary is not diaries[-1] else Step(jnp.asarray(0.6))  # the last: other numbers, one program
-            given = start()
-            try:
-                last = fit(step, given, KEY, asked, diary.watcher(), places, ahead=Ahead("walk"))
-            except Interrupted:
-                continue
-            assert given.x.is_deleted() or places
-            assert not step.scale.is_deleted()
-            if step is STEP:
-                np.testing.assert_allclose(last.x, plain.x, rtol=1e-6)
-            else:
-                assert np.max(np.abs(last.x - plain.x)) > 0.1
-    finally:
-        checkpoints.close()
-        jax.config.update("jax_compilation_cache_dir", before)
-    assert len(compiled) == 1
-    assert diaries[3].begins == [9]
-    assert diaries[1].steps == diaries[0].steps
-    for (step, found), (also, wanted) in zip(diaries[1].reports, diaries[0].reports, strict=True):
-        assert step == also
-        assert found == pytest.approx(wanted, rel=1e-5)
-
-
-def test_a_signal_that_comes_while_the_step_is_compiled_stops_after_it(tmp_path, monkeypatch):
-    compile_ = jax.stages.Lowered.compile
-
-    def told_to_stop(lowered):
-        signal.raise_signal(signal.SIGTERM)
-        return compile_(lowered)
-
-    monkeypatch.setattr(jax.stages.Lowered, "compile", told_to_stop)
-    monkeypatch.setattr(Ahead, "works", True)
-    checkpoints, diary = Checkpoints(tmp_path), Diary()
-    with pytest.raises(Interrupted) as caught:
-        fit(STEP, start(), KEY, schedule(), diary.watcher(), checkpoints, ahead=Ahead("walk"))
-    checkpoints.close()
-    assert caught.value.saved
-    assert diary.steps == [1]
 
 
 def test_the_state_that_was_given_is_donated():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from pplemd.errors import CheckpointError, DivergenceError
-from pplemd.learning import Interrupted, Onlookers, Schedule, Watcher, fit
+from pplemd.learning import Interrupted, Onlookers, Training, Watcher, fit
 from pplemd.learning.loop import AbstractState
 from pplemd.storage.checkpoints import Checkpoints
 
@@ -42,7 +42,7 @@ def start():
 
 
 def schedule(steps=6):
-    return Schedule(steps, log_every=2, sample_every=2, checkpoint_every=3, patience=3)
+    return Training(steps=steps, log_every=2, sample_every=2, checkpoint_every=3, patience=3)
 
 
 class Heard:

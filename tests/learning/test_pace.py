@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from pplemd.learning import Schedule, Watcher, fit, pace
+from pplemd.learning import Training, Watcher, fit, pace
 from pplemd.learning.loop import AbstractState
 from pplemd.learning.pace import Pace
 
@@ -37,7 +37,13 @@ def test_a_slow_step_is_told_when_it_is_done():
 
     watcher = Watcher(advance, picture=lambda step, state: times.append(time.monotonic()), phase=phases.append)
     start = Slow(jnp.eye(SIDE), jnp.zeros((), jnp.int32))
-    fit(step, start, jax.random.key(0), Schedule(4, 100, 100, 100, 9), watcher)
+    fit(
+        step,
+        start,
+        jax.random.key(0),
+        Training(steps=4, log_every=100, sample_every=100, checkpoint_every=100),
+        watcher,
+    )
     *told, end = times
     typical = (told[-1] - told[0]) / 3
     assert end - told[-1] < 0.5 * typical  # after the last step nothing of the steps is left to be done

@@ -44,6 +44,7 @@ def case(request, digit_images):
     return declare(digit_images), names
 
 
+@pytest.mark.slow_for("digits")
 def test_contract(case):
     evaluation, names = case
     measure = evaluation.prepare()
@@ -83,13 +84,14 @@ def test_declaring_is_light(monkeypatch, digit_images):
     def forbidden(*_, **__):
         raise AssertionError("work at declaration")
 
-    monkeypatch.setattr("pplemd.metrics.images.train_classifier", forbidden)
+    monkeypatch.setattr("pplemd.metrics.image_evaluation.train_classifier", forbidden)
     monkeypatch.setattr("pplemd.metrics.mixtures._draw", forbidden)
     assert ImageEvaluation(digit_images).count == 5000
     assert MixtureEvaluation(MEANS, WEIGHTS, 0.2).count == 20_000
     assert SampleEvaluation(forbidden).count == 20_000
 
 
+@pytest.mark.slow
 def test_a_dropped_digit_lowers_recall_and_raises_class_kl(digit_images):
     measure = ImageEvaluation(digit_images).prepare()
     x, label = digit_images.train.x, digit_images.train.label
@@ -106,6 +108,7 @@ def test_a_dropped_digit_lowers_recall_and_raises_class_kl(digit_images):
     assert floor["frechet_train"] > 0.1  # two halves, not the split against itself
 
 
+@pytest.mark.slow
 def test_the_floor_is_of_as_many_samples_as_are_judged(digit_images):
     """The bias of a distance goes with the number of samples: few train images that are as good as any."""
     few, all_ = (ImageEvaluation(digit_images, count=count).prepare() for count in (100, 5000))
@@ -137,7 +140,7 @@ def test_the_classifier_never_sees_the_held_out_split(digit_images, monkeypatch)
         seen.append((x, label))
         raise InterruptedError
 
-    monkeypatch.setattr("pplemd.metrics.images.train_classifier", record)
+    monkeypatch.setattr("pplemd.metrics.image_evaluation.train_classifier", record)
     with pytest.raises(InterruptedError):
         ImageEvaluation(digit_images).prepare()
     assert seen[0][0] is digit_images.train.x

@@ -40,6 +40,7 @@ def test_what_varies_among_the_fake_ones_alone_tells_them_apart():
         feature_figures(np.ones((20, 2)), np.ones((20, 2)))
 
 
+@pytest.mark.slow
 def test_a_spread_over_blocks_is_of_two_or_more():
     assert "kid_sd" not in feature_figures(REAL, SAME)
     many = RNG.standard_normal((1100, 3))

@@ -14,6 +14,7 @@ fidelity = pytest.importorskip("torch_fidelity", reason="the extra `fid` is not 
 import torch  # noqa: E402
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of PyTorch's own
     pytest.mark.filterwarnings("ignore::UserWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),

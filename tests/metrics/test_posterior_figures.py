@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pplemd.errors import DataError
-from pplemd.metrics import PosteriorEvaluation, mmd, told_apart
+from pplemd.metrics import PosteriorEvaluation, c2st, mmd
 
 SPREAD = np.array([1.0, 0.5, 2.0])
 
@@ -62,7 +62,7 @@ def test_mmd_is_that_of_gaussians():
     assert mmd(a, rng.standard_normal((1500, 2))) < 0.05
 
 
-@pytest.mark.parametrize("function", [mmd, told_apart])
+@pytest.mark.parametrize("function", [mmd, c2st])
 def test_unlike_widths_and_few_samples_are_refused(function):
     with pytest.raises(DataError, match="expected"):
         function(np.zeros((20, 2)), np.ones((20, 3)))
@@ -79,12 +79,12 @@ def test_a_classifier_tells_laws_apart_in_any_units():
     """What is far from 0 is not cut off: units are those of the second law."""
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((500, 2)), rng.standard_normal((500, 2)) + np.array([1.0, 0.0])
-    found = told_apart(a, b)
+    found = c2st(a, b)
     assert 0.6 < found < 0.8
     for shift, scale in ((100.0, 1.0), (-3.0, 1e-3), (5e4, 1e3)):
-        assert told_apart(shift + scale * a, shift + scale * b) == pytest.approx(found, abs=1e-6)
+        assert c2st(shift + scale * a, shift + scale * b) == pytest.approx(found, abs=1e-6)
     with pytest.raises(DataError, match="NaN"):
-        told_apart(np.where(a > 3, np.nan, a) * np.nan, b)
+        c2st(np.where(a > 3, np.nan, a) * np.nan, b)
 
 
 def test_a_coordinate_that_never_varies_and_one_of_truth_values():

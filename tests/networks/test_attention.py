@@ -15,6 +15,7 @@ def _attention(channels: int) -> SelfAttention:
     return eqx.tree_at(lambda layer: layer.project_out.weight, layer, out)  # it starts at 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("channels", "heads"), [(12, 1), (128, 2)])
 def test_formula(channels: int, heads: int) -> None:
     layer = _attention(channels)
@@ -32,6 +33,7 @@ def test_formula(channels: int, heads: int) -> None:
     np.testing.assert_allclose(eqx.filter_jit(layer)(x) - x, expected.reshape(x.shape), atol=2e-5)
 
 
+@pytest.mark.slow
 def test_permuting_pixels_permutes_the_output() -> None:
     layer = _attention(8)
     x = jax.random.normal(jax.random.key(2), (4, 3, 8))

@@ -22,6 +22,8 @@ def trained(shape, layers=4, size=0.3):
 FLOWS = {"even": trained((6,)), "odd": trained((5,), 3), "image": trained((2, 2, 1)), "pair": trained((2,), 5)}
 
 
+@pytest.mark.slow
+@pytest.mark.slow_for("image")
 @pytest.mark.parametrize("name", FLOWS)
 def test_inverse_and_log_determinant(name):
     flow = FLOWS[name]
@@ -46,6 +48,7 @@ def test_inverse_and_log_determinant(name):
     np.testing.assert_allclose(jax.vmap(flow)(jnp.asarray(z, jnp.float32)), x, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_it_starts_as_the_identity():
     flow = CouplingFlow((7,), key=jax.random.key(0))
     z = jax.random.normal(jax.random.key(1), (7,))
@@ -57,18 +60,21 @@ def test_it_starts_as_the_identity():
         CouplingFlow((7,), scale=0.0, key=jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_every_number_moves_by_others():
     flow = FLOWS["odd"]
     jacobian = np.asarray(jax.jacobian(flow)(jnp.full(5, 0.3)))
     assert np.all(np.abs(jacobian - np.diag(np.diag(jacobian))).sum(axis=1) > 1e-4)
 
 
+@pytest.mark.slow
 def test_every_parameter_learns():
     flow = FLOWS["even"]
     gradient = eqx.filter_grad(lambda f, z: jnp.sum(f(z) ** 2))(flow, jnp.linspace(-1, 1, 6))
     assert all(np.all(np.isfinite(leaf)) and np.any(leaf != 0) for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.slow
 def test_far_points_stay_finite():
     z = jnp.full(6, 50.0)
     placed = FLOWS["even"].placed(z)

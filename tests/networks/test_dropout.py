@@ -40,6 +40,8 @@ def test_without_a_key_or_a_rate_nothing_is_dropped():
     assert dropout(x, 0.0, jax.random.key(0)) is x
 
 
+@pytest.mark.slow
+@pytest.mark.slow_for("unet")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_drop_with_a_key_alone(name):
     dropping, plain = moved(NETWORKS[name](RATE)), moved(NETWORKS[name](0.0))

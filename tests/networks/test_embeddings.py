@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pplemd.networks.embeddings import ClassEmbedding, dropped, fourier_features
+from pplemd.networks.embeddings import ClassEmbedding, fourier_features
 
 
 def test_time_features_tell_noise_levels_apart_and_do_not_repeat() -> None:
@@ -30,11 +30,3 @@ def test_class_embedding_picks_a_row_and_no_label_is_zero() -> None:
         np.testing.assert_allclose(eqx.filter_jit(embedding)(jnp.asarray(label)), embedding.table[label], rtol=1e-6)
     for label in (None, -1, 3):
         np.testing.assert_array_equal(embedding(label), np.zeros(5))
-
-
-def test_labels_are_dropped_at_the_rate_while_training_alone() -> None:
-    labels = jax.vmap(lambda key: dropped(2, 0.25, key))(jax.random.split(jax.random.key(0), 2000))
-    assert set(np.unique(labels)) == {-1, 2}
-    assert abs(np.mean(labels == -1) - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 2000)
-    assert dropped(2, 0.25, None) == 2
-    assert dropped(None, 0.25, jax.random.key(0)) is None

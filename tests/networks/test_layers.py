@@ -40,6 +40,7 @@ def test_group_norm_standardises_each_group_of_each_image(channels: int, groups:
     np.testing.assert_allclose(out.std((0, 1, 3)), 1, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_layer_norm_standardises_and_is_finite_on_a_constant() -> None:
     out = layer_norm(5 + 3 * jax.random.normal(jax.random.key(0), (100,)))
     np.testing.assert_allclose([out.mean(), out.std()], [0, 1], atol=1e-5)

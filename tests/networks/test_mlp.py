@@ -70,6 +70,7 @@ def test_it_fits_a_curved_map() -> None:
     assert losses[-1] < 0.1 * np.asarray(target).var(0).mean()  # no affine map of z explains more than a trace of it
 
 
+@pytest.mark.slow_for("<lambda>-without classes")
 @pytest.mark.parametrize(
     ("build", "found"),
     [

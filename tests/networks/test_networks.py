@@ -80,6 +80,7 @@ def _repeated(network: AbstractNetwork) -> tuple[jax.Array, jax.Array, jax.Array
     return x, jnp.full(count, TIME), jnp.zeros(count, int)
 
 
+@pytest.mark.slow_for("u-net", "pixel transformer")
 @everything
 def test_output_has_the_inputs_shape_and_dtype_and_starts_at_zero(name: str) -> None:
     network = _fresh(name)
@@ -93,6 +94,7 @@ def test_output_has_the_inputs_shape_and_dtype_and_starts_at_zero(name: str) -> 
     assert (half.shape, half.dtype) == (network.shape, jnp.bfloat16)
 
 
+@pytest.mark.slow_for("u-net")
 @everything
 def test_time_and_label_matter(name: str) -> None:
     x, times, labels = _repeated(_perturbed(name))
@@ -102,6 +104,7 @@ def test_time_and_label_matter(name: str) -> None:
     assert np.abs(out[2] - out[3]).max() > 1e-3
 
 
+@pytest.mark.slow_for("u-net")
 @everything
 def test_every_entry_of_the_output_sees_every_entry_of_the_input(name: str) -> None:
     x, times, labels = _repeated(_perturbed(name))
@@ -110,6 +113,7 @@ def test_every_entry_of_the_output_sees_every_entry_of_the_input(name: str) -> N
     assert (np.abs(out[1:] - out[:1]) > 0).mean() > 0.99  # float32 rounds a few small effects to nothing
 
 
+@pytest.mark.slow_for("u-net")
 @everything
 def test_vmap_is_the_loop(name: str) -> None:
     network = _perturbed(name)
@@ -147,6 +151,7 @@ def _denoising_loss(network: AbstractNetwork, key: jax.Array) -> jax.Array:
     return jnp.mean((jax.vmap(network)(x_sigma, jnp.log(sigmas) / 4, labels) - x) ** 2)
 
 
+@pytest.mark.slow_for("adm u-net", "diffusers u-net", "u-net", "pixel transformer", "residual mlp, vector")
 @everything
 def test_it_trains_in_one_trace_and_every_array_is_a_parameter(name: str) -> None:
     network, optimiser = _fresh(name), optax.adam(5e-3)

@@ -22,11 +22,13 @@ def _length_effect(network: AbstractNetwork) -> float:
     return float(jnp.sqrt(jnp.mean((long - short) ** 2) / jnp.mean(short**2)))
 
 
+@pytest.mark.slow
 def test_it_sees_the_length_of_x_from_the_start() -> None:
     assert _length_effect(TimedMLP((2,), 64, 3, key=KEY)) > 1.0
     assert _length_effect(ResidualMLP((2,), 64, 3, key=KEY)) < 0.01  # why this network exists
 
 
+@pytest.mark.slow_for("1")
 @pytest.mark.parametrize("blocks", [1, 3, 12])
 def test_the_hidden_scale_does_not_depend_on_the_number_of_blocks(blocks: int) -> None:
     network = TimedMLP((8,), 256, blocks, key=KEY)

@@ -10,8 +10,8 @@ import numpyro.distributions as dist
 from scipy.stats import norm
 
 from pplemd.dsl import Program, latent, observe, trace_observed
-from pplemd.inference import TiltedLaw, posterior_law
-from pplemd.parameterization import Pilot, Placement, asked
+from pplemd.inference import TiltedTarget, posterior_target
+from pplemd.parameterization import Pilot, Placement, scored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +26,14 @@ class Known:
     """
 
     placement: Placement
-    law: TiltedLaw
+    law: TiltedTarget
     pilot: Pilot
     kappa: np.ndarray
+
+    @property
+    def pair(self):
+        """What a criterion looks at."""
+        return self.placement, self.pilot
 
 
 class Gaussian(Program):
@@ -103,8 +108,8 @@ def _traced(kind, count):
 
 def _known(program, y, u, kappa) -> Known:
     problem = _traced(type(program), len(y)).given({"y": _single(y)})
-    law = posterior_law(problem, program)
-    return Known(Placement(problem, program), law, asked(law, {name: _single(one) for name, one in u.items()}), kappa)
+    law = posterior_target(problem, program)
+    return Known(Placement(problem, program), law, scored(law, {name: _single(one) for name, one in u.items()}), kappa)
 
 
 def _single(numbers):

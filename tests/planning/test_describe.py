@@ -12,9 +12,9 @@ import pytest
 
 import pplemd as em
 from pplemd.planning.cost import operations
-from pplemd.planning.describe import describe, parameters
-from pplemd.tasks.model import plan
-from pplemd_cli.plans import tell
+from pplemd.planning.describe import describe
+from pplemd.tasks.describing import parameters
+from pplemd_cli.plans import show_plan
 
 SPLIT = em.data.Split(np.zeros((9, 3), np.float32) + np.eye(9, 3, dtype=np.float32), None)
 
@@ -41,8 +41,13 @@ def network(key):
 def found():
 
     data = em.data.Dataset(SPLIT, SPLIT, None)
-    model = em.Model(build, em.teach(network, data), em.Recipe(steps=5, batch=7, chain=em.Chain(em.Langevin(0.1), 3)))
-    return describe(plan(model))
+    model = em.Model(
+        build,
+        em.teach(network, data),
+        algorithm=em.EMD(chain=em.Chain(em.Langevin(0.1), 3)),
+        training=em.Training(steps=5, batch=7),
+    )
+    return describe(model.plan())
 
 
 def test_sites_and_dependencies(found):
@@ -51,7 +56,8 @@ def test_sites_and_dependencies(found):
     assert (z["name"], z["shape"], z["depends_on"], z["learned"]) == ("z", [3], ["scale"], True)
     assert z["eligible"]
     assert z["parameterization"] == "non-centered"
-    assert found["output"] == {"name": "x", "shape": [3], "depends_on": ["z"], "labelled": False, "centered": "auto"}
+    output = {"name": "x", "shape": [3], "depends_on": ["z"], "conditioned": False, "centered": "auto"}
+    assert found["output"] == output | {"coordinates": "from (eps, z), by sigma: auto"}
 
 
 def test_networks_and_memory(found):
@@ -65,7 +71,7 @@ def test_networks_and_memory(found):
 
 def test_teacher_recipe_and_cost(found):
     assert found["teacher"]["taught_on"] == {"train": 9, "held_out": 9}
-    assert found["teacher"]["recipe"]["type"] == "TeachRecipe"
+    assert found["teacher"]["numbers"]["algorithm"]["type"] == "ScoreMatching"
     assert found["cost"]["chains"] == 7
     assert found["cost"]["kernel_steps_per_chain"] == 3
     assert found["cost"]["flops_per_step"] > 7 * 3 * 2 * 2 * 31
@@ -105,12 +111,14 @@ def test_what_was_assumed_of_a_posterior_is_said(capsys):
     model = em.Model(
         lambda teacher, key: Pushed(jnp.ones(2)),
         posterior,
-        em.Recipe(batch=4),
-        score_network=lambda key: em.Denoiser(em.networks.TimedMLP((2,), width=4, blocks=1, key=key), sigma_data=1.0),
+        training=em.Training(batch=4),
+        networks={
+            "score": lambda key: em.Denoiser(em.networks.TimedMLP((2,), width=4, blocks=1, key=key), sigma_data=1.0)
+        },
     )
-    said = {"model": "heights", **describe(plan(model), compiled=False)}
+    said = {"model": "heights", **describe(model.plan(), compiled=False)}
     assert said["teacher"]["notes"] == list(posterior.notes)
-    tell(said, json=False)
+    show_plan(said, json=False)
     assert "note: argument y=None was left out" in " ".join(capsys.readouterr().out.split())
 
 

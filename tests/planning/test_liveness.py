@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import pytest
 
 from pplemd.networks import DhariwalUNet, UNetOptions
 from pplemd.planning.cost import traced
@@ -54,6 +55,7 @@ def test_a_loop_needs_what_one_turn_does():
     assert peak(loop(3)) == peak(loop(300)) > 0
 
 
+@pytest.mark.slow
 def test_it_is_near_what_the_compiler_says():
     """Of a small convolutional network with norms, its gradient: within a factor of two."""
     network = DhariwalUNet(UNetOptions((16, 16, 3), 16, (1,), blocks=1, attention=()), key=jax.random.key(0))

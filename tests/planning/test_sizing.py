@@ -7,7 +7,7 @@ import pytest
 from pplemd.planning.known_devices import Device
 from pplemd.planning.sizing import USED, Needs, _options, sized
 
-NEEDS = Needs(held=100, gradient=10, feature={False: 8.0, True: 2.0}, batch=16)
+NEEDS = Needs(resident=100, gradient=10, feature={False: 8.0, True: 2.0}, batch=16)
 
 
 def found(room):
@@ -41,7 +41,6 @@ def planned():
 
     import pplemd as em
     from pplemd.planning.describe import describe
-    from pplemd.tasks.model import plan
 
     class Copy(em.Program):
         net: em.OneStep
@@ -53,12 +52,14 @@ def planned():
     model = em.Model(
         program=lambda teacher, key: Copy(em.one_step(teacher, 2.0)),
         teacher=em.Denoiser(network, 0.5),
-        recipe=em.Recipe(batch=16, score_updates=1, choosing=None, compute=em.Compute(bf16=True)),
+        algorithm=em.EMD(reparameterization=None, score=em.ScoreUpdates(count=1)),
+        training=em.Training(batch=16, precision=em.Precision(bf16=True)),
     )
-    traced = plan(model)
+    traced = model.plan()
     return traced, describe(traced, compiled=False)
 
 
+@pytest.mark.slow
 def test_a_plan_on_devices(planned):
     traced, said = planned
     unknown = sized(traced, said["memory"], said["cost"], Device("this", None))
@@ -70,7 +71,7 @@ def test_a_plan_on_devices(planned):
     assert ample["largest_batch"] > 16
     assert ample["seconds_at_peak"] == said["cost"]["product_flops"] / 1e12
     assert ample["options"][0] | {"bytes": 0} == {
-        "rematerialise": False, "accumulate": 1, "devices": 1, "sharded": False, "bytes": 0
+        "rematerialise": False, "microbatches": 1, "devices": 1, "sharded": False, "bytes": 0
     }  # fmt: skip
     tight = sized(traced, said["memory"], said["cost"], Device("small", int(0.7 * room / USED)))
     assert not tight["fits"]

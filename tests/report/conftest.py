@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pplemd.report import Exhibits, Told
+from pplemd.report import RaisedAlarm, ReportData
 
 sys.path.insert(0, str(Path(__file__).parent))  # what lies beside the tests is imported by path
 
@@ -26,7 +26,7 @@ def images():
     def some(*count):
         return rng.uniform(-1, 1, (*count, 8, 8, 1)).astype(np.float32)
 
-    return Exhibits(
+    return ReportData(
         step=200,
         shape=(8, 8, 1),
         samples=some(30),
@@ -34,7 +34,7 @@ def images():
         between=some(8, 10),
         corrections={"sigma = 0.5": (some(12), some(12))},
         by_sigma={"Step size": ([0.1, 1.0, 10.0], [0.1, 0.2, 0.5])},
-        alarms=(Told("score_lag", 50, "score_lag is 1.2", "it lags", "--set score_updates=4"),),
+        alarms=(RaisedAlarm("score_lag", 50, "score_lag is 1.2", "it lags", "--set algorithm.score.count=4"),),
     )
 
 
@@ -47,6 +47,6 @@ def points():
         return rng.normal(size=(*count, 2)).astype(np.float32)
 
     corrections = {f"sigma = {sigma}": (some(50), some(50)) for sigma in (0.1, 1)}
-    return Exhibits(
+    return ReportData(
         step=200, shape=(2,), samples=some(300), reference=some(300), between=some(8, 20), corrections=corrections
     )

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 
-from pplemd.diagnosis import Chains, findings, save, table
+from pplemd.diagnosis import Chains, findings, save_chains, table
 
 HOSTILE = "</p><script>alert(1)</script>\"'&<img src=x onerror=alert(1)>"
 STEPS = 200
@@ -35,11 +35,12 @@ def metrics(seed: int = 0, steps: int = STEPS) -> list[dict]:
     return lines
 
 
-def config(**recipe) -> dict:
+def config(**algorithm) -> dict:
     return {
         "model": {"path": "/models/ring.py", "sha256": "ab" * 32, "name": "ring"},
-        "overrides": ["steps=200", "chain.length=2"],
-        "recipe": {"type": "Recipe", "steps": STEPS, "seed": 0, "chain": {"type": "Chain", "length": 2}, **recipe},
+        "overrides": ["training.steps=200", "algorithm.chain.length=2"],
+        "training": {"type": "Training", "steps": STEPS, "seed": 0},
+        "algorithm": {"type": "EMD", "chain": {"type": "Chain", "length": 2}, **algorithm},
         "teacher": {"ready": "GaussianMixture"},
         "environment": {"pplemd": "0.1.0", "jax": "0.10.1", "device": "cpu: cpu"},
         "started": "2026-11-25T23:42:12+00:00",
@@ -76,10 +77,10 @@ class Made:
     def __init__(self, folder):
         self.folder = folder
 
-    def __call__(self, name="ring", *, lines=None, judged=True, diagnosed=False, student=0.9, **recipe):
+    def __call__(self, name="ring", *, lines=None, judged=True, diagnosed=False, student=0.9, **algorithm):
         path = self.folder / name
         path.mkdir()
-        (path / "config.json").write_text(json.dumps(config(**recipe)))
+        (path / "config.json").write_text(json.dumps(config(**algorithm)))
         lines = metrics() if lines is None else lines
         (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         if judged:
@@ -91,7 +92,7 @@ class Made:
     def diagnose(self, path):
         runs = long_chains()
         rows = table(runs)
-        save(path / "diagnosis" / "chains.nc", runs)
+        save_chains(path / "diagnosis" / "chains.nc", runs)
         found = {
             "step": 200,
             "kernel": {"type": "NUTS"},

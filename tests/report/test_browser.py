@@ -7,11 +7,11 @@ import shutil
 
 import pytest
 
-from pplemd.report import Exhibits, page, subjects
+from pplemd.report import ReportData, page, subjects
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install 'pplemd[browser]'")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")]
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 WIDTHS = {"phone": 390, "desktop": 1280}
 DRAWN = """() => [...document.querySelectorAll("svg.chart")].filter(chart => {
@@ -19,7 +19,7 @@ DRAWN = """() => [...document.querySelectorAll("svg.chart")].filter(chart => {
   return chart.getBoundingClientRect().width > 200 && boxes.some(box => box.width + box.height > 1);
 }).length"""
 OVERFLOWING = """() => [...document.querySelectorAll("main *")].filter(one => {
-  const inside = one.parentElement.closest(".wide, .recipe, details:not([open]), svg");
+  const inside = one.parentElement.closest(".wide, .numbers, details:not([open]), svg");
   return !inside && one.getBoundingClientRect().right > innerWidth + 1;
 }).map(one => one.tagName + "." + one.className)"""
 
@@ -70,7 +70,7 @@ def report(request, made, images, points, tmp_path):
     drawn = [points]
     if request.param == 3:
         paths += [made("digits", seed=1, student=0.8), made("a-run-with-quite-a-long-name-indeed", judged=False)]
-        drawn += [images, Exhibits()]
+        drawn += [images, ReportData()]
     target = tmp_path / "report.html"
     target.write_bytes(page(subjects(paths, drawn), "pplemd report ring", "0"))
     return target

@@ -7,15 +7,16 @@ import re
 
 import numpy as np
 import pytest
-from made_runs import HOSTILE, Seen, metrics
+from made_runs import HOSTILE, Seen
 
-from pplemd.report import Exhibits, page, subjects
-from pplemd.report.page import SECTIONS, policy
+from pplemd.report import ReportData, page, subjects
+from pplemd.report.page import policy
+from pplemd.report.sections.order import SECTIONS
 from pplemd.report.subject import short_names
 
 
 def seen(paths, drawn=None):
-    content = page(subjects(paths, drawn or [Exhibits()] * len(paths)), "pplemd report", "0")
+    content = page(subjects(paths, drawn or [ReportData()] * len(paths)), "pplemd report", "0")
     return Seen(content), content
 
 
@@ -27,7 +28,13 @@ def test_a_run_that_ended_has_every_section(made, points):
     found, _ = seen([made(diagnosed=True)], [points])
     assert sections(found) == ["figures", "samples", "curves", "health", "chains", "plan", "origin"]
     assert len(sections(found)) == len(SECTIONS)
-    for phrase in ("finished, 200 steps", "Score lag", "score lag at step 50", "--set chain.length=2", "Modes found"):
+    for phrase in (
+        "finished, 200 steps",
+        "Score lag",
+        "score lag at step 50",
+        "--set algorithm.chain.length=2",
+        "Modes found",
+    ):
         assert phrase in found.text
     assert found.tags.count("svg") > 12
 
@@ -69,7 +76,7 @@ def test_images_are_inside_of_the_page(made, images):
 
 def test_runs_beside_each_other(made, points, images):
     paths = [made("one", student=0.8), made("two", student=0.9, seed=1), made("three", judged=False, batch=7)]
-    found, content = seen(paths, [points, images, Exhibits()])
+    found, content = seen(paths, [points, images, ReportData()])
     assert "3 runs" in found.text
     assert "What differs" in found.text
     assert re.search(r"seed.*0.*1", found.text)
@@ -120,13 +127,14 @@ def test_nothing_of_a_run_is_more_than_text(made):
     assert "samples.png cannot be shown" in found.text
 
 
+SHORT = [{"step": 10, "pull": 1.0}, {"step": 20, "pull": 0.5}]  # what is drawn takes most of the time
 WRONG = [None, True, -1, 10**400, 1e308, "text", [], [[]], {}, [None, {"a": 1}], {"type": {"type": []}}, "NaN"]
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda value: repr(value)[:12])
 def test_any_json_in_any_place_makes_a_page(made, wrong):
     for number, name in enumerate(("config.json", "evaluation.json", "diagnosis/diagnosis.json")):
-        path = made(f"run{number}", diagnosed=name.startswith("diagnosis"), lines=metrics()[:2])
+        path = made(f"run{number}", diagnosed=name.startswith("diagnosis"), lines=SHORT)
         (path / "diagnosis" / "chains.nc").unlink(missing_ok=True)  # which take most of the time
         whole = json.loads((path / name).read_text())
         for key in list(whole):
@@ -162,7 +170,7 @@ def test_chains_that_cannot_be_read_are_said(made):
 def test_samples_of_any_shape_are_shown(made):
     path = made()
     for shape in ((), (1,), (5,), (4, 4), (4, 4, 3), (4, 4, 2), (2, 3, 4, 5)):
-        drawn = Exhibits(step=1, shape=shape, samples=np.full((3, *shape), np.nan, np.float32))
+        drawn = ReportData(step=1, shape=shape, samples=np.full((3, *shape), np.nan, np.float32))
         found, _ = seen([path], [drawn])
         assert "samples" in sections(found), shape
 

@@ -20,7 +20,7 @@ def clock(monkeypatch):
 
 
 def run(clock, total, done, seconds):
-    with Terminal().task("distil", total, ("pull",)) as task:
+    with Terminal().progress("distil", total, ("pull",)) as task:
         for each in done:
             task.to(each)
             task.show({"pull": 0.5, "other": 1.0})
@@ -28,7 +28,7 @@ def run(clock, total, done, seconds):
 
 
 def test_time_left_leaves_compilation_out(clock, capsys):
-    with Terminal().task("distil", 100, ("pull",)) as task:
+    with Terminal().progress("distil", 100, ("pull",)) as task:
         clock[0] += 60.0  # compiling
         for step in range(1, 6):
             task.to(step)
@@ -53,14 +53,14 @@ def test_shares_are_percentages_and_hours_are_shown(clock, capsys):
 
 def test_preparation_is_told_after_a_while(monkeypatch, capsys):
     monkeypatch.setattr(progress, "PATIENCE_SECONDS", 0.01)
-    with Terminal().task("distil", 10) as task:
+    with Terminal().progress("distil", 10) as task:
         task._preparing.join()
         task.to(1)
     assert capsys.readouterr().err == "distil: getting ready\n"
 
 
 def test_short_work_is_silent(capsys):
-    with Terminal().task("distil", 10) as task:
+    with Terminal().progress("distil", 10) as task:
         for step in range(1, 11):
             task.to(step)
     assert capsys.readouterr() == ("", "")
@@ -69,7 +69,7 @@ def test_short_work_is_silent(capsys):
 def test_a_terminal_shows_a_bar(monkeypatch):
     screen = io.StringIO()
     monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=screen, force_terminal=True, width=120))
-    with Terminal().task("distil", 4000, ("pull",)) as task:
+    with Terminal().progress("distil", 4000, ("pull",)) as task:
         for step in range(3901, 4001):
             task.to(step)
             task.show({"pull": 0.5, "other": 1.0})
@@ -83,7 +83,7 @@ def test_a_terminal_shows_a_bar(monkeypatch):
 def test_a_terminal_shows_shares(monkeypatch):
     screen = io.StringIO()
     monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=screen, force_terminal=True, width=120))
-    with Terminal().task("judge", 1.0) as task:
+    with Terminal().progress("judge", 1.0) as task:
         for share in (0.25, 0.5, 1.0):
             task.to(share)
     assert "100 %" in screen.getvalue()
@@ -92,7 +92,7 @@ def test_a_terminal_shows_shares(monkeypatch):
 def test_a_phase_is_told_by_lines_with_its_time(monkeypatch, capsys):
     monkeypatch.setattr(progress, "PATIENCE_SECONDS", 0.01)
     monkeypatch.setattr(progress, "QUIET_SECONDS", 0.01)
-    with Terminal().task("judge", 1.0) as task:
+    with Terminal().progress("judge", 1.0) as task:
         task.phase("compiling")
         for _ in range(3):
             task._preparing.join()
@@ -107,7 +107,7 @@ def test_a_phase_is_told_by_lines_with_its_time(monkeypatch, capsys):
 def test_a_phase_is_told_on_a_bar_and_the_time_left_of_the_work_is_not(monkeypatch):
     screen = io.StringIO()
     monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=screen, force_terminal=True, width=120))
-    with Terminal().task("distil", 40, ("pull",)) as task:
+    with Terminal().progress("distil", 40, ("pull",)) as task:
         task.phase("compiling \x1b[2J")
         for step in range(1, 41):
             task.to(step)
@@ -123,7 +123,7 @@ def test_a_phase_is_told_on_a_bar_and_the_time_left_of_the_work_is_not(monkeypat
 def test_nothing_that_is_said_commands_the_terminal(hostile, capsys):
     told = Terminal()
     told.say(f"checkpoint of {hostile}w\nsecond line")
-    with told.task(f"draw {hostile}", 10, ("pull",)) as task:
+    with told.progress(f"draw {hostile}", 10, ("pull",)) as task:
         task._print(hostile)
     said = capsys.readouterr().err
     assert hostile not in said

@@ -6,7 +6,7 @@ from pplemd.report.shortfall import shortfalls
 
 GOOD = {"precision": 0.94, "recall": 0.94, "class_kl": 0.001, "modes": 8.0}
 WHY = "The run's alarms and curves tell why."
-SPREAD = f"{WHY} Against lost diversity try an anchor (anchor=em.Anchor() in the recipe) or --set score_updates=3."
+SPREAD = f"{WHY} Against lost diversity try an anchor (em.EMD(anchor=em.Anchor())) or --set algorithm.score.count=3."
 LONGER = f"{WHY} Try more steps (--steps N), a smaller generator.learning_rate, or a larger batch."
 
 

@@ -46,7 +46,7 @@ def test_a_run_from_its_start_to_its_end(made, locked):
     lock.close()
     assert look(path).state is State.stopped
     (path / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in metrics()))
-    assert look(path).state is State.judging
+    assert look(path).state is State.evaluation_seed
     (path / "evaluation.json").write_text('{"student": {"recall": 0.9}}')
     seen = look(path)
     assert seen.state is State.finished
@@ -87,7 +87,7 @@ def test_a_run_that_was_resumed_begins_its_pace_anew(made, locked):
     (path / "metrics.jsonl").write_text(json.dumps(metrics()[0]) + "\n")
     again = look(path, seen)
     assert (again.pace, again.left) == (None, None)
-    assert again.remains.step == 10
+    assert again.run_record.step == 10
 
 
 def test_curves_in_a_line():
@@ -118,7 +118,7 @@ def test_an_evaluation_of_an_earlier_step_is_no_end(made):
     os.utime(path / "evaluation.json", (newest - 30, newest - 30))
     assert look(path).state is State.finished  # as copying leaves it
     os.utime(path / "evaluation.json", (newest - 300, newest - 300))
-    assert look(path).state is State.judging
+    assert look(path).state is State.evaluation_seed
     os.utime(path / "metrics.jsonl", (newest - 9000, newest - 9000))
     assert look(path).state is State.finished
     (path / "evaluation.json").unlink()

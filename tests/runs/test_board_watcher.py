@@ -8,7 +8,7 @@ from pplemd.report.tensorboard import AbstractBoard, NoBoard
 from pplemd.runs.board_watcher import with_board
 
 
-class Told(AbstractBoard):
+class RaisedAlarm(AbstractBoard):
     """Remembers."""
 
     def __init__(self):
@@ -28,7 +28,7 @@ class Told(AbstractBoard):
 
 
 def test_a_board_is_told_everything(tmp_path):
-    samples, order, board = tmp_path / "samples.png", [], Told()
+    samples, order, board = tmp_path / "samples.png", [], RaisedAlarm()
 
     def picture(step, state):
         order.append(step)
@@ -47,7 +47,7 @@ def test_a_board_is_told_everything(tmp_path):
 
 
 def test_a_board_is_closed_however_it_ends(tmp_path):
-    board = Told()
+    board = RaisedAlarm()
     with pytest.raises(KeyError), with_board(Watcher(), board, tmp_path / "samples.png"):
         raise KeyError
     assert board.told == ["closed"]

@@ -8,10 +8,12 @@ import pytest
 
 import pplemd as em
 from pplemd.errors import CheckpointError, DataError, PplemdError
-from pplemd.runs import session
-from pplemd.runs.loading import load_any
+from pplemd.runs.loading import load
 from pplemd.storage.digests import digest_of_file
 from pplemd.storage.folder import RunFolder
+from pplemd.tasks.distillation import Plan
+
+pytestmark = pytest.mark.slow
 
 TINY = Path(__file__).parents[1] / "cli" / "tiny_ring.py"
 SIBLING = "WIDTH = 8\n"
@@ -24,7 +26,9 @@ def trained(tmp_path_factory):
     text = "from wide import WIDTH\n" + TINY.read_text().replace("width=8", "width=WIDTH")
     (place / "ring.py").write_text(text)
     (place / "wide.py").write_text(SIBLING)
-    outcome = em.distil(place / "ring.py", place / "a run", overrides=("steps=2",), narrator=em.Silent(), judge=False)
+    outcome = em.distil(
+        place / "ring.py", place / "a run", overrides=("training.steps=2",), reporter=em.Silent(), judge=False
+    )
     return place, outcome
 
 
@@ -36,9 +40,11 @@ def test_a_run_need_not_be_judged(trained, monkeypatch):
     def fail(*arguments):
         raise DataError("no reference")
 
-    monkeypatch.setattr(session, "judged", fail)
+    monkeypatch.setattr(Plan, "_judged", fail)
     with pytest.raises(DataError, match="no reference") as caught:
-        em.distil(place / "ring.py", place / "a run", overrides=("steps=2",), resume=True, narrator=em.Silent())
+        em.distil(
+            place / "ring.py", place / "a run", overrides=("training.steps=2",), resume=True, reporter=em.Silent()
+        )
     (note,) = caught.value.__notes__
     assert "is done and saved" in note
     assert note.endswith(f"pplemd evaluate '{place / 'a run'}'")
@@ -67,10 +73,10 @@ def test_what_changed_is_said_and_the_run_is_left(trained, tmp_path, monkeypatch
     monkeypatch.delitem(sys.modules, "wide", raising=False)
     try:
         with pytest.raises(PplemdError) as caught:
-            load_any(RunFolder(place / "a run"), None, lambda sentence: None)
+            load(RunFolder(place / "a run"), None, lambda sentence: None)
         monkeypatch.delitem(sys.modules, "wide", raising=False)
         if "no Python" not in str(changed) and changed is not None:
-            again = load_any(RunFolder(place / "a run"), tmp_path / "ring.py", lambda sentence: None)
+            again = load(RunFolder(place / "a run"), tmp_path / "ring.py", lambda sentence: None)
             assert again.step == 2  # what the message advises
     finally:
         for name in ("ring.py", "wide.py"):
@@ -90,5 +96,5 @@ def test_a_mistake_about_a_run_that_is_as_it_was_gets_no_note(trained, tmp_path)
     shutil.copytree(place / "a run", tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     with pytest.raises(CheckpointError, match="no checkpoint yet") as caught:
-        load_any(RunFolder(tmp_path / "run"), None, lambda sentence: None)
+        load(RunFolder(tmp_path / "run"), None, lambda sentence: None)
     assert not getattr(caught.value, "__notes__", [])

@@ -6,7 +6,7 @@ from importlib.metadata import version
 import pytest
 
 from pplemd.errors import CheckpointError
-from pplemd.runs.changes import told
+from pplemd.runs.changes import noted_changes
 from pplemd.storage.digests import digest_of_file
 from pplemd.storage.folder import RunFolder
 
@@ -30,7 +30,7 @@ def run(tmp_path):
 
 
 def notes(run, model_file=None):
-    with pytest.raises(CheckpointError) as caught, told(run, model_file):
+    with pytest.raises(CheckpointError) as caught, noted_changes(run, model_file):
         raise CheckpointError("none of the 2 checkpoints can be read")
     return "\n".join(getattr(caught.value, "__notes__", []))
 

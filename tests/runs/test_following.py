@@ -19,7 +19,7 @@ STEPS = 40
 @pytest.fixture
 def begun(tmp_path):
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "config.json").write_text(json.dumps({"recipe": {"steps": STEPS, "seed": 0}}))
+    (tmp_path / "config.json").write_text(json.dumps({"training": {"steps": STEPS, "seed": 0}}))
     return tmp_path
 
 

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 import pplemd as em
-from pplemd.runs.report_data import PATHS, exhibits
+from pplemd.runs.report_data import report_data
 from pplemd.runs.reporting import write_report
 from pplemd.storage.folder import RunFolder
+from pplemd.tasks.report_pictures import PATHS
+
+pytestmark = pytest.mark.slow
 
 MODELS = Path(__file__).parents[1] / "cli"
 
@@ -21,14 +24,14 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PPLEMD_CACHE", str(folder / "cache"))
-        short = ("steps=12", "sample_every=6", "log_every=3")
-        em.distil(MODELS / "tiny_ring.py", folder / "ring", overrides=short, narrator=em.Silent())
-        em.distil(MODELS / "tiny_taught.py", folder / "taught", narrator=em.Silent())
+        short = ("training.steps=12", "training.sample_every=6", "training.log_every=3")
+        em.distil(MODELS / "tiny_ring.py", folder / "ring", overrides=short, reporter=em.Silent())
+        em.distil(MODELS / "tiny_taught.py", folder / "taught", reporter=em.Silent())
         yield folder
 
 
 def drawn(path):
-    return exhibits(RunFolder(path), None, em.Silent())
+    return report_data(RunFolder(path), None, em.Silent())
 
 
 def test_points(runs):
@@ -67,10 +70,12 @@ def test_what_is_gone_is_noted(runs, tmp_path):
     shown = drawn(tmp_path / "ring")
     assert shown.samples is None
     assert "gone.py, which is gone" in shown.notes[0]
-    again = exhibits(RunFolder(tmp_path / "ring"), MODELS / "tiny_ring.py", em.Silent())
+    again = report_data(RunFolder(tmp_path / "ring"), MODELS / "tiny_ring.py", em.Silent())
     assert again.samples is not None
     shutil.rmtree(tmp_path / "ring" / "checkpoints")
-    assert "no checkpoint yet" in exhibits(RunFolder(tmp_path / "ring"), MODELS / "tiny_ring.py", em.Silent()).notes[0]
+    assert (
+        "no checkpoint yet" in report_data(RunFolder(tmp_path / "ring"), MODELS / "tiny_ring.py", em.Silent()).notes[0]
+    )
 
 
 def test_alarms_are_told_in_words(runs, tmp_path):
@@ -84,11 +89,11 @@ def test_alarms_are_told_in_words(runs, tmp_path):
 
 
 def test_one_call_writes_the_page(runs, tmp_path):
-    target = write_report([runs / "ring", runs / "taught"], tmp_path / "x.html", narrator=em.Silent())
+    target = write_report([runs / "ring", runs / "taught"], tmp_path / "x.html", reporter=em.Silent())
     content = target.read_text()
     assert target == tmp_path / "x.html"
     assert "2 runs" in content
     assert "could not be drawn" not in content
-    own = write_report(runs / "ring", draw=False, narrator=em.Silent())
+    own = write_report(runs / "ring", draw=False, reporter=em.Silent())
     assert own == runs / "ring" / "report.html"
     assert "From one latent to another" not in own.read_text()

@@ -16,12 +16,12 @@ import pytest
 import pplemd as em
 from pplemd.devices import ONE
 from pplemd.errors import CheckpointError, DataError, DivergenceError, RecipeError
-from pplemd.report.reporter import AbstractNarrator, SilentTask
+from pplemd.report.reporter import AbstractReporter, SilentProgress
 from pplemd.runs import record
 from pplemd.runs.declared import declare, declare_value
-from pplemd.runs.drawing import draw_samples, save_samples
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder
+from pplemd.tasks.drawing import draw_samples, save_samples
 
 ROOT = Path(__file__).parents[2]
 MEANS = np.array([[1.0, 0.0], [-1.0, 0.5], [0.0, 2.0]])
@@ -44,18 +44,12 @@ def score_network(key):
 MODEL = em.Model(
     program=lambda teacher, key: Tiny(em.networks.MLP((2,), (2,), width=8, depth=1, classes=3, key=key)),
     teacher=em.GaussianMixture(MEANS, 0.2, labels=True),
-    score_network=score_network,
-    labels=em.Labels([1, 2, 1]),
-    recipe=em.Recipe(
-        steps=12,
-        batch=8,
-        sigmas=SIGMAS,
-        log_every=5,
-        checkpoint_every=4,
-        chain=em.Chain(em.Langevin(0.01), length=1),
-        score=em.ScoreRecipe(sigmas=SIGMAS),
-        score_updates=1,
+    networks={"score": score_network},
+    conditions=em.Labels([1, 2, 1]),
+    algorithm=em.EMD(
+        sigmas=SIGMAS, chain=em.Chain(em.Langevin(0.01), length=1), score=em.ScoreUpdates(sigmas=SIGMAS, count=1)
     ),
+    training=em.Training(steps=12, batch=8, log_every=5, checkpoint_every=4),
     evaluation=em.metrics.MixtureEvaluation(MEANS, np.array([0.25, 0.5, 0.25]), 0.2, count=200),
 )
 
@@ -70,16 +64,17 @@ class Counted(em.metrics.MixtureEvaluation):
         return super().prepare()
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_prepared_once_for_the_way_and_the_end(tmp_path):
     evaluation = Counted(MEANS, np.array([0.25, 0.5, 0.25]), 0.2, count=200)
     model = dataclasses.replace(MODEL, evaluation=evaluation)
-    outcome = em.distil(model, tmp_path / "run", overrides=("sample_every=6",), narrator=em.Silent())
+    outcome = em.distil(model, tmp_path / "run", overrides=("training.sample_every=6",), reporter=em.Silent())
     assert len(evaluation.times) == 1
     assert outcome.report.count == 200
     assert (tmp_path / "run" / "metrics.jsonl").read_text().count("run_modes") == 2
 
 
-class Heard(AbstractNarrator):
+class Heard(AbstractReporter):
     """Keeps what it is told."""
 
     def __init__(self):
@@ -88,14 +83,14 @@ class Heard(AbstractNarrator):
     def say(self, sentence):
         self.sentences.append(sentence)
 
-    def task(self, title, total, shown=()):
+    def progress(self, title, total, shown=()):
         self.titles.append(title)
         return _Nothing()
 
 
 class _Nothing:
     def __enter__(self):
-        return SilentTask()
+        return SilentProgress()
 
     def __exit__(self, *error):
         return None
@@ -103,7 +98,7 @@ class _Nothing:
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
-    return em.distil(MODEL, tmp_path_factory.mktemp("run") / "a", narrator=em.Silent())
+    return em.distil(MODEL, tmp_path_factory.mktemp("run") / "a", reporter=em.Silent())
 
 
 def test_one_call_leaves_a_run(outcome):
@@ -113,7 +108,7 @@ def test_one_call_leaves_a_run(outcome):
     assert all(np.isfinite(line["score_loss"]) for line in lines)
     config = folder.read_config()
     assert config["model"] == {"path": None, "sha256": None, "name": "model"}
-    assert config["recipe"]["chain"]["kernel"] == {"type": "Langevin", "step_size": 0.01, "truncation": None}
+    assert config["algorithm"]["chain"]["kernel"] == {"type": "Langevin", "step_size": 0.01, "truncation": None}
     assert set(config["environment"]) == {"pplemd", "jax", "python", "device", "system"}
     assert config["packages"]["jax"] == jax.__version__
     assert {"jaxlib", "numpyro", "blackjax", "optax", "numpy"} < set(config["packages"])
@@ -132,13 +127,13 @@ def current_umask():
 
 
 def test_samples_are_settled_by_seed_and_label(outcome, tmp_path):
-    a = draw_samples(outcome.distilled, 12, label=1, seed=4)
-    b = draw_samples(outcome.distilled, 12, label=1, seed=4)
-    c = draw_samples(outcome.distilled, 12, label=1, seed=5)
+    a = draw_samples(outcome.result, 12, label=1, seed=4)
+    b = draw_samples(outcome.result, 12, label=1, seed=4)
+    c = draw_samples(outcome.result, 12, label=1, seed=5)
     np.testing.assert_array_equal(a.x, b.x)
     assert not np.any(a.x == c.x)
     assert a.x.shape == (12, 2)
-    assert list(a.label) == [1] * 12
+    assert list(a.conditions) == [1] * 12
     save_samples(tmp_path / "a.npz", a, (2,))
     save_samples(tmp_path / "a.png", a, (2,))
     with np.load(tmp_path / "a.npz") as arrays:
@@ -150,26 +145,27 @@ def test_samples_are_settled_by_seed_and_label(outcome, tmp_path):
 
 def test_labels_follow_the_prior(outcome):
     count = 6000  # more than a chunk
-    drawn = draw_samples(outcome.distilled, count)
+    drawn = draw_samples(outcome.result, count)
     assert drawn.x.shape == (count, 2)
-    shares = np.bincount(drawn.label) / count
+    shares = np.bincount(drawn.conditions) / count
     np.testing.assert_allclose(shares, [0.25, 0.5, 0.25], atol=4 * np.sqrt(0.25 / count))
-    net = outcome.distilled.program.net
+    net = outcome.result.program.net
     assert net.classes == 3
     with pytest.raises(RecipeError, match="classes 0 to 2"):
-        draw_samples(outcome.distilled, 3, label=3)
+        draw_samples(outcome.result, 3, label=3)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_judged_again(outcome):
     before = (outcome.folder / "metrics.jsonl").read_bytes()
     heard = Heard()
-    again = em.distil(MODEL, outcome.folder, resume=True, narrator=heard)
+    again = em.distil(MODEL, outcome.folder, resume=True, reporter=heard)
     assert heard.titles == ["distil", "judge"]
     assert (outcome.folder / "metrics.jsonl").read_bytes() == before
     for name, value in outcome.report.student.items():
         assert name == "seconds_per_1000" or again.report.student[name] == value
     key = jax.random.key(0)
-    np.testing.assert_array_equal(again.distilled.sample(key, 5), outcome.distilled.sample(key, 5))
+    np.testing.assert_array_equal(again.result.sample(key, 5), outcome.result.sample(key, 5))
 
 
 def test_two_starts_at_once_do_not_share_a_folder(outcome, tmp_path):
@@ -184,26 +180,26 @@ def test_two_starts_at_once_do_not_share_a_folder(outcome, tmp_path):
 def test_a_folder_that_another_process_writes_to_is_left_as_it_is(tmp_path):
     folder = RunFolder(tmp_path / "a")
     with contextlib.closing(Checkpoints(folder.checkpoints)), pytest.raises(CheckpointError, match="another process"):
-        em.distil(MODEL, folder.path, narrator=em.Silent())
+        em.distil(MODEL, folder.path, reporter=em.Silent())
     assert not folder.config.exists()
 
 
 def test_a_run_is_not_written_over(outcome):
     with pytest.raises(CheckpointError, match="holds a run already"):
-        em.distil(MODEL, outcome.folder, narrator=em.Silent())
+        em.distil(MODEL, outcome.folder, reporter=em.Silent())
 
 
 @pytest.mark.parametrize(
     ("changed", "phrase"),
     [
-        (dataclasses.replace(MODEL, recipe=em.Recipe(steps=12)), "the recipe has changed"),
+        (dataclasses.replace(MODEL, training=em.Training(steps=12)), "the training has changed"),
         (dataclasses.replace(MODEL, teacher=em.teachers.ScoreFunction(lambda x, s, c: -x, (2,), 3)), "the teacher has"),
         (dataclasses.replace(MODEL, teacher=jax.tree.map(lambda leaf: 1.5 * leaf, MODEL.teacher)), "the teacher has"),
     ],
 )
 def test_another_model_is_not_resumed(outcome, changed, phrase):
     with pytest.raises(CheckpointError, match=phrase):
-        em.distil(changed, outcome.folder, resume=True, narrator=em.Silent())
+        em.distil(changed, outcome.folder, resume=True, reporter=em.Silent())
 
 
 def test_a_file_that_the_model_file_imports_is_a_part_of_the_run(tmp_path):
@@ -224,9 +220,9 @@ def test_a_file_that_the_model_file_imports_is_a_part_of_the_run(tmp_path):
     assert [sentence for sentence in heard.sentences if "parts.py has changed since" in sentence]
 
 
-def test_a_resumed_run_keeps_its_recipe(outcome):
-    with pytest.raises(RecipeError, match="was started with no changes, and steps=3 was asked for"):
-        em.distil(MODEL, outcome.folder, overrides=("steps=3",), resume=True, narrator=em.Silent())
+def test_a_resumed_run_keeps_its_numbers(outcome):
+    with pytest.raises(RecipeError, match="was started with no changes, and training.steps=3 was asked for"):
+        em.distil(MODEL, outcome.folder, overrides=("training.steps=3",), resume=True, reporter=em.Silent())
 
 
 def test_another_machine_is_told(outcome):
@@ -266,18 +262,19 @@ def test_folders_are_numbered_and_found_again(tmp_path):
 
 
 def test_a_kernel_that_cannot_sample_the_law_is_refused_before_anything_runs(tmp_path):
-    recipe = dataclasses.replace(MODEL.recipe, chain=em.Chain(em.HMC(0.1, 1, em.Exact()), length=1))
+    algorithm = dataclasses.replace(MODEL.algorithm, chain=em.Chain(em.HMC(0.1, 1, em.Exact()), length=1))
     heard = Heard()
     with pytest.raises(em.PplemdError, match=r"only the gradient of its potential.*HMC\(correction=LineIntegral\(\)\)"):
-        em.distil(dataclasses.replace(MODEL, recipe=recipe), tmp_path / "run", narrator=heard)
+        em.distil(dataclasses.replace(MODEL, algorithm=algorithm), tmp_path / "run", reporter=heard)
     assert not (tmp_path / "run").exists()
     assert heard.titles == []
 
 
+@pytest.mark.slow
 def test_a_teacher_of_nan_stops_with_a_diagnosis(tmp_path):
     teacher = em.teachers.ScoreFunction(lambda x, sigma, label: x * jnp.nan, (2,), 3)
-    recipe = dataclasses.replace(MODEL.recipe, steps=100, patience=6)
-    model = dataclasses.replace(MODEL, teacher=teacher, recipe=recipe)
+    training = dataclasses.replace(MODEL.training, steps=100, patience=6)
+    model = dataclasses.replace(MODEL, teacher=teacher, training=training)
     with pytest.raises(DivergenceError, match="last 10 updates before step 10 were skipped") as caught:
-        em.distil(model, tmp_path / "run", narrator=em.Silent())
+        em.distil(model, tmp_path / "run", reporter=em.Silent())
     assert "NaN" in str(caught.value)

@@ -1,6 +1,5 @@
 """What a run writes and says while it trains: health, figures on the way, alarms; the same after a stop."""
 
-import dataclasses
 import json
 import signal
 
@@ -10,13 +9,14 @@ import numpyro.distributions as dist
 import pytest
 
 import pplemd as em
+from pplemd.devices import ONE
 from pplemd.errors import DivergenceError
 from pplemd.learning import Interrupted
-from pplemd.report.reporter import AbstractNarrator, SilentTask
-from pplemd.runs.watch import Watch, shown
+from pplemd.report.reporter import AbstractReporter, SilentProgress
+from pplemd.runs.watch import Watch
 from pplemd.storage.folder import RunFolder
-from pplemd.tasks.distillation import distillation
-from pplemd.tasks.model import plan
+
+pytestmark = pytest.mark.slow
 
 ANGLES = np.arange(8) * np.pi / 4
 MEANS = 4.0 * np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=-1)
@@ -36,28 +36,21 @@ def score_network(key):
 
 
 def ring(**changes):
-    """Eight modes, a random generator, and the changes of a recipe."""
-    recipe = em.Recipe(
-        steps=24,
-        batch=16,
-        sigmas=SIGMAS,
-        chain=em.Chain(em.Langevin(em.Coordinates(0.1, 1e-5)), length=1),
-        score=em.ScoreRecipe(sigmas=SIGMAS),
-        score_updates=1,
-        log_every=5,
-        sample_every=8,
-        checkpoint_every=10,
-    )
+    """Eight modes, a random generator, and changes of numbers."""
+    rhythm = {"steps": 24, "batch": 16, "log_every": 5, "sample_every": 8, "checkpoint_every": 10}
+    training = em.Training(**{**rhythm, **{name: value for name, value in changes.items() if name != "chain"}})
+    chain = changes.get("chain", em.Chain(em.Langevin(em.Coordinates(0.1, 1e-5)), length=1))
     return em.Model(
         program=lambda teacher, key: Ring(em.networks.MLP((2,), (2,), width=64, depth=2, key=key)),
         teacher=em.GaussianMixture(MEANS, 0.15),
-        score_network=score_network,
-        recipe=dataclasses.replace(recipe, **changes),
+        networks={"score": score_network},
+        algorithm=em.EMD(sigmas=SIGMAS, chain=chain, score=em.ScoreUpdates(sigmas=SIGMAS, count=1)),
+        training=training,
         evaluation=em.metrics.MixtureEvaluation(MEANS, np.full(8, 0.125), 0.15, count=200),
     )
 
 
-class Task(SilentTask):
+class Task(SilentProgress):
     """Remembers what it shows; sends SIGINT once a step is done."""
 
     def __init__(self, stop_at=None):
@@ -72,7 +65,7 @@ class Task(SilentTask):
         self.shown.append(dict(figures))
 
 
-class Heard(AbstractNarrator):
+class Heard(AbstractReporter):
     """Keeps what it is told, and what its task was to show."""
 
     def __init__(self, stop_at=None):
@@ -81,9 +74,9 @@ class Heard(AbstractNarrator):
     def say(self, sentence):
         self.sentences.append(sentence)
 
-    def task(self, title, total, shown=()):
+    def progress(self, title, total, shown=()):
         self.figures = shown or self.figures
-        return _Entered(self.the_task if title == "distil" else SilentTask())
+        return _Entered(self.the_task if title == "distil" else SilentProgress())
 
 
 class _Entered:
@@ -105,7 +98,7 @@ def lines(folder):
 def whole(tmp_path_factory):
     """A run that nothing interrupted, and what was heard of it."""
     heard = Heard()
-    outcome = em.distil(ring(), tmp_path_factory.mktemp("whole") / "run", narrator=heard)
+    outcome = em.distil(ring(), tmp_path_factory.mktemp("whole") / "run", reporter=heard)
     return outcome.folder, heard
 
 
@@ -136,20 +129,21 @@ def test_the_few_figures_that_matter_stay_in_sight(whole):
     assert {"pull", "score_lag", "run_modes"} <= set(heard.the_task.shown[-1])
     assert [figures.get("score_lag") for figures in heard.the_task.shown[:2]] == [None, lines(whole[0])[1]["score_lag"]]
     assert "pull" in heard.the_task.shown[1]  # of the report before
-    assert "acceptance" in shown(em.Recipe(chain=em.Chain(em.mala(0.1), length=2)))
+    assert "acceptance" in em.EMD(chain=em.Chain(em.mala(0.1), length=2)).shown()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_tells_the_same(whole, tmp_path):
     with pytest.raises(Interrupted):
-        em.distil(ring(), tmp_path / "run", narrator=Heard(stop_at=13))
-    em.distil(ring(), tmp_path / "run", resume=True, narrator=em.Silent())
+        em.distil(ring(), tmp_path / "run", reporter=Heard(stop_at=13))
+    em.distil(ring(), tmp_path / "run", resume=True, reporter=em.Silent())
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (whole[0] / "metrics.jsonl").read_bytes()
 
 
 def watch(folder):
-    model, heard = ring(), Heard()
-    work = distillation(plan(model), model.teacher)
-    return Watch(work, None, RunFolder(folder), heard.say, heard.the_task).watcher(), heard
+    heard = Heard()
+    work = ring().plan().build(em.Silent(), ONE)
+    return Watch(work, RunFolder(folder), heard, heard.the_task).watcher(), heard
 
 
 def test_an_alarm_is_written_as_long_as_it_holds_and_said_once(tmp_path):
@@ -189,13 +183,14 @@ def test_what_a_run_remembers_reaches_over_a_stop(tmp_path):
     assert "gradient explodes" in heard.sentences[0]
 
 
+@pytest.mark.slow
 def test_unadjusted_steps_that_end_in_infinity_are_told_within_fifty_steps(tmp_path):
     """From a random generator, gamma = 0.05 for eps and z: chains leave the latents' law before anything is inf."""
     chain = em.Chain(em.Langevin(em.Coordinates(0.05, 0.05)), length=4)
     model = ring(chain=chain, steps=400, batch=64, log_every=50, sample_every=1000, checkpoint_every=400)
     heard = Heard()
     with pytest.raises(DivergenceError, match="were skipped"):
-        em.distil(model, tmp_path / "run", narrator=heard)
+        em.distil(model, tmp_path / "run", reporter=heard)
     line = lines(tmp_path / "run")[0]
     assert line["step"] == 50
     assert line["alarm"][0] in ("latents_run_away", "non_finite")
@@ -205,14 +200,14 @@ def test_unadjusted_steps_that_end_in_infinity_are_told_within_fifty_steps(tmp_p
 
 
 def test_a_health_check_that_fails_leaves_the_other_figures(tmp_path, monkeypatch):
-    model, heard = ring(), Heard()
-    work = distillation(plan(model), model.teacher)
-    seen = Watch(work, model.evaluation, RunFolder(tmp_path), heard.say, heard.the_task)
+    heard = Heard()
+    work = ring().plan().build(em.Silent(), ONE)
+    seen = Watch(work, RunFolder(tmp_path), heard, heard.the_task)
 
     def fail(state, key):
         raise RuntimeError("INTERNAL: YNNPACK operation failed: unsupported parameter")
 
-    monkeypatch.setattr(seen, "_health", fail)
+    monkeypatch.setattr(seen, "_healthy", fail)
     for step in (8, 16):
         found = seen.inspect(step, work.initial())
         assert found.keys() == ON_THE_WAY | {"failed_health_check"}

@@ -19,7 +19,7 @@ from pplemd.storage import checkpoints as module
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.digests import digest
 from pplemd.storage.folder import MetricsFile, RunFolder, write_json
-from pplemd.storage.locks import ASKING_SECONDS, is_written_to
+from pplemd.storage.locks import PROBE_SECONDS, is_written_to
 
 
 def tree(value):
@@ -200,7 +200,7 @@ def test_who_asks_whether_it_is_written_to_is_in_nobodys_way(folder):
     assert is_written_to(folder) is False
     with (folder / ".lock").open("rb") as asking:  # just now
         fcntl.flock(asking, fcntl.LOCK_SH)
-        threading.Timer(ASKING_SECONDS / 4, fcntl.flock, (asking, fcntl.LOCK_UN)).start()
+        threading.Timer(PROBE_SECONDS / 4, fcntl.flock, (asking, fcntl.LOCK_UN)).start()
         Checkpoints(folder).close()
 
 

@@ -46,7 +46,7 @@ def test_a_file_is_no_folder(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "is_run"),
-    [({"model": {}, "overrides": [], "recipe": {}}, True), ({"_class_name": "UNet2DModel"}, False), (None, True)],
+    [({"model": {}, "overrides": [], "training": {}}, True), ({"_class_name": "UNet2DModel"}, False), (None, True)],
 )
 def test_a_run_is_known_by_its_config(tmp_path, content, is_run):
     """A torn one may be a run's."""

@@ -6,12 +6,12 @@ import math
 import pytest
 
 from pplemd.errors import CheckpointError
-from pplemd.storage.run_reader import LARGEST_STEP, NAMES, dig, read_remains
+from pplemd.storage.run_reader import LARGEST_STEP, NAMES, dig, read_run
 
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"recipe": {"steps": 20}}))
+    (tmp_path / "config.json").write_text(json.dumps({"training": {"steps": 20}}))
     return tmp_path
 
 
@@ -20,25 +20,25 @@ def test_a_run_is_read(folder):
         '{"step": 10, "pull": 2, "alarm": ["collapse"]}\n{"step": 20, "pull": null}\n'
     )
     (folder / "evaluation.json").write_text('{"student": {"recall": 0.5}}')
-    remains = read_remains(folder)
-    assert (remains.step, remains.steps, remains.notes) == (20, 20, ())
-    assert remains.lines[0].figures == {"pull": 2.0}
-    assert remains.lines[0].alarms == ("collapse",)
-    assert math.isnan(remains.lines[1].figures["pull"])
-    assert remains.judged
+    run_record = read_run(folder)
+    assert (run_record.step, run_record.steps, run_record.notes) == (20, 20, ())
+    assert run_record.lines[0].figures == {"pull": 2.0}
+    assert run_record.lines[0].alarms == ("collapse",)
+    assert math.isnan(run_record.lines[1].figures["pull"])
+    assert run_record.judged
 
 
 def test_a_folder_without_config_is_no_run(tmp_path):
     with pytest.raises(CheckpointError, match="not a run folder"):
-        read_remains(tmp_path)
+        read_run(tmp_path)
     with pytest.raises(CheckpointError, match="not a run folder"):
-        read_remains(tmp_path / "nowhere")
+        read_run(tmp_path / "nowhere")
 
 
 def test_a_run_that_has_only_begun(folder):
-    remains = read_remains(folder)
-    assert (remains.lines, remains.evaluation, remains.judged) == ((), None, False)
-    assert "There is no metrics.jsonl yet" in remains.notes[0]
+    run_record = read_run(folder)
+    assert (run_record.lines, run_record.evaluation, run_record.judged) == ((), None, False)
+    assert "There is no metrics.jsonl yet" in run_record.notes[0]
 
 
 DAMAGED = {
@@ -59,37 +59,37 @@ DAMAGED = {
 def test_damaged_lines_are_left_out_and_counted(folder, kind):
     content = '{"step": 10, "pull": 2}\n' + DAMAGED[kind] + '{"step": 20, "pull": 1}\n'
     (folder / "metrics.jsonl").write_bytes(content.encode(errors="surrogateescape"))
-    remains = read_remains(folder)
-    assert [line.step for line in remains.lines] == [10, 20]
-    assert remains.notes == ("1 line of metrics.jsonl cannot be read and are left out.",)
+    run_record = read_run(folder)
+    assert [line.step for line in run_record.lines] == [10, 20]
+    assert run_record.notes == ("1 line of metrics.jsonl cannot be read and are left out.",)
 
 
 def test_a_last_line_that_is_being_written_is_no_damage(folder):
     (folder / "metrics.jsonl").write_text('{"step": 10, "pull": 2}\n{"step": 20, "pu')
-    remains = read_remains(folder)
-    assert (remains.step, remains.notes) == (10, ())
+    run_record = read_run(folder)
+    assert (run_record.step, run_record.notes) == (10, ())
 
 
 def test_values_that_are_no_numbers_are_none(folder):
     values = {"a": "text", "b": [1], "c": True, "d": 1e400, "e": None, "f" * 200: 1.0}
     (folder / "metrics.jsonl").write_text(json.dumps({"step": 1, **values}) + "\n")
-    (line,) = read_remains(folder).lines
+    (line,) = read_run(folder).lines
     assert set(line.figures) == {"c", "d", "e"}
     assert all(math.isnan(value) for value in line.figures.values())
 
 
 def test_names_are_bounded(folder):
     (folder / "metrics.jsonl").write_text(json.dumps({"step": 1, **{f"x{i}": 1.0 for i in range(5000)}}) + "\n")
-    remains = read_remains(folder)
-    assert len(remains.lines[0].figures) == NAMES
-    assert "the rest is left out" in remains.notes[0]
+    run_record = read_run(folder)
+    assert len(run_record.lines[0].figures) == NAMES
+    assert "the rest is left out" in run_record.notes[0]
 
 
 def test_of_two_lines_of_one_step_the_later_counts(folder):
     (folder / "metrics.jsonl").write_text('{"step": 10, "pull": 1}\n{"step": 20}\n{"step": 10, "pull": 2}\n')
-    remains = read_remains(folder)
-    assert [line.step for line in remains.lines] == [10, 20]
-    assert remains.lines[0].figures["pull"] == 2.0
+    run_record = read_run(folder)
+    assert [line.step for line in run_record.lines] == [10, 20]
+    assert run_record.lines[0].figures["pull"] == 2.0
 
 
 @pytest.mark.parametrize("name", ["config.json", "evaluation.json", "diagnosis/diagnosis.json"])
@@ -97,15 +97,15 @@ def test_of_two_lines_of_one_step_the_later_counts(folder):
 def test_other_files_may_be_damaged(folder, name, text):
     (folder / "diagnosis").mkdir()
     (folder / name).write_text(text)
-    remains = read_remains(folder)
-    assert any(name.split("/")[-1] in note and "damaged" in note for note in remains.notes)
+    run_record = read_run(folder)
+    assert any(name.split("/")[-1] in note and "damaged" in note for note in run_record.notes)
 
 
 def test_a_folder_in_the_place_of_a_file(folder):
     for name in ("metrics.jsonl", "evaluation.json", "samples.png"):
         (folder / name).mkdir()
-    remains = read_remains(folder)
-    assert (remains.lines, remains.evaluation, remains.pictures) == ((), None, {})
+    run_record = read_run(folder)
+    assert (run_record.lines, run_record.evaluation, run_record.pictures) == ((), None, {})
 
 
 def test_digging():

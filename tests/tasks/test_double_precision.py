@@ -19,7 +19,6 @@ from pplemd.runs import record
 from pplemd.runs.declared import declare_value
 from pplemd.storage.folder import RunFolder
 from pplemd.tasks.double_precision import in_single, narrow, restored
-from pplemd.tasks.model import plan
 
 FAR = 1e8 + np.array([0.25, 1.0, 1.5])  # in 32 bits these are one number
 
@@ -30,6 +29,7 @@ def far(y):
     numpyro.sample("y", dist.Normal(1e8 + z[0] * z[1], 1.0), obs=y)
 
 
+@pytest.mark.slow
 def test_a_posterior_is_computed_in_the_bits_that_it_was_traced_in():
     with jax.enable_x64(True):
         teacher, x = em.posterior(far, FAR), jnp.array([0.5, -0.7])
@@ -49,6 +49,7 @@ def test_a_posterior_is_computed_in_the_bits_that_it_was_traced_in():
     )
 
 
+@pytest.mark.slow
 def test_and_one_of_32_bits_is_asked_in_64():
     def model(y):
         numpyro.sample("y", dist.Normal(numpyro.sample("z", dist.Normal(0.0, 1.0)), 1.0), obs=y)
@@ -71,7 +72,9 @@ def model():
     return em.Model(
         lambda teacher, key: Pushed(em.networks.MLP((2,), (2,), width=4, depth=1, key=key)),
         em.teachers.ScoreFunction(Pull(jnp.ones(2)), (2,)),
-        score_network=lambda key: em.Denoiser(em.networks.TimedMLP((2,), width=4, blocks=1, key=key), sigma_data=1.0),
+        networks={
+            "score": lambda key: em.Denoiser(em.networks.TimedMLP((2,), width=4, blocks=1, key=key), sigma_data=1.0)
+        },
     )
 
 
@@ -92,9 +95,11 @@ def test_a_model_is_distilled_in_32_bits():
         declared = declare_value(wide)
         assert declared.narrowed
         assert not jax.config.read("jax_enable_x64")
-        planned = plan(declared.distilled_model)
+        planned = declared.distillation.plan()
     assert planned.problem.output.dtype == np.float32
-    assert {leaf.dtype for leaf in jax.tree.leaves((planned.program, planned.teacher))} == {np.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves((planned.networks["generator"], planned.teacher))} == {
+        np.dtype("float32")
+    }
     assert not declare_value(model()).narrowed
 
 
@@ -113,11 +118,11 @@ with jax.enable_x64(True):
 def test_a_program_that_refers_to_arrays_of_64_bits_is_told_of_the_mode():
     networks = em.networks.MLP((2,), (2,), width=4, depth=1, key=jax.random.key(0))
     with pytest.raises(ProgramError, match="Spread.__call__: .*64-bit mode: make that by NumPy"):
-        plan(dataclasses.replace(model(), program=lambda teacher, key: Spread(networks)))
+        dataclasses.replace(model(), program=lambda teacher, key: Spread(networks)).plan()
 
 
 def test_a_generator_draws_in_32_bits_in_a_session_of_64():
-    planned = plan(model())
+    planned = model().plan()
     program = Pushed(em.networks.MLP((2,), (2,), width=4, depth=1, key=jax.random.key(0)))
     distilled = em.Distilled(planned.problem, program, None)
     expected = distilled.sample(jax.random.key(1), 3)
@@ -157,6 +162,7 @@ def levels(X, y):
     numpyro.sample("y", dist.Normal(X @ w, 1.0), obs=y)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_loops_that_are_mapped_ask_a_posterior_in_its_own_bits():
     X = np.random.default_rng(0).normal(size=(20, 2))
@@ -195,6 +201,7 @@ def functions():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_functions_that_refer_to_arrays_of_64_bits_are_asked_in_64():
     with jax.enable_x64(True):
@@ -214,5 +221,5 @@ def test_functions_that_refer_to_arrays_of_64_bits_are_asked_in_64():
 def test_a_model_of_such_a_function_is_narrowed():
     with restored():
         jax.config.update("jax_enable_x64", True)
-        teacher = declare_value(dataclasses.replace(model(), teacher=functions()[0])).model.teacher
+        teacher = declare_value(dataclasses.replace(model(), teacher=functions()[0])).task.teacher
     assert teacher.score(jnp.zeros(2), jnp.ones(())).dtype == jnp.float32

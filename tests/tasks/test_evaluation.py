@@ -10,8 +10,8 @@ import pytest
 import pplemd as em
 from pplemd.dsl import trace
 from pplemd.errors import DataError, DivergenceError
-from pplemd.tasks.distillation import Distilled
-from pplemd.tasks.evaluation import CHUNK, draw, draw_teacher, evaluate, glance, uniform_classes
+from pplemd.tasks.evaluation import CHUNK, draw_teacher, evaluate, glance, timed_samples
+from pplemd.tasks.results import Distilled
 
 TEACHER = em.GaussianMixture(np.array([[3.0, -1.0]]), 0.5)
 
@@ -83,7 +83,7 @@ def test_draw_gives_the_count_from_chunks_of_one_size():
         sizes.append((count, None if labels is None else labels.shape))
         return jax.random.normal(key, (count, 2))
 
-    drawn = draw(source, jax.random.key(0), CHUNK + 7, em.Labels([1, 1]))
+    drawn = timed_samples(source, jax.random.key(0), CHUNK + 7, em.Labels([1, 1]))
     assert drawn.x.shape == (CHUNK + 7, 2)
     assert set(sizes) == {(CHUNK, (CHUNK,))}
     assert len(np.unique(drawn.x[:, 0])) == CHUNK + 7  # no chunk twice
@@ -94,11 +94,11 @@ def test_samples_keep_the_class_that_they_were_asked_for():
     def source(key, count, labels):
         return labels.astype(jnp.float32)
 
-    drawn = draw(source, jax.random.key(0), CHUNK + 7, em.Labels([1, 2, 1]))
+    drawn = timed_samples(source, jax.random.key(0), CHUNK + 7, em.Labels([1, 2, 1]))
     np.testing.assert_array_equal(drawn.x, drawn.labels)
     assert len(drawn.labels) == CHUNK + 7
     assert set(drawn.labels) == {0, 1, 2}
-    assert draw(lambda key, count, labels: jnp.zeros((count, 2)), jax.random.key(0), 5, None).labels is None
+    assert timed_samples(lambda key, count, labels: jnp.zeros((count, 2)), jax.random.key(0), 5, None).labels is None
 
 
 def test_every_figure_is_of_the_seed_that_was_asked_for():
@@ -116,7 +116,7 @@ def test_every_figure_is_of_the_seed_that_was_asked_for():
 
 @pytest.mark.parametrize("count", [10, CHUNK + 11])
 def test_pictures_show_every_class_in_turn(count):
-    assert list(uniform_classes(3, 7)) == [0, 1, 2, 0, 1, 2, 0]
+    assert list(em.Labels.uniform(3).in_turn(7)) == [0, 1, 2, 0, 1, 2, 0]
     teacher = em.GaussianMixture(np.array([[0.0, 0.0], [9.0, 9.0]]), 0.1, labels=True)
     drawn = draw_teacher(teacher, em.Labels([1, 1]), seed=2, count=count)
     assert len(drawn.x) == len(drawn.labels) == count

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pplemd.inference import Marginal
-from pplemd.tasks.fit_evaluation import told_marginal
+from pplemd.tasks.fit_evaluation import shown_marginal
 
 RNG = np.random.default_rng(0)
 WEIGHTS = {  # log weights, and the doubt that is told
@@ -26,18 +26,19 @@ def of(log_weights):
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_an_error_is_told_where_there_is_one(name):
     log_weights, doubt = WEIGHTS[name]
-    told = told_marginal(of(log_weights))
+    told = shown_marginal(of(log_weights))
     assert (told["error"] is None) == (doubt is not None), told
     assert doubt is None or doubt in told["doubt"], told
     assert doubt is not None or 0 < told["error"] < 0.1
 
 
+@pytest.mark.slow
 def test_rows_with_few_draws_are_counted():
     rows = jnp.asarray(RNG.normal(0.0, 0.5, (5, 64)), jnp.float32)
-    told = told_marginal(jax.vmap(of)(rows))
+    told = shown_marginal(jax.vmap(of)(rows))
     assert told["rows"] == 5
     assert told["error"] == pytest.approx(np.std(np.asarray(jax.vmap(of)(rows).value), ddof=1) / np.sqrt(5), rel=1e-5)
-    told = told_marginal(jax.vmap(of)(rows.at[3].multiply(20.0)))
+    told = shown_marginal(jax.vmap(of)(rows.at[3].multiply(20.0)))
     assert told["error"] is None
     assert "draws count, fewer than 10 in 1 of 5 rows" in told["doubt"]
-    assert told_marginal(jax.vmap(of)(rows[:1]))["error"] is None
+    assert shown_marginal(jax.vmap(of)(rows[:1]))["error"] is None

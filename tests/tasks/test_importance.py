@@ -9,8 +9,8 @@ import pytest
 import pplemd as em
 from pplemd.dsl import trace
 from pplemd.errors import DataError, TeacherError
-from pplemd.tasks.distillation import Distilled
 from pplemd.tasks.importance import Weighted, importance, log_density
+from pplemd.tasks.results import Distilled
 
 MEAN, COVARIANCE = np.array([1.0, -0.5]), np.array([[1.0, 0.4], [0.4, 0.5]])
 
@@ -71,6 +71,7 @@ def bent(scale, bend=0.2):
     return student(Bent(jnp.asarray(scale), jnp.asarray(bend)))
 
 
+@pytest.mark.slow
 def test_log_ratios_are_those_of_the_two_densities():
     found = importance(bent(1.1), TARGET, 500, seed=1)
     a = found.x[:, 0].astype(float) / 1.1

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import pplemd as em
-from pplemd.report.reporter import SilentTask
+from pplemd.report.reporter import SilentProgress
 from pplemd.storage.cache import cached_arrays
 from pplemd.storage.locks import locked
-from pplemd.tasks import teacher_training as schooling
-from pplemd.tasks.teacher_training import is_ready, ready_teacher, taught_digest
+from pplemd.tasks import teacher_training
+from pplemd.tasks.teacher_training import is_ready, ready_teacher
 
 DRAW = np.random.default_rng(0)
 SPLIT = em.data.Split(DRAW.uniform(-1, 1, (8, 2)).astype(np.float32), np.arange(8, dtype=np.int32) % 2)
@@ -23,7 +23,8 @@ def taught(guidance=None, rate=0.1):
     return em.teach(
         lambda key: em.networks.ResidualMLP((2,), width=4, blocks=1, classes=2, key=key),
         DATA,
-        em.TeachRecipe(steps=2, batch=4, label_dropout=rate),
+        em.ScoreMatching(condition_dropout=rate),
+        em.Training(steps=2, batch=4),
         guidance,
     )
 
@@ -32,7 +33,7 @@ def test_guidance_is_put_on_the_teacher_that_was_taught_without_it(tmp_path, mon
     monkeypatch.setenv("PPLEMD_CACHE", str(tmp_path))
     leaves, structure = jax.tree.flatten(taught().build())
     known = [DRAW.normal(size=leaf.shape).astype(np.float32) for leaf in leaves]
-    cached_arrays(f"teacher-{taught_digest(taught())}", lambda: {str(i): leaf for i, leaf in enumerate(known)})
+    cached_arrays(taught().key, lambda: {str(i): leaf for i, leaf in enumerate(known)})
     assert is_ready(taught())
     plain, guided = ready_teacher(taught(), em.Silent()), ready_teacher(taught(GUIDANCE), em.Silent())
     assert eqx.tree_equal(plain, jax.tree.unflatten(structure, [jax.numpy.asarray(leaf) for leaf in known]))
@@ -49,24 +50,25 @@ def test_a_teacher_that_would_be_taught_is_not_ready(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow_for("stopped")
 @pytest.mark.parametrize("ends", [True, False], ids=["taught", "stopped"])
 def test_a_teacher_that_another_process_teaches_is_waited_for(tmp_path, monkeypatch, ends):
     monkeypatch.setenv("PPLEMD_CACHE", str(tmp_path))
-    monkeypatch.setattr(schooling, "POLL", 0.01)
-    digest = taught_digest(taught())
+    monkeypatch.setattr(teacher_training, "POLL", 0.01)
+    key = taught().key
     known = {str(i): np.full(leaf.shape, 3.0, leaf.dtype) for i, leaf in enumerate(jax.tree.leaves(taught().build()))}
-    lock = locked(tmp_path / f"teacher-{digest[:40]}.partial")
+    lock = locked(tmp_path / f"{key[:48]}.partial")
     said, steps = [], []
 
-    class Told(em.Silent):
+    class RaisedAlarm(em.Silent):
         def say(self, sentence):
             said.append(sentence)
 
         @contextlib.contextmanager
-        def task(self, title, total, shown=()):
+        def progress(self, title, total, shown=()):
             yield Seen(title)
 
-    class Seen(SilentTask):
+    class Seen(SilentProgress):
         def __init__(self, title):
             self.title = title
 
@@ -74,10 +76,10 @@ def test_a_teacher_that_another_process_teaches_is_waited_for(tmp_path, monkeypa
             steps.append((self.title, done))
             if self.title == "teacher, in another process" and len(steps) == 3:  # the other process ends
                 if ends:
-                    cached_arrays(f"teacher-{digest}", lambda: known)
+                    cached_arrays(key, lambda: known)
                 lock.close()
 
-    found = ready_teacher(taught(), Told())
+    found = ready_teacher(taught(), RaisedAlarm())
     assert len(said) == 1
     assert "another process is teaching" in said[0]
     assert steps[:3] == [("teacher, in another process", 0)] * 3
@@ -87,4 +89,4 @@ def test_a_teacher_that_another_process_teaches_is_waited_for(tmp_path, monkeypa
 
 
 def test_the_rate_of_dropped_labels_makes_another_teacher():
-    assert taught_digest(taught(rate=0.2)) != taught_digest(taught(rate=0.1)) == taught_digest(taught(GUIDANCE))
+    assert taught(rate=0.2).digest() != taught(rate=0.1).digest() == taught(GUIDANCE).digest()

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pplemd.conditions import AbstractCondition
 from pplemd.diffusion import FlowClean, FlowVelocity, VPClean, VPEps, VPVelocity, linear_schedule
 from pplemd.errors import TeacherError
-from pplemd.networks import AbstractNetwork
+from pplemd.networks import AbstractClassNetwork
 from pplemd.teachers import (
     AbstractTeacher,
     Denoiser,
@@ -30,7 +31,7 @@ def clean(x_sigma, sigma, label):
     return (jnp.asarray(MEANS, jnp.float32)[label] * sigma**2 + STD**2 * x_sigma) / (STD**2 + sigma**2)
 
 
-class Ideal(AbstractNetwork):
+class Ideal(AbstractClassNetwork):
     """The raw prediction, from its own input alone, that makes EDM's denoiser exact: (E[x | x_sigma] - skip) / out."""
 
     shape: tuple[int, ...] = eqx.field(static=True, default=(2,))
@@ -87,6 +88,7 @@ TEACHERS = {
 }
 
 
+@pytest.mark.slow_for("vp v")
 @pytest.mark.parametrize("name", TEACHERS)
 def test_every_form_gives_the_same_score(name):
     teacher = TEACHERS[name]
@@ -123,7 +125,7 @@ class Pair(AbstractTeacher):
     """A score that comes with something else."""
 
     shape: tuple[int, ...] = eqx.field(static=True, default=(3,))
-    classes: int | None = None
+    condition: AbstractCondition | None = None
 
     def score(self, x_sigma, sigma, label=None):
         return x_sigma, sigma

@@ -23,6 +23,7 @@ def mixture(x):
     return MIXTURE.log_density(x, jnp.zeros(()))
 
 
+@pytest.mark.slow_for("0.0")
 @pytest.mark.parametrize("sigma", [0.0, 0.3, 2.0])
 def test_a_gaussian_is_noised_exactly(sigma):
     teacher = em.Density(gaussian, (2,))
@@ -46,6 +47,8 @@ def error(noised, sigma):
     return float(jnp.sqrt(jnp.mean((found - exact) ** 2) / jnp.mean(exact**2)))
 
 
+@pytest.mark.slow
+@pytest.mark.slow_for("0.1")
 @pytest.mark.parametrize("sigma", [0.1, 0.4])
 def test_the_quadratic_stand_in_is_nearer_the_mixture_s_score(sigma):
     plain, once, twice = (error(noised, sigma) for noised in (Unnoised(), Quadratic(1), Quadratic(2)))
@@ -88,6 +91,7 @@ def test_a_density_does_not_draw():
         sample(jax.random.key(0), em.Density(gaussian, (2,)), 10)
 
 
+@pytest.mark.slow
 def test_a_flow_draws_and_scores_as_itself():
     distributions = pytest.importorskip("flowjax.distributions")
     bijections = pytest.importorskip("flowjax.bijections")
@@ -104,6 +108,7 @@ def test_a_flow_draws_and_scores_as_itself():
     assert np.all(np.abs(draws.std(0) / scale - 1) < 4 / 8000**0.5)
 
 
+@pytest.mark.slow
 def test_a_trained_kind_of_flow_is_taken():
     flows = pytest.importorskip("flowjax.flows")
     distributions = pytest.importorskip("flowjax.distributions")
@@ -117,6 +122,7 @@ def test_a_trained_kind_of_flow_is_taken():
     np.testing.assert_allclose(teacher.score(x, jnp.asarray(0.1)), jax.grad(teacher.log_q)(x), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_is_no_flow_is_refused():
     distributions = pytest.importorskip("flowjax.distributions")
     flows = pytest.importorskip("flowjax.flows")

@@ -69,6 +69,7 @@ def supports(y):
     numpyro.sample("y", dist.Normal(high, 1.0), obs=y)
 
 
+@pytest.mark.slow
 def test_every_support_has_its_log_determinant_by_automatic_differentiation():
     teacher = em.posterior(supports, 1.3)
     x = jax.random.normal(jax.random.key(2), teacher.shape)

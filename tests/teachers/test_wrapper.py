@@ -16,7 +16,7 @@ from pplemd.teachers import (
     GaussianMixture,
     Guidance,
     Guided,
-    LastIsNone,
+    NullClassDenoiser,
     ScoreFunction,
     convention,
     guidance_of,
@@ -37,17 +37,17 @@ def eps(x_t, time, label=None):
 
 
 RECORD = VPEps(eps, SCHEDULE)
-INNER = DenoiserFunction(RECORD, (2,), classes=4)
+INNER = DenoiserFunction(RECORD, (2,), condition=4)
 
 
 @pytest.mark.parametrize(
     "wrap",
     [
-        LastIsNone,
+        NullClassDenoiser,
         lambda inner: Guided(inner, TWICE),
-        lambda inner: Guided(LastIsNone(inner), TWICE),
-        lambda inner: LastIsNone(Guided(inner, TWICE)),
-        lambda inner: LastIsNone(LastIsNone(Guided(Guided(inner, TWICE), TWICE))),
+        lambda inner: Guided(NullClassDenoiser(inner), TWICE),
+        lambda inner: NullClassDenoiser(Guided(inner, TWICE)),
+        lambda inner: NullClassDenoiser(NullClassDenoiser(Guided(Guided(inner, TWICE), TWICE))),
     ],
 )
 def test_ddim_of_a_wrapped_teacher_goes_by_its_own_schedule(wrap):
@@ -60,9 +60,9 @@ def test_ddim_of_a_wrapped_teacher_goes_by_its_own_schedule(wrap):
 
 
 def test_ddim_draws_what_the_label_says():
-    draws = sample(jax.random.key(0), LastIsNone(INNER), 3, jnp.arange(3), DDIMSampler(10))
+    draws = sample(jax.random.key(0), NullClassDenoiser(INNER), 3, jnp.arange(3), DDIMSampler(10))
     np.testing.assert_allclose(draws, np.arange(3.0)[:, None] * np.ones(2), atol=1e-3)
-    none = sample(jax.random.key(0), LastIsNone(INNER), 1, jnp.array([-1]), DDIMSampler(10))
+    none = sample(jax.random.key(0), NullClassDenoiser(INNER), 1, jnp.array([-1]), DDIMSampler(10))
     np.testing.assert_allclose(none, 3.0, atol=1e-3)
 
 
@@ -81,7 +81,7 @@ def test_ddim_draws_what_the_label_says():
     ],
 )
 def test_a_function_s_convention_is_found(function):
-    assert convention(LastIsNone(DenoiserFunction(function, (2,), 4))) == RECORD
+    assert convention(NullClassDenoiser(DenoiserFunction(function, (2,), 4))) == RECORD
 
 
 def test_data_in_other_units_have_the_schedule_in_their_own():
@@ -98,15 +98,15 @@ def test_data_in_other_units_have_the_schedule_in_their_own():
 
 
 def test_a_copy_is_unguided_wherever_the_guidance_is():
-    assert unguided(LastIsNone(Guided(INNER, TWICE))) == LastIsNone(INNER)
-    assert guidance_of(LastIsNone(Guided(INNER, TWICE))) == TWICE
-    assert guidance_of(LastIsNone(INNER)) is None
+    assert unguided(NullClassDenoiser(Guided(INNER, TWICE))) == NullClassDenoiser(INNER)
+    assert guidance_of(NullClassDenoiser(Guided(INNER, TWICE))) == TWICE
+    assert guidance_of(NullClassDenoiser(INNER)) is None
 
 
 @pytest.mark.parametrize(
     ("teacher", "words"),
     [
-        (LastIsNone(DenoiserFunction(FlowClean(eps), (2,), 4)), r"this DenoiserFunction, FlowClean, has none"),
+        (NullClassDenoiser(DenoiserFunction(FlowClean(eps), (2,), 4)), r"this DenoiserFunction, FlowClean, has none"),
         (Guided(DenoiserFunction(VEScore(eps), (2,), 4), TWICE), r"this DenoiserFunction, VEScore, has none"),
         (GaussianMixture([[0.0]], 1.0), r"this GaussianMixture, has none"),
     ],
@@ -117,17 +117,17 @@ def test_what_has_no_steps_is_named_by_the_network_s_own_terms(teacher, words):
 
 
 @pytest.mark.parametrize("record", [RECORD, VPVelocity(eps, SCHEDULE), VPClean(eps, SCHEDULE)])
-@pytest.mark.parametrize("wrap", [LastIsNone, lambda inner: Guided(inner, TWICE)])
+@pytest.mark.parametrize("wrap", [NullClassDenoiser, lambda inner: Guided(inner, TWICE)])
 def test_missing_classes_are_what_the_message_names(record, wrap):
-    with pytest.raises(TeacherError, match=r"classes=None\. Tell it: DenoiserFunction\(function, shape, classes=<"):
+    with pytest.raises(TeacherError, match=r"=None\. Say it: DenoiserFunction\(function, shape, condition=<"):
         wrap(DenoiserFunction(record, (2,)))
 
 
 @pytest.mark.parametrize("kind", [DenoiserFunction, ScoreFunction])
 def test_a_function_and_its_classes_fit_together(kind):
-    with pytest.raises(TeacherError, match=f"classes= is missing.*{kind.__name__}\\(function, shape, cl"):
+    with pytest.raises(TeacherError, match=f"condition= is missing.*{kind.__name__}\\(function, shape, cond"):
         kind(lambda x, sigma, label: x, (2,))
-    with pytest.raises(TeacherError, match=r"was given classes=3, and its function takes no label"):
+    with pytest.raises(TeacherError, match=r"was given condition=Classes\(count=3\), and its function takes none"):
         kind(lambda x, sigma: x, (2,), 3)
     with pytest.raises(TeacherError, match=r"does not take \(x_sigma, sigma\)"):
         kind(lambda x: x, (2,))

@@ -176,7 +176,7 @@ _NUMBERS: Names = {
     **{(f"numpy.{core}.multiarray", "scalar"): _number for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _numpy_array for core in ("core", "_core")},
 }
-_BESIDE: Names = {  # what training checkpoints hold beside weights: settings, paths, counters
+_ALONGSIDE: Names = {  # what training checkpoints hold beside weights: settings, paths, counters
     ("argparse", "Namespace"): _opaque,
     ("types", "SimpleNamespace"): _opaque,
     **{("pathlib", name): _opaque for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath")},
@@ -197,7 +197,7 @@ TORCH_NAMES: Names = {
     **_AS_BYTES,
     **_TENSORS,
     **_NUMBERS,
-    **_BESIDE,
+    **_ALONGSIDE,
     **{("torch", name): dtype for name, dtype in STORAGE_TYPES.items()},
 }
 PERSISTENT_NAMES: Names = {  # of the pickle around torch's streams; _load_from_bytes is added by who can read them

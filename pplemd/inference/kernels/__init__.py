@@ -4,7 +4,7 @@ from pplemd.inference.kernels.base import AbstractKernel as AbstractKernel
 from pplemd.inference.kernels.base import Info as Info
 from pplemd.inference.kernels.base import LogDensity as LogDensity
 from pplemd.inference.kernels.base import State as State
-from pplemd.inference.kernels.coupled import coupled as coupled
+from pplemd.inference.kernels.common_noise import with_common_noise as with_common_noise
 from pplemd.inference.kernels.hmc import HMC as HMC
 from pplemd.inference.kernels.hmc import mala as mala
 from pplemd.inference.kernels.langevin import Langevin as Langevin

@@ -1,4 +1,4 @@
-"""What a kernel is: a transition that leaves a target (nearly) invariant, and its twin."""
+"""What a kernel is: a transition that leaves a target (nearly) invariant, and one of the chain coupled to it."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from pplemd.inference.target import TiltedLaw, log_normal
+from pplemd.inference.target import TiltedTarget, log_normal
 
 LogDensity = Callable[[PyTree], Array]
 
@@ -28,7 +28,7 @@ class State(eqx.Module):
 
 
 class Info(eqx.Module):
-    """What diagnostics, adaptation and the twin need of one transition.
+    """What diagnostics, adaptation and the coupled chain need of one transition.
 
     Attributes:
         acceptance: acceptance probability, 1 for kernels that accept everything.
@@ -67,25 +67,25 @@ class AbstractKernel(eqx.Module):
         """What adaptation aims at; None for kernels that accept everything and say nothing."""
 
     @abstractmethod
-    def init(self, key: PRNGKeyArray, target: TiltedLaw, position: PyTree) -> State:
+    def init(self, key: PRNGKeyArray, target: TiltedTarget, position: PyTree) -> State:
         """The state of a chain that starts at a position; the key is for kernels that carry a momentum."""
 
     @abstractmethod
-    def step(self, key: PRNGKeyArray, state: State, target: TiltedLaw) -> tuple[State, Info]:
+    def step(self, key: PRNGKeyArray, state: State, target: TiltedTarget) -> tuple[State, Info]:
         """One transition."""
 
     @abstractmethod
-    def shadow(
-        self, key: PRNGKeyArray, twin: State, info: Info, injected: float, free: LogDensity = log_normal
+    def couple(
+        self, key: PRNGKeyArray, coupled: State, info: Info, injected: float, reference: LogDensity = log_normal
     ) -> State:
         """The same transition without a potential: same noise (times `injected`), same decision.
 
         Args:
             key: the key of the chain's transition.
-            twin: state of the twin, its position of the same structure as the chain's.
+            coupled: state of the coupled chain; its position has the chain's structure.
             info: what the chain's transition recorded.
             injected: 1 to share the chain's noise, 0 to leave it out.
-            free: log density of the twin's law, which the chain's would be without its potential.
+            reference: log density of the coupled chain's target: the base density of the chain's.
 
         Source: arXiv:2405.16852, section 3.3 (noise cancellation), for any kernel.
         """

@@ -13,9 +13,8 @@ from pplemd.inference.corrections import AbstractCorrection, Automatic, Unadjust
 from pplemd.inference.kernels.base import AbstractKernel, Info, LogDensity, State
 from pplemd.inference.kernels.leapfrog import energised
 from pplemd.inference.kernels.step_sizes import inverse_mass
-from pplemd.inference.target import TiltedLaw, log_normal
-
-STRETCH = 2**31 - 3  # folded into a transition's key
+from pplemd.inference.target import TiltedTarget, log_normal
+from pplemd.keys import named
 
 
 class HMC(AbstractKernel):
@@ -29,7 +28,7 @@ class HMC(AbstractKernel):
         correction: how proposals are decided; by default exact where a density is known, else by line integrals.
         target_acceptance: what adaptation aims at. 0.65 is optimal for long trajectories (Beskos et al. 2013).
         jitter: each transition's steps are longer or shorter by up to this share, drawn anew: a fixed length may be
-            half a period of the law, which then never mixes. Where there is one leapfrog step, none (Neal 2011,
+            half a period of the target, which then never mixes. Where there is one leapfrog step, none (Neal 2011,
             section 5.4.2.2).
     """
 
@@ -44,11 +43,11 @@ class HMC(AbstractKernel):
         """The target acceptance; None where nothing is rejected."""
         return None if isinstance(self.correction, Unadjusted) else self.target_acceptance
 
-    def init(self, key: PRNGKeyArray, target: TiltedLaw, position: PyTree) -> State:
+    def init(self, key: PRNGKeyArray, target: TiltedTarget, position: PyTree) -> State:
         """The score at the start."""
         return State(position, target.visit(position))
 
-    def step(self, key: PRNGKeyArray, state: State, target: TiltedLaw) -> tuple[State, Info]:
+    def step(self, key: PRNGKeyArray, state: State, target: TiltedTarget) -> tuple[State, Info]:
         """One transition."""
         proposal = partial(hmc.hmc_proposal, sample_proposal=self.correction.decide)
         integrator = energised(integrators.velocity_verlet, target, self.correction)
@@ -56,35 +55,37 @@ class HMC(AbstractKernel):
         start = hmc.HMCState(state.position, jnp.zeros(()), state.memory)
         mass = inverse_mass(self.step_size, state.position)
         new, info = kernel(key, start, None, self._stretch(key), mass, self.leapfrogs)
-        asked = self.leapfrogs * self.correction.evaluations(target)
+        evaluations = self.leapfrogs * self.correction.evaluations(target)
         return State(new.position, new.logdensity_grad), Info(
             jnp.asarray(info.acceptance_rate),
             jnp.asarray(info.is_accepted),
             jnp.asarray(info.is_divergent),
             jnp.asarray(info.energy),
             jnp.asarray(new.logdensity),
-            asked,
+            evaluations,
             info.momentum,
         )
 
-    def shadow(
-        self, key: PRNGKeyArray, twin: State, info: Info, injected: float, free: LogDensity = log_normal
+    def couple(
+        self, key: PRNGKeyArray, coupled: State, info: Info, injected: float, reference: LogDensity = log_normal
     ) -> State:
-        """The same momenta through the same leapfrogs of the free law; a rejected step leaves the twin."""
-        metric = metrics.default_metric(inverse_mass(self.step_size, twin.position))
-        leapfrog = integrators.velocity_verlet(free, metric.kinetic_energy)
+        """The same momenta through the same leapfrogs of the base density; a rejected step moves neither chain."""
+        metric = metrics.default_metric(inverse_mass(self.step_size, coupled.position))
+        leapfrog = integrators.velocity_verlet(reference, metric.kinetic_energy)
         momentum = jax.tree.map(lambda p: injected * p, info.noise)
-        start: Any = integrators.IntegratorState(twin.position, momentum, *jax.value_and_grad(free)(twin.position))
+        start: Any = integrators.IntegratorState(
+            coupled.position, momentum, *jax.value_and_grad(reference)(coupled.position)
+        )
         stretch = self._stretch(key)
         end = jax.lax.fori_loop(0, self.leapfrogs, lambda _, state: leapfrog(state, stretch), start)
-        position = jax.tree.map(lambda new, old: jnp.where(info.accepted, new, old), end.position, twin.position)
-        return State(position, twin.memory)
+        position = jax.tree.map(lambda new, old: jnp.where(info.accepted, new, old), end.position, coupled.position)
+        return State(position, coupled.memory)
 
     def _stretch(self, key: PRNGKeyArray) -> Float[Array, ""]:
-        """By what this transition's steps are longer; of the key that the chain and its twin share."""
+        """By what this transition's steps are longer; of the key that the chain and its coupled chain share."""
         if self.leapfrogs == 1 or self.jitter == 0:
             return jnp.ones(())
-        return jax.random.uniform(jax.random.fold_in(key, STRETCH), minval=1 - self.jitter, maxval=1 + self.jitter)
+        return jax.random.uniform(named(key, "stretch"), minval=1 - self.jitter, maxval=1 + self.jitter)
 
 
 def mala(

@@ -9,7 +9,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from pplemd.errors import RecipeError
 from pplemd.inference.kernels.base import AbstractKernel, Info, LogDensity, State
 from pplemd.inference.kernels.step_sizes import per_leaf
-from pplemd.inference.target import TiltedLaw, log_normal
+from pplemd.inference.target import TiltedTarget, log_normal
 
 
 class Langevin(AbstractKernel):
@@ -43,23 +43,23 @@ class Langevin(AbstractKernel):
         """None: everything is accepted."""
         return None
 
-    def init(self, key: PRNGKeyArray, target: TiltedLaw, position: PyTree) -> State:
+    def init(self, key: PRNGKeyArray, target: TiltedTarget, position: PyTree) -> State:
         """A Langevin chain remembers its position alone."""
         return State(position)
 
-    def step(self, key: PRNGKeyArray, state: State, target: TiltedLaw) -> tuple[State, Info]:
+    def step(self, key: PRNGKeyArray, state: State, target: TiltedTarget) -> tuple[State, Info]:
         """One step, always accepted."""
         kick = self._kick(key, state.position)
         position = self._move(state.position, target.score(state.position), kick)
         certain, never, unknown = jnp.ones((), bool), jnp.zeros((), bool), jnp.zeros(())
         return State(position), Info(jnp.ones(()), certain, never, unknown, unknown, 1, kick)
 
-    def shadow(
-        self, key: PRNGKeyArray, twin: State, info: Info, injected: float, free: LogDensity = log_normal
+    def couple(
+        self, key: PRNGKeyArray, coupled: State, info: Info, injected: float, reference: LogDensity = log_normal
     ) -> State:
         """Nu <- (1 - gamma) nu + sqrt(2 gamma) n in base coordinates, the paper's book-kept noise."""
         kick = jax.tree.map(lambda noise: injected * noise, info.noise)
-        return State(self._move(twin.position, jax.grad(free)(twin.position), kick))
+        return State(self._move(coupled.position, jax.grad(reference)(coupled.position), kick))
 
     def _kick(self, key: PRNGKeyArray, position: PyTree) -> PyTree:
         """BlackJAX's Euler step of unit length, from zero without a drift: sqrt(2) n."""
@@ -67,7 +67,7 @@ class Langevin(AbstractKernel):
         return overdamped_langevin()(key, zero, zero, 1.0)
 
     def _move(self, position: PyTree, score: PyTree, kick: PyTree) -> PyTree:
-        """U + gamma score + sqrt(gamma) kick, block by block; shared by the chain and its twin."""
+        """U + gamma score + sqrt(gamma) kick, block by block; shared by the chain and its coupled chain."""
         sizes, score = per_leaf(self.step_size, position), jax.tree.map(self._truncated, score)
         return jax.tree.map(lambda u, size, s, k: u + size * s + size**0.5 * k, position, sizes, score, kick)
 

@@ -9,10 +9,10 @@ from blackjax.mcmc.integrators import IntegratorState
 from jaxtyping import Array, PyTree
 
 from pplemd.inference.corrections import AbstractCorrection
-from pplemd.inference.target import TiltedLaw
+from pplemd.inference.target import TiltedTarget
 
 
-def score_only(target: TiltedLaw) -> Callable[[PyTree], Array]:
+def score_only(target: TiltedTarget) -> Callable[[PyTree], Array]:
     """A function of value zero whose gradient is the target's score, for code that differentiates a log density."""
 
     def surrogate(u: PyTree) -> Array:
@@ -23,14 +23,14 @@ def score_only(target: TiltedLaw) -> Callable[[PyTree], Array]:
     return surrogate
 
 
-def energised(factory: Callable[..., Any], target: TiltedLaw, correction: AbstractCorrection) -> Callable[..., Any]:
+def energised(factory: Callable[..., Any], target: TiltedTarget, correction: AbstractCorrection) -> Callable[..., Any]:
     """An integrator of BlackJAX whose states carry a `Point` as gradient and accumulate the correction's gains.
 
-    The Point at the end is asked for once more outside the integrator; the compiler sees that it is the same.
+    The Point at the end is evaluated once more outside the integrator; the compiler sees that it is the same.
 
     Args:
         factory: such as `blackjax.mcmc.integrators.velocity_verlet`: (logdensity_fn, metric) -> step.
-        target: the law.
+        target: the target.
         correction: knows by how much the end is likelier than the start.
     """
 

@@ -10,10 +10,10 @@ from jaxtyping import PRNGKeyArray, PyTree
 from pplemd.errors import RecipeError
 from pplemd.inference.corrections import AbstractCorrection, Automatic
 from pplemd.inference.kernels.base import AbstractKernel, Info, LogDensity, State
-from pplemd.inference.kernels.coupled import coupled
+from pplemd.inference.kernels.common_noise import with_common_noise
 from pplemd.inference.kernels.leapfrog import energised
 from pplemd.inference.kernels.step_sizes import inverse_mass
-from pplemd.inference.target import TiltedLaw, log_normal
+from pplemd.inference.target import TiltedTarget, log_normal
 
 
 class MCLMC(AbstractKernel):
@@ -42,7 +42,7 @@ class MCLMC(AbstractKernel):
         """The target acceptance."""
         return self.target_acceptance
 
-    def init(self, key: PRNGKeyArray, target: TiltedLaw, position: PyTree) -> State:
+    def init(self, key: PRNGKeyArray, target: TiltedTarget, position: PyTree) -> State:
         """A random direction, and the score at the start.
 
         Raises:
@@ -52,7 +52,7 @@ class MCLMC(AbstractKernel):
             raise RecipeError("MCLMC needs a target of two dimensions or more; found 1. Use HMC or NUTS.")
         return State(position, (generate_unit_vector(key, position), target.visit(position)))
 
-    def step(self, key: PRNGKeyArray, state: State, target: TiltedLaw) -> tuple[State, Info]:
+    def step(self, key: PRNGKeyArray, state: State, target: TiltedTarget) -> tuple[State, Info]:
         """One step, accepted unless it is not finite."""
         momentum, point = state.memory
         root = jnp.sqrt(pytree_size(state.position))
@@ -72,8 +72,8 @@ class MCLMC(AbstractKernel):
             None,
         )
 
-    def shadow(
-        self, key: PRNGKeyArray, twin: State, info: Info, injected: float, free: LogDensity = log_normal
+    def couple(
+        self, key: PRNGKeyArray, coupled: State, info: Info, injected: float, reference: LogDensity = log_normal
     ) -> State:
         """Common random numbers."""
-        return coupled(self, key, twin, injected, free)
+        return with_common_noise(self, key, coupled, injected, reference)

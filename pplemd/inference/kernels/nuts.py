@@ -9,10 +9,10 @@ from jaxtyping import PRNGKeyArray, PyTree
 from pplemd.errors import RecipeError
 from pplemd.inference.corrections import AbstractCorrection, Automatic, Unadjusted
 from pplemd.inference.kernels.base import AbstractKernel, Info, LogDensity, State
-from pplemd.inference.kernels.coupled import coupled
+from pplemd.inference.kernels.common_noise import with_common_noise
 from pplemd.inference.kernels.leapfrog import energised
 from pplemd.inference.kernels.step_sizes import inverse_mass
-from pplemd.inference.target import TiltedLaw, log_normal
+from pplemd.inference.target import TiltedTarget, log_normal
 
 
 class NUTS(AbstractKernel):
@@ -46,32 +46,32 @@ class NUTS(AbstractKernel):
         """The target acceptance."""
         return self.target_acceptance
 
-    def init(self, key: PRNGKeyArray, target: TiltedLaw, position: PyTree) -> State:
+    def init(self, key: PRNGKeyArray, target: TiltedTarget, position: PyTree) -> State:
         """The score at the start."""
         return State(position, target.visit(position))
 
-    def step(self, key: PRNGKeyArray, state: State, target: TiltedLaw) -> tuple[State, Info]:
+    def step(self, key: PRNGKeyArray, state: State, target: TiltedTarget) -> tuple[State, Info]:
         """One transition."""
         kernel = nuts.build_kernel(energised(integrators.velocity_verlet, target, self.correction))
         start = hmc.HMCState(state.position, jnp.zeros(()), state.memory)
         mass = inverse_mass(self.step_size, state.position)
         new, info = kernel(key, start, None, 1.0, mass, self.doublings)
-        asked = info.num_integration_steps * self.correction.evaluations(target)
+        evaluations = info.num_integration_steps * self.correction.evaluations(target)
         return State(new.position, new.logdensity_grad), Info(
             jnp.clip(info.acceptance_rate, 0.0, 1.0),
             _differs(new.position, state.position),
             jnp.asarray(info.is_divergent),
             jnp.asarray(info.energy),
             jnp.asarray(new.logdensity),
-            asked,
+            evaluations,
             None,
         )
 
-    def shadow(
-        self, key: PRNGKeyArray, twin: State, info: Info, injected: float, free: LogDensity = log_normal
+    def couple(
+        self, key: PRNGKeyArray, coupled: State, info: Info, injected: float, reference: LogDensity = log_normal
     ) -> State:
         """Common random numbers."""
-        return coupled(self, key, twin, injected, free)
+        return with_common_noise(self, key, coupled, injected, reference)
 
 
 def _differs(new: PyTree, old: PyTree) -> jax.Array:

@@ -11,9 +11,9 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from pplemd.inference.corrections import AbstractCorrection, Automatic, gauss_legendre
 from pplemd.inference.kernels.base import AbstractKernel, Info, LogDensity, State
-from pplemd.inference.kernels.coupled import coupled
+from pplemd.inference.kernels.common_noise import with_common_noise
 from pplemd.inference.kernels.step_sizes import inverse_mass
-from pplemd.inference.target import Point, TiltedLaw, log_normal
+from pplemd.inference.target import Point, TiltedTarget, log_normal
 
 
 class OneShot(AbstractKernel):
@@ -42,34 +42,36 @@ class OneShot(AbstractKernel):
         """The target acceptance."""
         return self.target_acceptance
 
-    def init(self, key: PRNGKeyArray, target: TiltedLaw, position: PyTree) -> State:
+    def init(self, key: PRNGKeyArray, target: TiltedTarget, position: PyTree) -> State:
         """The score at the start."""
         return State(position, target.visit(position))
 
-    def step(self, key: PRNGKeyArray, state: State, target: TiltedLaw) -> tuple[State, Info]:
+    def step(self, key: PRNGKeyArray, state: State, target: TiltedTarget) -> tuple[State, Info]:
         """One transition."""
         log_density = self._relative(target, state.memory)
         start = self.algorithm_init(state.position, log_density)
         with jax.numpy_dtype_promotion("standard"):  # BlackJAX multiplies booleans with floats
             new, info = self.algorithm_step(key, start, log_density, inverse_mass(self.step_size, state.position))
-        asked = 2 * self.correction.evaluations(target) + 1  # at the start, at the proposal, and where the chain is now
+        evaluations = (
+            2 * self.correction.evaluations(target) + 1
+        )  # at the start, at the proposal, and where the chain is now
         return State(new.position, target.visit(new.position)), Info(
             jnp.clip(info.acceptance_rate, 0.0, 1.0),
             jnp.asarray(info.is_accepted),
             ~jnp.isfinite(info.acceptance_rate),
             -new.logdensity,
             jnp.asarray(new.logdensity),
-            asked,
+            evaluations,
             None,
         )
 
-    def shadow(
-        self, key: PRNGKeyArray, twin: State, info: Info, injected: float, free: LogDensity = log_normal
+    def couple(
+        self, key: PRNGKeyArray, coupled: State, info: Info, injected: float, reference: LogDensity = log_normal
     ) -> State:
         """Common random numbers."""
-        return coupled(self, key, twin, injected, free)
+        return with_common_noise(self, key, coupled, injected, reference)
 
-    def _relative(self, target: TiltedLaw, start: Point) -> Callable[[PyTree], Array]:
+    def _relative(self, target: TiltedTarget, start: Point) -> Callable[[PyTree], Array]:
         def log_density(u: PyTree) -> Array:
             still = jax.lax.stop_gradient(u)
             end = jax.lax.stop_gradient(target.visit(still))

@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from pplemd.networks.base import Label
-from pplemd.networks.computing import AbstractWide
 from pplemd.networks.diffusers.activations import ACTIVATIONS
 from pplemd.networks.diffusers.options import TimeKind, UNet2DOptions
 from pplemd.networks.edm.noise import SLOWEST, AbstractNoise, FourierNoise, waves
 from pplemd.networks.embeddings import ClassEmbedding, class_vector
 from pplemd.networks.layers import Linear, scaled_normal, widened
+from pplemd.networks.network_precision import AbstractWide
 
 
 class StepNoise(AbstractNoise):

@@ -8,16 +8,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from pplemd.networks.base import AbstractNetwork, Label, check_input, options_of
-from pplemd.networks.computing import Computing
+from pplemd.networks.base import AbstractClassNetwork, Label, check_input, options_of
 from pplemd.networks.diffusers.blocks import Stage
 from pplemd.networks.diffusers.conditioning import UNet2DConditioning
 from pplemd.networks.diffusers.levels import Decoder, Encoder
 from pplemd.networks.diffusers.options import TimeKind, UNet2DOptions
 from pplemd.networks.layers import widened
+from pplemd.networks.network_precision import NetworkPrecision
 
 
-class UNet2DModel(AbstractNetwork):
+class UNet2DModel(AbstractClassNetwork):
     """The U-Net of diffusers' DDPM, DDIM and score-SDE pipelines.
 
     Its time is a time step, which may be fractional, or with Fourier features sigma itself, by which its output is
@@ -45,7 +45,7 @@ class UNet2DModel(AbstractNetwork):
     dropout: float = eqx.field(static=True)
     centred: bool = eqx.field(static=True)
     divided: bool = eqx.field(static=True)  # the output, by the time
-    computing: Computing
+    precision: NetworkPrecision
 
     def __init__(self, options: UNet2DOptions | tuple[int, ...], *, key: Key[Array, ""], **sizes: Any) -> None:
         options = options_of("UNet2DModel", UNet2DOptions, options, sizes)
@@ -57,7 +57,7 @@ class UNet2DModel(AbstractNetwork):
         self.decoder = Decoder(options, key=key_out)
         self.dropout, self.centred = options.dropout, options.centred
         self.divided = options.time is TimeKind.FOURIER
-        self.computing = Computing(options.compute, options.rematerialise)
+        self.precision = NetworkPrecision(options.compute, options.rematerialise)
 
     def __call__(
         self,
@@ -66,7 +66,7 @@ class UNet2DModel(AbstractNetwork):
         label: Label = None,
         key: Key[Array, ""] | None = None,
     ) -> Float[Array, "*shape"]:
-        """Return the raw prediction for one image; see AbstractNetwork.
+        """Return the raw prediction for one image; see AbstractClassNetwork.
 
         Args:
             x: the network's input.
@@ -79,10 +79,10 @@ class UNet2DModel(AbstractNetwork):
 
         def run(stage: Stage, hidden: Array) -> Array:
             key_stage = None if key is None else jax.random.fold_in(key, next(numbers))
-            return self.computing.block(stage)(hidden, told, key_stage, self.dropout)
+            return self.precision.block(stage)(hidden, vector, key_stage, self.dropout)
 
-        hidden = self.computing.entered(x)
-        told = condition.astype(hidden.dtype)
+        hidden = self.precision.entered(x)
+        vector = condition.astype(hidden.dtype)
         hidden = 2 * hidden - 1 if self.centred else hidden
         image = self.decoder(self.encoder(hidden, run), run)[..., : x.shape[-1]]
         if self.divided:

@@ -6,14 +6,15 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, Key
 
-from pplemd.networks.base import AbstractNetwork, Label, check_input, options_of
-from pplemd.networks.computing import AbstractWide
+from pplemd.conditions import NO_CLASS, dropped
+from pplemd.networks.base import AbstractClassNetwork, Label, check_input, options_of
 from pplemd.networks.edm.blocks import ADM_STYLE
 from pplemd.networks.edm.noise import PositionalNoise, check_features, waves
 from pplemd.networks.edm.options import Side, UNetOptions
 from pplemd.networks.edm.trunk import Trunk, augmented
-from pplemd.networks.embeddings import ClassEmbedding, class_vector, dropped
+from pplemd.networks.embeddings import ClassEmbedding, class_vector
 from pplemd.networks.layers import Linear, branch_keys, scaled_normal
+from pplemd.networks.network_precision import AbstractWide
 
 NOISE = PositionalNoise(endpoint=False)
 
@@ -55,7 +56,7 @@ class DhariwalConditioning(AbstractWide):
         return jax.nn.silu(hidden if vector is None else hidden + vector.astype(hidden.dtype))
 
 
-class DhariwalUNet(AbstractNetwork):
+class DhariwalUNet(AbstractClassNetwork):
     """The U-Net of EDM's ImageNet checkpoints: ADM, with attention heads of 64 features.
 
     EDM's ImageNet-64 network is `UNetOptions((64, 64, 3), 192, (1, 2, 3, 4), blocks=3, attention=(32, 16, 8),
@@ -96,7 +97,7 @@ class DhariwalUNet(AbstractNetwork):
         key: Key[Array, ""] | None = None,
         augment: Float[Array, " augment"] | None = None,
     ) -> Float[Array, "*shape"]:
-        """Return the raw prediction for one image; see AbstractNetwork.
+        """Return the raw prediction for one image; see AbstractClassNetwork.
 
         Args:
             x: the network's input.
@@ -107,5 +108,5 @@ class DhariwalUNet(AbstractNetwork):
         """
         check_input("DhariwalUNet", x.shape, self.shape)
         key_label, key_blocks = branch_keys(key, 2)
-        condition = self.conditioning(time, dropped(label, self.label_dropout, key_label), augment)
+        condition = self.conditioning(time, dropped(label, NO_CLASS, self.label_dropout, key_label), augment)
         return self.trunk(x, condition, key_blocks)

@@ -55,14 +55,14 @@ class Encoder(eqx.Module):
         levels = []
         for level, ((out, attend), key_level) in enumerate(zip(options.levels, keys, strict=True)):
             key_down, key_side, *key_blocks = jax.random.split(key_level, options.blocks + 2)
-            down, beside = None, None
+            down, aside = None, None
             if level:
                 down = Block(channels, channels, options.width, style, resample=Resample.HALVE, key=key_down)
-                beside = _side(side, image, channels, key=key_side)
+                aside = _side(side, image, channels, key=key_side)
                 image = channels if side is Side.RESIDUAL else image
             sizes = [channels, *[out] * options.blocks]
             blocks = [Block(sizes[i], out, options.width, style, attend, key=k) for i, k in enumerate(key_blocks)]
-            levels.append(EncoderLevel(down, beside, tuple(blocks)))
+            levels.append(EncoderLevel(down, aside, tuple(blocks)))
             channels = out
         self.levels = tuple(levels)
 

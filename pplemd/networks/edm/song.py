@@ -7,15 +7,16 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, Key
 
+from pplemd.conditions import NO_CLASS, dropped
 from pplemd.errors import RecipeError
-from pplemd.networks.base import AbstractNetwork, Label, check_input, options_of
-from pplemd.networks.computing import AbstractWide
+from pplemd.networks.base import AbstractClassNetwork, Label, check_input, options_of
 from pplemd.networks.edm.blocks import song_style
 from pplemd.networks.edm.noise import AbstractNoise, check_features, waves
 from pplemd.networks.edm.options import DDPMPP, SongVariant, UNetOptions
 from pplemd.networks.edm.trunk import Trunk, augmented
-from pplemd.networks.embeddings import dropped, one_hot, refuse_label
+from pplemd.networks.embeddings import one_hot, refuse_label
 from pplemd.networks.layers import Linear, branch_keys, scaled_normal
+from pplemd.networks.network_precision import AbstractWide
 
 
 class SongConditioning(AbstractWide):
@@ -63,7 +64,7 @@ class SongConditioning(AbstractWide):
         return jax.nn.silu(self.last(jax.nn.silu(self.first(features))))
 
 
-class SongUNet(AbstractNetwork):
+class SongUNet(AbstractClassNetwork):
     """The U-Net of EDM's CIFAR-10, FFHQ and AFHQ checkpoints: DDPM++ or NCSN++, by its variant.
 
     Departs: parameters start as those of pplemd's other networks do, and the last convolutions at 0.
@@ -112,7 +113,7 @@ class SongUNet(AbstractNetwork):
         key: Key[Array, ""] | None = None,
         augment: Float[Array, " augment"] | None = None,
     ) -> Float[Array, "*shape"]:
-        """Return the raw prediction for one image; see AbstractNetwork.
+        """Return the raw prediction for one image; see AbstractClassNetwork.
 
         Args:
             x: the network's input.
@@ -123,5 +124,5 @@ class SongUNet(AbstractNetwork):
         """
         check_input("SongUNet", x.shape, self.shape)
         key_label, key_blocks = branch_keys(key, 2)
-        condition = self.conditioning(time, dropped(label, self.label_dropout, key_label), augment)
+        condition = self.conditioning(time, dropped(label, NO_CLASS, self.label_dropout, key_label), augment)
         return self.trunk(x, condition, key_blocks)

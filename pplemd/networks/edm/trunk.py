@@ -7,10 +7,10 @@ import jax
 from jaxtyping import Array, Float, Key
 
 from pplemd.errors import RecipeError
-from pplemd.networks.computing import Computing
 from pplemd.networks.edm.blocks import Block, BlockStyle
 from pplemd.networks.edm.levels import Decoder, Encoder
 from pplemd.networks.edm.options import Side, UNetOptions
+from pplemd.networks.network_precision import NetworkPrecision
 
 
 class Trunk(eqx.Module):
@@ -27,7 +27,7 @@ class Trunk(eqx.Module):
     encoder: Encoder
     decoder: Decoder
     dropout: float = eqx.field(static=True)
-    computing: Computing
+    precision: NetworkPrecision
 
     def __init__(
         self, options: UNetOptions, style: BlockStyle, side_in: Side, side_out: Side, *, key: Key[Array, ""]
@@ -35,7 +35,7 @@ class Trunk(eqx.Module):
         key_in, key_out = jax.random.split(key)
         self.encoder = Encoder(options, style, side_in, key=key_in)
         self.decoder = Decoder(options, style, side_out, key=key_out)
-        self.dropout, self.computing = options.dropout, Computing(options.compute, options.rematerialise)
+        self.dropout, self.precision = options.dropout, NetworkPrecision(options.compute, options.rematerialise)
 
     def __call__(
         self, x: Float[Array, "h w c"], condition: Float[Array, " width"], key: Key[Array, ""] | None
@@ -51,10 +51,10 @@ class Trunk(eqx.Module):
 
         def run(block: Block, hidden: Array) -> Array:
             key_block = None if key is None else jax.random.fold_in(key, next(numbers))
-            return self.computing.block(block)(hidden, told, key_block, self.dropout)
+            return self.precision.block(block)(hidden, vector, key_block, self.dropout)
 
-        hidden = self.computing.entered(x)
-        told = condition.astype(hidden.dtype)
+        hidden = self.precision.entered(x)
+        vector = condition.astype(hidden.dtype)
         image = self.decoder(self.encoder(hidden, run), run)
         return image[..., : x.shape[-1]].astype(x.dtype)
 

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from pplemd.diagnosis import Chains, autocorrelation
-from pplemd.report.charts import Curve, curves
-from pplemd.report.layout import chart, folded, grid, named, section
-from pplemd.report.markup import Child, Element, element, table, words
+from pplemd.plotting.charts import Curve, curves
 from pplemd.report.numbers import number
+from pplemd.report.page_parts import Chart, Table, chart
 from pplemd.report.subject import Subject
 from pplemd.storage.run_reader import dig
 
@@ -24,55 +23,49 @@ BY_SIGMA = {
 MOST_ROWS, MOST_SITES, MOST_SIGMAS, MOST_CHAINS, LAGS = 60, 3, 6, 8, 60
 
 
-def chains(subjects: Sequence[Subject]) -> Element | None:
+def chains(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
     """Diagnosis of each run, and figures of its E-step over sigma."""
-    blocks = [block for subject in subjects for block in _of(subject, len(subjects) > 1)]
-    return section("chains", "E-step", *blocks) if blocks else None
+    found = [_of(subject) for subject in subjects]
+    return [one for one in found if one["rows"] or one["charts"]]
 
 
-def _of(subject: Subject, several: bool) -> list[Child]:
+def _of(subject: Subject) -> dict[str, Any]:
     rows = _rows(subject)
-    own = [_over_sigma(subject, title, *both) for title, both in subject.exhibits.by_sigma.items()]
-    charts = [_by_sigma(rows, field) for field in BY_SIGMA] + own
-    found: list[Child] = [_table(rows), _findings(subject), grid(charts), _traces(subject)] if rows else [grid(own)]
-    if all(child is None for child in found):
-        return []
-    return [element("h3", {}, named(subject)) if several else None, _kernel(subject), *found]
+    own = [_over_sigma(subject, title, *both) for title, both in subject.report_data.by_sigma.items()]
+    by_sigma = [figure for field in BY_SIGMA if (figure := _by_sigma(rows, field)) is not None]
+    cells = [[row["site"], *(number(dig(row, float, name)) for name in FIELDS)] for row in rows]
+    return {
+        "subject": subject,
+        "kernel": _kernel(subject),
+        "rows": Table(HEADINGS, cells) if rows else None,
+        "findings": _findings(subject),
+        "charts": by_sigma + own,
+        "traces": [figure for run in subject.chains[:MOST_SIGMAS] for figure in _run(subject, run)] if rows else [],
+    }
 
 
 def _rows(subject: Subject) -> list[dict[str, Any]]:
-    found = dig(subject.remains.diagnosis, list, "rows") or []
+    found = dig(subject.run_record.diagnosis, list, "rows") or []
     return [row for row in found if isinstance(row, dict) and isinstance(row.get("site"), str)][:MOST_ROWS]
 
 
-def _kernel(subject: Subject) -> Element | None:
-    diagnosis = subject.remains.diagnosis
+def _kernel(subject: Subject) -> str:
+    diagnosis = subject.run_record.diagnosis
     kernel, step = dig(diagnosis, str, "kernel", "type"), dig(diagnosis, int, "step")
     if kernel is None or step is None:
-        return None
+        return ""
     row = (_rows(subject) or [{}])[0]
     many = f"{number(dig(row, float, 'chains'))} chains of {number(dig(row, float, 'draws'))} draws"
-    return words("p", f"{many} by {kernel}, from the checkpoint of step {step:,}.", "says")
+    return f"{many} by {kernel}, from the checkpoint of step {step:,}."
 
 
-def _table(rows: list[dict[str, Any]]) -> Element:
-    cells = [[row["site"], *(number(dig(row, float, name)) for name in FIELDS)] for row in rows]
-    return table(HEADINGS, cells)
+def _findings(subject: Subject) -> list[list[str]]:
+    """What was found, what was expected, and the repair, of each finding."""
+    found = [one for one in dig(subject.run_record.diagnosis, list, "findings") or [] if isinstance(one, dict)]
+    return [[dig(one, str, name) or "" for name in ("found", "expected", "repair")] for one in found[:MOST_ROWS]]
 
 
-def _findings(subject: Subject) -> Element:
-    found = [one for one in dig(subject.remains.diagnosis, list, "findings") or [] if isinstance(one, dict)]
-    if not found:
-        return words("p", "Nothing is wrong: the chains agree, and are worth enough draws.", "good")
-    told = element("div", {"class": "alarms"})
-    for one in found[:MOST_ROWS]:
-        what, expected, repair = (dig(one, str, name) or "" for name in ("found", "expected", "repair"))
-        body = [words("p", f"Expected: {expected}."), words("p", repair, "says")]
-        told.append(element("div", {"class": "alarm mild"}, words("b", what), *body))
-    return told
-
-
-def _by_sigma(rows: list[dict[str, Any]], field: str) -> Element | None:
+def _by_sigma(rows: list[dict[str, Any]], field: str) -> Chart | None:
     """A figure of the table along sigma, a line for each site."""
     title, says, log, guide = BY_SIGMA[field]
     lines = []
@@ -84,24 +77,18 @@ def _by_sigma(rows: list[dict[str, Any]], field: str) -> Element | None:
     if not lines:
         return None
     drawing = curves(f"{title} over sigma", lines, log=(True, log), guide=guide)
-    names = [words("span", line.label, f"s{line.colour % 8}") for line in lines[:MOST_SITES]]
-    return chart(drawing, f"{title} over sigma", says, *names)
+    names = [(f"s{line.colour % 8}", line.label) for line in lines[:MOST_SITES]]
+    return chart(drawing, f"{title} over sigma", says, names)
 
 
-def _over_sigma(subject: Subject, title: str, sigmas: Sequence[float], values: Sequence[float]) -> Element:
+def _over_sigma(subject: Subject, title: str, sigmas: Sequence[float], values: Sequence[float]) -> Chart:
     log = all(value > 0 for value in values) and max(values) > 3 * min(values)
     line = Curve(subject.name, subject.number, list(sigmas), list(values))
     return chart(curves(f"{title} over sigma", [line], log=(True, log)), f"{title} over sigma", "in use by the E-step")
 
 
-def _traces(subject: Subject) -> Element | None:
+def _run(subject: Subject, run: Chains) -> list[Chart]:
     """Each chain of the worst element of a few sites: its values, and how fast it forgets."""
-    figures = [figure for run in subject.chains[:MOST_SIGMAS] for figure in _run(subject, run)]
-    shown = grid(figures)
-    return None if shown is None else folded(f"Chains: traces and autocorrelation ({len(figures)} charts)", shown)
-
-
-def _run(subject: Subject, run: Chains) -> list[Element]:
     where = "" if run.sigma is None else f", sigma {run.sigma:.3g}"
     found = []
     for site in list(run.draws)[:MOST_SITES]:

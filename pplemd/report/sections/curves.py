@@ -2,31 +2,27 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
-from pplemd.report.charts import Curve, curves
+from pplemd.plotting.charts import Curve, colour, curves
 from pplemd.report.glossary import SAYS, grouped, meaning
-from pplemd.report.layout import chart, grid, named, section
-from pplemd.report.markup import Element, element, words
 from pplemd.report.numbers import number
-from pplemd.report.plot import colour
+from pplemd.report.page_parts import Chart, chart
 from pplemd.report.subject import Subject
 
 MOST = 60  # charts of one group
 
 
-def progress(subjects: Sequence[Subject]) -> Element | None:
+def progress(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
     """All curves by group."""
-    names = set().union(*(subject.names for subject in subjects))
-    if not names:
-        return None
-    blocks: list[Element | None] = []
-    for title, members in grouped(names).items():
+    groups = []
+    for title, members in grouped(set().union(*(subject.names for subject in subjects))).items():
         level = [name for name in members if _level(name, subjects)]
-        blocks.append(element("h3", {}, title, words("small", SAYS.get(title, ""))))
-        blocks.append(grid(drawn(name, subjects) for name in members[:MOST] if name not in level))
-        blocks.append(_told(level, subjects))
-    legend = element("p", {"class": "legend"}, *map(named, subjects)) if len(subjects) > 1 else None
-    return section("curves", "Curves", legend, *blocks)
+        charts = [_drawn(name, subjects) for name in members[:MOST] if name not in level]
+        groups.append(
+            {"title": title, "says": SAYS.get(title, ""), "charts": charts, "level": _always(level, subjects)}
+        )
+    return groups
 
 
 def _level(name: str, subjects: Sequence[Subject]) -> bool:
@@ -36,32 +32,26 @@ def _level(name: str, subjects: Sequence[Subject]) -> bool:
     return len(values) > 1 and len(set(values)) == 1
 
 
-def _told(names: Sequence[str], subjects: Sequence[Subject]) -> Element | None:
+def _always(names: Sequence[str], subjects: Sequence[Subject]) -> str:
+    """What never changes, in a sentence."""
     values = [next(value for subject in subjects for value in subject.series(name)[1]) for name in names]
-    told = [f"{meaning(name).title} {number(value)}" for name, value in zip(names, values, strict=True)]
-    return words("p", f"Always the same: {', '.join(told)}.", "says") if told else None
+    constant = [f"{meaning(name).title} {number(value)}" for name, value in zip(names, values, strict=True)]
+    return f"Always the same: {', '.join(constant)}." if constant else ""
 
 
-def drawn(name: str, subjects: Sequence[Subject]) -> Element | None:
+def _drawn(name: str, subjects: Sequence[Subject]) -> Chart:
     """The chart of one figure, with its newest values beside the title."""
     of = meaning(name)
     shown = [_curve(subject, name) for subject in subjects if name in subject.names]
-    if not shown:
-        return None
     if of.second is not None:
         shown += [_curve(subject, of.second, dashed=True) for subject in subjects if of.second in subject.names]
     log = of.log and all(value > 0 for one in shown for value in one.y if math.isfinite(value))
-    newest = [_newest(subject, name) for subject in subjects]
+    newest = [(colour(subject.number), subject.newest(name)) for subject in subjects]
     drawing = curves(f"{of.title} over steps", shown, log=(False, log), guide=of.guide)
-    return chart(drawing, of.title, of.says, *newest)
+    return chart(drawing, of.title, of.says, [(kind, number(value)) for kind, value in newest if value is not None])
 
 
 def _curve(subject: Subject, name: str, dashed: bool = False) -> Curve:
     steps, values = subject.series(name)
     label = f"{subject.name}, {meaning(name).title}" if dashed else subject.name
     return Curve(label, subject.number, [float(step) for step in steps], values, dashed)
-
-
-def _newest(subject: Subject, name: str) -> Element | None:
-    value = subject.newest(name)
-    return None if value is None else words("span", number(value), colour(subject.number))

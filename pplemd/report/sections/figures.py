@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pplemd.report.charts import Interval, intervals
+from pplemd.plotting.charts import Interval, intervals
 from pplemd.report.glossary import figure_title, more_is_better
-from pplemd.report.layout import beside, chart, grid, named, section
-from pplemd.report.markup import Child, Element, element, table, words
 from pplemd.report.numbers import number, value
+from pplemd.report.page_parts import Cell, Chart, Table, chart
 from pplemd.report.subject import Subject
 from pplemd.storage.run_reader import as_number, dig
 
@@ -16,68 +15,63 @@ ROWS = {"floor": "real", "teacher": "teacher", "student": "student"}
 SPREAD = 2.0  # s.d. on both sides: about 95 % of a normal law
 
 
-def figures(subjects: Sequence[Subject]) -> Element | None:
+def figures(subjects: Sequence[Subject]) -> dict[str, Any]:
     """Tables of what the runs were judged by."""
     distilled = [subject for subject in subjects if subject.scored]
-    fits = [subject for subject in subjects if subject.of_fit and subject.remains.evaluation]
+    fits = [subject for subject in subjects if subject.of_fit and subject.run_record.evaluation]
     if not distilled and not fits:
-        return None
-    return section("figures", "Figures", _scores(distilled) if distilled else None, *_fits(fits))
+        return {}
+    return {**_scores(distilled), **_fits(fits)}
 
 
-def _scores(subjects: Sequence[Subject]) -> Element:
+def _scores(subjects: Sequence[Subject]) -> dict[str, Any]:
+    if not subjects:
+        return {"scores": None}
     names = list(dict.fromkeys(name for subject in subjects for name in subject.scored))
     alone = len(subjects) == 1
-    headings: list[Child] = ["", *(ROWS.values() if alone else map(named, subjects))]
+    headings = ["", *(ROWS.values() if alone else subjects)]
     rows = [_alone(subjects[0], name) if alone else _row(subjects, name) for name in names]
-    counts = {dig(subject.remains.evaluation, int, "count") for subject in subjects} - {None}
+    counts = {dig(subject.run_record.evaluation, int, "count") for subject in subjects} - {None}
     of = f"Of {' or '.join(f'{count:,}' for count in sorted(filter(None, counts)))} samples. " if counts else ""
-    told = "The best student is bold; below it its teacher and real samples, judged alike."
-    told = "Real samples against other real samples are the floor." if alone else told
-    short = [
-        words("p", one if alone else f"{subject.name}: {one}") for subject in subjects for one in subject.shortfalls
-    ]
-    return element("div", {}, table(headings, rows, "figures"), words("p", of + told, "says"), *short)
+    read = "The best student is bold; below it its teacher and real samples, judged alike."
+    read = "Real samples against other real samples are the floor." if alone else read
+    short = [one if alone else f"{subject.name}: {one}" for subject in subjects for one in subject.shortfalls]
+    return {"scores": Table(headings, rows, "figures"), "of": of + read, "shortfalls": short}
 
 
-def _title(name: str) -> Element:
+def _title(name: str) -> Cell:
     better = more_is_better(name)
     arrow = {True: " ↑", False: " ↓", None: ""}[better]
-    hint = {True: "more is better", False: "less is better", None: None}[better]
-    return element("span", {"title": hint}, figure_title(name) + arrow)
+    return Cell(figure_title(name) + arrow, hint={True: "more is better", False: "less is better", None: None}[better])
 
 
-def _alone(subject: Subject, name: str) -> list[Child]:
+def _alone(subject: Subject, name: str) -> list[str | Cell]:
     return [_title(name), *(number(subject.score(who, name)) for who in ROWS)]
 
 
-def _row(subjects: Sequence[Subject], name: str) -> list[Child]:
+def _row(subjects: Sequence[Subject], name: str) -> list[str | Cell]:
     found = [subject.score("student", name) for subject in subjects]
     known, better = [one for one in found if one is not None], more_is_better(name)
     best = None if better is None or len(known) < 2 else (max if better else min)(known)
     return [_title(name), *(_cell(subject, name, one, best) for subject, one in zip(subjects, found, strict=True))]
 
 
-def _cell(subject: Subject, name: str, student: float | None, best: float | None) -> Element:
-    marked = words("b" if student is not None and student == best else "span", number(student))
+def _cell(subject: Subject, name: str, student: float | None, best: float | None) -> Cell:
     others = [(ROWS[who], subject.score(who, name)) for who in ("teacher", "floor")]
-    below = [words("small", f"{who} {number(x)}") for who, x in others if x is not None]
-    return element("span", {"class": "stacked"}, marked, *below)
+    below = tuple(f"{who} {number(x)}" for who, x in others if x is not None)
+    return Cell(number(student), bold=student is not None and student == best, stacked=True, below=below)
 
 
-def _fits(subjects: Sequence[Subject]) -> list[Element | None]:
-    if not subjects:
-        return []
-    parameters = {subject.number: dig(subject.remains.evaluation, dict, "parameters") or {} for subject in subjects}
+def _fits(subjects: Sequence[Subject]) -> dict[str, Any]:
+    parameters = {subject.number: dig(subject.run_record.evaluation, dict, "parameters") or {} for subject in subjects}
     names = list(dict.fromkeys(str(name) for found in parameters.values() for name in found))[:MOST_ROWS]
-    rows = [[name, *(_parameter(parameters[subject.number].get(name)) for subject in subjects)] for name in names]
-    rows.insert(0, ["converged", *(_converged(subject) for subject in subjects)])
-    rows.insert(0, ["log p(y)", *(_marginal(subject) for subject in subjects)])
-    return [
-        table(["", *map(named, subjects)], rows, "figures"),
-        words("h3", "Latents given the data"),
-        beside([(subject, [_posterior(subject), grid([_intervals(subject)])]) for subject in subjects]),
+    rows = [
+        ["log p(y)", *(_marginal(subject) for subject in subjects)],
+        ["converged", *(_converged(subject) for subject in subjects)],
+        *([name, *(_parameter(parameters[one.number].get(name)) for one in subjects)] for name in names),
     ]
+    fits = [{"subject": one, "sites": _posterior(one), "charts": _intervals(one)} for one in subjects]
+    return {"fits": fits, "parameters": Table(["", *subjects], rows, "figures")}
 
 
 def _parameter(found: Any) -> str:
@@ -90,35 +84,35 @@ def _parameter(found: Any) -> str:
 
 
 def _marginal(subject: Subject) -> str:
-    found = {name: dig(subject.remains.evaluation, float, "log_marginal", name) for name in ("value", "rows")}
+    found = {name: dig(subject.run_record.evaluation, float, "log_marginal", name) for name in ("value", "rows")}
     rows = "" if found["rows"] is None else f", mean of {number(found['rows'])} rows"
     return f"{number(found['value'])} {subject.marginal_error}{rows}"
 
 
 def _converged(subject: Subject) -> str:
     """Whether parameters are estimates, and why."""
-    found = dig(subject.remains.evaluation, dict, "convergence") or {}
+    found = dig(subject.run_record.evaluation, dict, "convergence") or {}
     converged = dig(found, bool, "converged")
     answer = {True: "yes", False: "NO: the parameters are no estimates", None: "not known"}[converged]
     return ": ".join(part for part in (answer, dig(found, str, "found")) if part)
 
 
-def _posterior(subject: Subject) -> Element:
+def _posterior(subject: Subject) -> Table:
     """ArviZ's figures of the chains, a row for each site."""
     rows = []
     for row in _sites(subject):
-        lam = dig(subject.remains.evaluation, float, "centering", str(row.get("site")))
+        lam = dig(subject.run_record.evaluation, float, "centering", str(row.get("site")))
         names = ("r_hat", "ess_bulk", "ess_per_gradient", "divergences")
         rows.append([str(row.get("site")), number(lam), *(number(dig(row, float, name)) for name in names)])
-    return table(["site", "lambda", "R-hat", "ESS", "ESS per gradient", "divergences"], rows)
+    return Table(["site", "lambda", "R-hat", "ESS", "ESS per gradient", "divergences"], rows)
 
 
 def _sites(subject: Subject) -> list[dict[str, Any]]:
-    found = dig(subject.remains.evaluation, list, "posterior") or []
+    found = dig(subject.run_record.evaluation, list, "posterior") or []
     return [row for row in found if isinstance(row, dict)][:MOST_ROWS]
 
 
-def _intervals(subject: Subject) -> Element | None:
+def _intervals(subject: Subject) -> list[Chart]:
     """Mean and two s.d. of every number of small sites."""
     shown = []
     for row in _sites(subject):
@@ -131,10 +125,9 @@ def _intervals(subject: Subject) -> Element | None:
             )
             shown += [Interval(name, mean, SPREAD * sd) for name, mean, sd in zip(names, means, sds, strict=True)]
     if not shown:
-        return None
-    return chart(
-        intervals("means of the latents", shown[:MOST_INTERVALS]), "Mean and two s.d.", "of the latents given the data"
-    )
+        return []
+    drawing = intervals("means of the latents", shown[:MOST_INTERVALS])
+    return [chart(drawing, "Mean and two s.d.", "of the latents given the data")]
 
 
 def _flat(found: Any) -> list[float]:

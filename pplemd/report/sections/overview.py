@@ -1,43 +1,30 @@
 """The head of the page: which runs, how far, and their most important figures."""
 
-from collections.abc import Sequence
+from typing import Any
 
 from pplemd.report.glossary import UNIMPORTANT, figure_title
-from pplemd.report.layout import listed, named
-from pplemd.report.markup import Element, element, words
 from pplemd.report.numbers import number, value
 from pplemd.report.subject import Subject
 from pplemd.storage.run_reader import dig
 
 TILES = 4
+Tile = tuple[str, str, str]  # title, figure, what stands below
 
 
-def overview(subjects: Sequence[Subject]) -> Element:
-    """Title, a card for each run, the notes."""
-    title = subjects[0].name if len(subjects) == 1 else f"{len(subjects)} runs"
-    cards = element("div", {"class": "columns cards"}, *(_card(subject) for subject in subjects))
-    return element("header", {"id": "top"}, words("p", "pplemd report", "kicker"), words("h1", title), cards)
-
-
-def _card(subject: Subject) -> Element:
-    config = subject.remains.config
+def card(subject: Subject) -> dict[str, Any]:
+    """What is said of a run first."""
+    config = subject.run_record.config
     facts = [
         subject.state,
-        f"seed {value(dig(config, int, 'recipe', 'seed'))}",
+        f"seed {value(dig(config, int, 'training', 'seed'))}",
         _device(dig(config, str, "environment", "device")),
         _started(dig(config, str, "started")),
     ]
-    return element(
-        "div", {"class": "column"},
-        element("h3", {}, named(subject), words("small", _kind(subject))),
-        element("p", {"class": "facts"}, *(words("span", fact) for fact in facts if fact)),
-        _tiles(subject),
-        listed(subject.notes, "notes"),
-    )  # fmt: skip
+    return {"subject": subject, "kind": _kind(subject), "facts": list(filter(None, facts)), "tiles": _tiles(subject)}
 
 
 def _kind(subject: Subject) -> str:
-    model = dig(subject.remains.config, str, "model", "name")
+    model = dig(subject.run_record.config, str, "model", "name")
     return f"{'fit' if subject.of_fit else 'distillation'}{f' of {model}' if model else ''}"
 
 
@@ -51,12 +38,12 @@ def _started(text: str | None) -> str | None:
     return None if text is None else f"started {text[:16].replace('T', ' ')} UTC"
 
 
-def _tiles(subject: Subject) -> Element | None:
+def _tiles(subject: Subject) -> list[Tile]:
     tiles = [_fitted(subject)] if subject.of_fit else [_figure(subject, name) for name in _important(subject)]
-    alarms = len({name for line in subject.remains.lines for name in line.alarms})
-    if subject.remains.lines:
-        tiles.append(_tile("Alarms", str(alarms), "of different kinds" if alarms else "none was raised"))
-    return element("div", {"class": "tiles"}, *tiles) if tiles else None
+    alarms = len({name for line in subject.run_record.lines for name in line.alarms})
+    if subject.run_record.lines:
+        tiles.append(("Alarms", str(alarms), "of different kinds" if alarms else "none was raised"))
+    return tiles
 
 
 def _important(subject: Subject) -> list[str]:
@@ -65,20 +52,15 @@ def _important(subject: Subject) -> list[str]:
     ]
 
 
-def _figure(subject: Subject, name: str) -> Element:
+def _figure(subject: Subject, name: str) -> Tile:
     """A figure of the student, the teacher's and that of real samples below it."""
     student, teacher, floor = (subject.score(who, name) for who in ("student", "teacher", "floor"))
     compared = [("teacher", teacher), ("real", floor)]
-    return _tile(
-        figure_title(name), number(student), " · ".join(f"{w} {number(x)}" for w, x in compared if x is not None)
-    )
+    below = " · ".join(f"{who} {number(x)}" for who, x in compared if x is not None)
+    return figure_title(name), number(student), below
 
 
-def _fitted(subject: Subject) -> Element:
-    found = subject.remains.evaluation
+def _fitted(subject: Subject) -> Tile:
+    found = subject.run_record.evaluation
     estimate = dig(found, float, "log_marginal", "value")
-    return _tile("log p(y)", number(estimate), "" if estimate is None else subject.marginal_error)
-
-
-def _tile(title: str, figure: str, below: str) -> Element:
-    return element("div", {"class": "tile"}, words("span", title), words("b", figure), words("small", below))
+    return "log p(y)", number(estimate), "" if estimate is None else subject.marginal_error

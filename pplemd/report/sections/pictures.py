@@ -2,54 +2,52 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from pplemd.report.charts import Cloud, histogram, plane
+from pplemd.plotting.charts import Cloud, histogram, plane
 from pplemd.report.images import opened, picture, tiled
-from pplemd.report.layout import beside, chart, folded, grid, section
-from pplemd.report.markup import Child, Element, words
-from pplemd.report.subject import Exhibits, Subject
+from pplemd.report.page_parts import Chart, Picture, chart
+from pplemd.report.subject import ReportData, Subject
 
 MOST_NUMBERS = 16  # of a posterior's, each with a histogram
 COLUMNS, PAIRS = 10, 4  # images of a row, and pairs of images
 STUDENT, TEACHER = "s1", "s2"  # orange and purple, as in the pictures of a run's folder
+Card = Chart | Picture | str
+Key = tuple[str, str]  # the class of its colour, a word
 
 
-def pictures(subjects: Sequence[Subject]) -> Element | None:
-    """A column for each run."""
-    found = beside([(subject, _of(subject, len(subjects) == 1)) for subject in subjects])
-    return None if found is None else section("samples", "Samples", found)
+def pictures(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
+    """A column for each run that has something to show."""
+    found = [_of(subject) for subject in subjects]
+    return [one for one in found if one["cards"] or one["moved"] or one["reliance"]]
 
 
-def _of(subject: Subject, alone: bool) -> list[Child]:
-    shown = subject.exhibits
-    drawn = _images(shown) if shown.pictured else _points(shown)
-    blocks = [*_named(shown), *drawn]
-    moved = _pulled(shown)
-    title = f"Before and after the E-step, at {len(moved)} noise levels"
-    pulled = folded(title, grid(moved), unfolded=alone) if moved else None
-    if not blocks:
-        blocks.append(_kept(subject, "samples", "Samples", "as the run drew them last"))
+def _of(subject: Subject) -> dict[str, Any]:
+    shown = subject.report_data
+    cards = [*_named(shown), *(_images(shown) if shown.pictured else _points(shown))]
+    if not cards:
+        cards += _kept(subject, "samples", "Samples", "as the run drew them last")
     if not shown.corrections:
-        blocks.append(_kept(subject, "correction", "Before and after the E-step", "of pplemd diagnose"))
-    reliance = words("p", f"Corrected by importance weights: {shown.reliance}", "says") if shown.reliance else None
-    return [reliance, grid(blocks), pulled]
+        cards += _kept(subject, "correction", "Before and after the E-step", "of pplemd diagnose")
+    reliance = f"Corrected by importance weights: {shown.reliance}" if shown.reliance else ""
+    return {"subject": subject, "cards": cards, "moved": _pulled(shown), "reliance": reliance}
 
 
-def _kept(subject: Subject, name: str, title: str, says: str) -> Element | None:
+def _kept(subject: Subject, name: str, title: str, says: str) -> list[Card]:
     """A picture of the run's folder."""
-    content = subject.remains.pictures.get(name)
+    content = subject.run_record.pictures.get(name)
     if content is None:
-        return None
+        return []
     try:
-        return picture(opened(content), title, says)
+        return [picture(opened(content), title, says)]
     except ValueError as error:
-        return words("p", f"{name}.png cannot be shown: {error}.", "notes")
+        return [f"{name}.png cannot be shown: {error}."]
 
 
-def _images(shown: Exhibits) -> list[Element | None]:
-    found: list[Element | None] = []
+def _images(shown: ReportData) -> list[Card]:
+    found: list[Card] = []
     columns = shown.classes if 1 < shown.classes <= 2 * COLUMNS else COLUMNS
     by = ", a class a column" if shown.classes > 1 else ""
     if shown.samples is not None:
@@ -65,9 +63,9 @@ def _images(shown: Exhibits) -> list[Element | None]:
     return found
 
 
-def _pulled(shown: Exhibits) -> list[Element]:
+def _pulled(shown: ReportData) -> list[Card]:
     """What the E-step does to samples, for each noise level."""
-    found = []
+    found: list[Card] = []
     for name, (before, after) in shown.corrections.items():
         if shown.pictured:
             found.append(_pairs(name, before, after))
@@ -76,66 +74,66 @@ def _pulled(shown: Exhibits) -> list[Element]:
     return found
 
 
-def _pairs(name: str, before: np.ndarray, after: np.ndarray) -> Element:
+def _pairs(name: str, before: np.ndarray, after: np.ndarray) -> Picture:
     """Images in pairs."""
     both = np.stack([before, after], axis=1).reshape(-1, *before.shape[1:])
     columns = 2 * max(1, min(PAIRS, len(before) // 3))
     return picture(tiled(both, columns), f"E-step, {name}", "pairs: g(z), then where the chain pulls it")
 
 
-def _points(shown: Exhibits) -> list[Element | None]:
+def _points(shown: ReportData) -> list[Card]:
     if shown.samples is None:
         return []
     x = _flat(shown.samples)
     reference = None if shown.reference is None else _flat(shown.reference)
-    keys: list[Child] = [words("span", "student", STUDENT)]
-    keys += [] if reference is None else [words("span", "teacher", TEACHER)]
+    keys: list[Key] = [(STUDENT, "student")]
+    keys += [] if reference is None else [(TEACHER, "teacher")]
     if x.shape[1] == 1:
         sets = {STUDENT: x[:, 0]} | ({} if reference is None else {TEACHER: reference[:, 0]})
-        return [chart(histogram("samples", sets), "Samples", _of_step(shown), *keys)]
-    found: list[Element | None] = [_cloud(x, reference, keys, shown)]
+        return [chart(histogram("samples", sets), "Samples", _of_step(shown), keys)]
+    found: list[Card] = [_cloud(x, reference, keys, shown)]
     if shown.between is not None:
         found.append(_paths(x, shown.between))
     return found
 
 
-def _of_step(shown: Exhibits) -> str:
+def _of_step(shown: ReportData) -> str:
     return f"one step each, step {shown.step or 0:,}"
 
 
-def _cloud(x: np.ndarray, reference: np.ndarray | None, keys: list[Child], shown: Exhibits) -> Element:
+def _cloud(x: np.ndarray, reference: np.ndarray | None, keys: list[Key], shown: ReportData) -> Chart:
     under = [] if reference is None else [Cloud(TEACHER, reference[:, :2])]
     seen = x[:, :2] if reference is None else reference[:, :2]
     more = "" if x.shape[1] == 2 else f"; the first 2 of {x.shape[1]} dimensions"
     drawing = plane("samples", [*under, Cloud(STUDENT, x[:, :2])], seen)
-    return chart(drawing, "Samples", _of_step(shown) + more, *keys)
+    return chart(drawing, "Samples", _of_step(shown) + more, keys)
 
 
-def _paths(x: np.ndarray, between: np.ndarray) -> Element:
+def _paths(x: np.ndarray, between: np.ndarray) -> Chart:
     flat = between.reshape(*between.shape[:2], -1)[:, :, :2]
     lines = [Cloud(f"s{number % 8}", path, joined=True) for number, path in enumerate(flat)]
     drawing = plane("paths between samples", [Cloud("faint", x[:, :2]), *lines], x[:, :2])
     return chart(drawing, "From one latent to another", "paths of u = cos(a) u0 + sin(a) u1")
 
 
-def _ways(name: str, before: np.ndarray, after: np.ndarray) -> Element:
+def _ways(name: str, before: np.ndarray, after: np.ndarray) -> Chart:
     """Points with their way, or numbers as two histograms."""
     if before.shape[1] == 1:
         sets = {STUDENT: before[:, 0], TEACHER: after[:, 0]}
-        keys = [words("span", "before", STUDENT), words("span", "after", TEACHER)]
-        return chart(histogram(f"before and after the E-step, {name}", sets), f"E-step, {name}", "", *keys)
+        keys = [(STUDENT, "before"), (TEACHER, "after")]
+        return chart(histogram(f"before and after the E-step, {name}", sets), f"E-step, {name}", "", keys)
     a, b = before[:, :2], after[:, :2]
     gap = np.full((len(a), 1, 2), math.nan)
     joined = np.concatenate([np.stack([a, b], axis=1), gap], axis=1).reshape(-1, 2)  # pair after pair, with gaps
     clouds = [Cloud(f"moved {TEACHER}", joined, joined=True), Cloud(STUDENT, a)]
-    keys = [words("span", "sample", STUDENT), words("span", "its way", TEACHER)]
+    keys = [(STUDENT, "sample"), (TEACHER, "its way")]
     drawing = plane(f"before and after the E-step, {name}", clouds, np.concatenate([a, b]))
-    return chart(drawing, f"E-step, {name}", "from g(z) to where the chain pulls it", *keys)
+    return chart(drawing, f"E-step, {name}", "from g(z) to where the chain pulls it", keys)
 
 
-def _named(shown: Exhibits) -> list[Element | None]:
+def _named(shown: ReportData) -> list[Card]:
     """Histograms of a posterior's numbers, as drawn and corrected by importance weights."""
-    found: list[Element | None] = []
+    found: list[Card] = []
     for name, x in shown.named.items():
         flat = _flat(x)
         if len(found) + flat.shape[1] > MOST_NUMBERS:
@@ -143,10 +141,10 @@ def _named(shown: Exhibits) -> list[Element | None]:
         corrected = _flat(shown.corrected[name]) if name in shown.corrected else None
         for column in range(flat.shape[1]):
             sets = {STUDENT: flat[:, column]} | ({} if corrected is None else {TEACHER: corrected[:, column]})
-            keys = [words("span", "student", STUDENT)]
-            keys += [] if corrected is None else [words("span", "corrected", TEACHER)]
+            keys = [(STUDENT, "student")]
+            keys += [] if corrected is None else [(TEACHER, "corrected")]
             title = name if flat.shape[1] == 1 else f"{name}[{column}]"
-            found.append(chart(histogram(title, sets), title, "", *keys))
+            found.append(chart(histogram(title, sets), title, "", keys))
     return found
 
 

@@ -30,6 +30,7 @@ def moved(network):
     )
 
 
+@pytest.mark.slow
 def test_every_parameter_learns_in_levels_with_a_skip_computed_again() -> None:
     """But the biases of keys, which the softmax takes out."""
     noise = FourierNoise(tuple(np.linspace(0.1, 1.0, 8).tolist()))
@@ -46,6 +47,7 @@ def test_every_parameter_learns_in_levels_with_a_skip_computed_again() -> None:
         assert (leaf != 0).any() or ".key.bias" in jax.tree_util.keystr(path), path
 
 
+@pytest.mark.slow
 def test_dropout_needs_a_key() -> None:
     network = moved(UNet2DModel(options(dropout=0.5), key=KEY))
     run = eqx.filter_jit(lambda key: network(jnp.ones((4, 4, 3)), jnp.asarray(3.0), None, key))

@@ -35,6 +35,7 @@ def moved(network):
     )
 
 
+@pytest.mark.slow
 def test_every_parameter_learns_with_every_side_and_blocks_computed_again() -> None:
     """And the gradient is what the loss does when the parameters move along it."""
     x, augment = jax.random.normal(jax.random.key(1), (4, 4, 3)), jnp.array([0.5, -1.0])
@@ -81,6 +82,7 @@ def test_sides_on_the_way_in(side: Side) -> None:
     np.testing.assert_allclose(skips[2], expected, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_half_precision_costs_a_percent_and_keeps_the_inputs_type() -> None:
     x = jax.random.normal(jax.random.key(1), (4, 4, 3))
     wide, narrow = (
