@@ -112,7 +112,7 @@ def _check_changes(comparison: Comparison) -> None:
 def _planned(comparison: Comparison, folder: Path, reporter: AbstractReporter) -> dict[str, Any]:
     """What was planned before, with what is new in it: how many steps each method has, and what a step is worth."""
     path = folder / "plan.json"
-    if not path.exists():
+    if not path.exists() and not (folder / "compare.json").exists():  # its damaged plan may have been moved away
         see_it_is_free(folder, "comparison")
     fixed = {
         "model": str(comparison.model.absolute()),

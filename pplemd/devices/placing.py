@@ -38,7 +38,7 @@ class Devices:
         """How many devices."""
         return 1 if self.mesh is None else self.mesh.size
 
-    def entered(self) -> contextlib.AbstractContextManager[Any]:
+    def entered(self) -> contextlib.AbstractContextManager[PyTree]:
         """The time of a `with` block, rows are divided among the devices (`over_rows`)."""
         return contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
 

@@ -6,11 +6,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jaxtyping import PyTree
 
 from pplemd.errors import DeviceError, PplemdError
 
@@ -22,7 +22,7 @@ def first() -> bool:
     return jax.process_index() == 0
 
 
-def from_first(value: Any) -> Any:
+def from_first(value: PyTree) -> PyTree:
     """What the first process gives, as JSON keeps it, in every process; all must call it."""
     if jax.process_count() == 1:
         return value
@@ -46,7 +46,7 @@ def arrays_from_first(arrays: Mapping[str, np.ndarray] | None) -> dict[str, np.n
     return {name: np.asarray(array, like[name].dtype) for name, array in sent.items()}
 
 
-def led(decide: Callable[[], Any]) -> Any:
+def led(decide: Callable[[], PyTree]) -> PyTree:
     """What the first process decides, as JSON keeps it; its mistake is every process's.
 
     Raises:

@@ -46,7 +46,7 @@ def mean_over_rows(mean: Callable[..., PyTree], *rows: PyTree) -> PyTree:
     return jax.shard_map(reduced, in_specs=PartitionSpec(axes), out_specs=PartitionSpec(), check_vma=False)(*rows)
 
 
-def at_hand(value: Any) -> Any:
+def at_hand(value: PyTree) -> PyTree:
     """In work on rows: what is the same for all of them, as an operand of a jaxpr that was traced elsewhere.
 
     JAX's own functions do this with what they are given; the equations of a jaxpr do not.

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from pplemd.dsl.dependencies import known
 from pplemd.dsl.effects import Declarations, DeclaredPlate
@@ -22,7 +22,7 @@ Met = list[list[Any]]  # of each observation the arrays of its law, and its data
 
 
 def supports(
-    graph: Graph, inputs: Inputs, program: Program, constants: Sequence[Any], declarations: Declarations
+    graph: Graph, inputs: Inputs, program: Program, constants: Sequence[PyTree], declarations: Declarations
 ) -> list[Support]:
     """The support of each observation, whichever rows are looked at, once its data were seen to lie there.
 

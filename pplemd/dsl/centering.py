@@ -3,11 +3,10 @@
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Scalar
+from jaxtyping import Array, Float, Key, PyTree, Scalar
 
 from pplemd.conditions import Condition
 from pplemd.dsl.sites import Site
@@ -53,26 +52,26 @@ class AbstractLatents(eqx.Module):
     sites: eqx.AbstractVar[tuple[Site, ...]]
 
     @abstractmethod
-    def draw(self, key: Key[Array, ""], program: Any, condition: Condition = None) -> dict[str, Float[Array, "..."]]:
+    def draw(self, key: Key[Array, ""], program: PyTree, condition: Condition = None) -> dict[str, Float[Array, "..."]]:
         """Draw base coordinates that a chain may start from."""
 
     @abstractmethod
-    def log_base(self, program: Any, u: Values, condition: Condition = None) -> Float[Scalar, ""]:
+    def log_base(self, program: PyTree, u: Values, condition: Condition = None) -> Float[Scalar, ""]:
         """Return the log-density of base coordinates under the prior."""
 
     @abstractmethod
-    def latents(self, program: Any, u: Values, condition: Condition = None) -> dict[str, Float[Array, "..."]]:
+    def latents(self, program: PyTree, u: Values, condition: Condition = None) -> dict[str, Float[Array, "..."]]:
         """Return the values of the latents at base coordinates u."""
 
     @abstractmethod
     def to_base(
-        self, program: Any, v: Values, lam: Centering, condition: Condition = None
+        self, program: PyTree, v: Values, lam: Centering, condition: Condition = None
     ) -> tuple[dict[str, Float[Array, "..."]], Float[Scalar, ""]]:
         """Return base coordinates u and log|det du/dv| at partially centered coordinates v."""
 
     @abstractmethod
     def from_base(
-        self, program: Any, u: Values, lam: Centering, condition: Condition = None
+        self, program: PyTree, u: Values, lam: Centering, condition: Condition = None
     ) -> dict[str, Float[Array, "..."]]:
         """Return partially centered coordinates v at base coordinates u."""
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import PyTree
 
 from pplemd.conditions import AbstractCondition
 from pplemd.dsl.dependencies import Differentiated, Origins, origin_of, reached
@@ -16,7 +18,7 @@ from pplemd.dsl.program import Program
 from pplemd.errors import ProgramError
 
 
-def check_program(program: Any) -> None:
+def check_program(program: PyTree) -> None:
     """Raise unless this is an instance of a `Program`."""
     if isinstance(program, type):
         raise ProgramError(
@@ -39,12 +41,12 @@ def check_trained(program: Program) -> None:
         )
 
 
-def is_trained(leaf: Any) -> bool:
+def is_trained(leaf: PyTree) -> bool:
     """Whether a leaf of a program is trained: a floating-point JAX array, or the shape of one."""
     return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
-def constants(program: Program) -> list[Any]:
+def constants(program: Program) -> list[PyTree]:
     """Return, for each leaf of a program, the array, where it is one that is known and not trained, else None."""
     return [leaf if is_array(leaf) and _is_known(leaf) else None for leaf in jax.tree.leaves(program)]
 
@@ -77,7 +79,7 @@ def check_signature(program: Program, condition: AbstractCondition | None) -> No
         )
 
 
-def check_shape(shape: Any) -> None:
+def check_shape(shape: PyTree) -> None:
     """Raise unless the teacher's shape is possible."""
     if any(not isinstance(size, int) or size < 1 for size in shape):
         raise ProgramError(f"Found the sample shape {shape}; expected positive integers. Pass the teacher's shape.")
@@ -121,7 +123,7 @@ def check_observed(program: Program, declarations: Declarations) -> None:
             )
 
 
-def check_constant(program: Program, constants: Sequence[Any], graph: Graph, declarations: Declarations) -> None:
+def check_constant(program: Program, constants: Sequence[PyTree], graph: Graph, declarations: Declarations) -> None:
     """Raise where a trained array serves as data alone: training would move the data to what is likely."""
     found = zip(jax.tree_util.tree_leaves_with_path(program), constants, strict=True)
     paths = [(path, is_trained(leaf) and one is None) for (path, leaf), one in found if is_array(leaf)]
@@ -165,7 +167,7 @@ def check_movable(latent: DeclaredLatent, eligible: bool) -> None:
         )
 
 
-def check_declared(program: Program, declarations: Declarations, result: Any) -> jax.Array | None:
+def check_declared(program: Program, declarations: Declarations, result: PyTree) -> jax.Array | None:
     """Return the generated value, if there is one; raise unless ``__call__`` returned it or nothing."""
     value = declarations.outputs[0].value if declarations.outputs else None
     if result is not None and result is not value and declarations.outputs:
@@ -177,7 +179,7 @@ def check_declared(program: Program, declarations: Declarations, result: Any) ->
     return value
 
 
-def check_closed(program: Program, constants: Sequence[Any]) -> None:
+def check_closed(program: Program, constants: Sequence[PyTree]) -> None:
     """Raise if the program uses a traced value of another transformation as if it were a constant."""
     if any(isinstance(constant, jax.core.Tracer) for constant in constants):
         raise ProgramError(
@@ -187,7 +189,7 @@ def check_closed(program: Program, constants: Sequence[Any]) -> None:
         )
 
 
-def check_output(output: DeclaredOutput, found: Any, shape: tuple[int, ...], dtype: Any) -> None:
+def check_output(output: DeclaredOutput, found: PyTree, shape: tuple[int, ...], dtype: DTypeLike) -> None:
     """Raise unless the generated value has the teacher's dtype and shape."""
     if found.shape != tuple(shape):
         raise ProgramError(

@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array, ArrayLike
+from jax.typing import DTypeLike
+from jaxtyping import Array, ArrayLike, PyTree
 
 from pplemd.dsl.graph import Parameters
 from pplemd.dsl.locations import here
@@ -40,7 +41,7 @@ class DeclaredLatent:
     parameters: Parameters
     shape: tuple[int, ...]
     base_shape: tuple[int, ...]
-    dtype: Any
+    dtype: DTypeLike
     family: str
     base: Literal["normal", "prior"]
     location_scale: tuple[int, ...] | None
@@ -88,7 +89,7 @@ class DeclaredOutput:
     centered: Centered
 
 
-def kind(value: Any) -> str:
+def kind(value: PyTree) -> str:
     """Return what something is, for a message."""
     if isinstance(value, type):
         return f"the class {value.__name__} itself"
@@ -105,7 +106,7 @@ def check_data(name: str, distribution: dist.Distribution, data: ArrayLike) -> N
         )
 
 
-def refuse_scaled(name: str, by: Any) -> None:
+def refuse_scaled(name: str, by: PyTree) -> None:
     """Raise where `numpyro.handlers.scale` would weight a site."""
     if by is not None:
         raise ProgramError(
@@ -145,7 +146,7 @@ def refuse_discrete(name: str, distribution: dist.Distribution) -> None:
         )
 
 
-def described(name: str, distribution: dist.Distribution) -> tuple[tuple[int, ...], Any, tuple[int, ...]]:
+def described(name: str, distribution: dist.Distribution) -> tuple[tuple[int, ...], PyTree, tuple[int, ...]]:
     """Return (shape, dtype, base shape) of a latent after trying its draw and its density, abstractly."""
     family = type(innermost(distribution)).__name__
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -174,7 +175,7 @@ def described(name: str, distribution: dist.Distribution) -> tuple[tuple[int, ..
     return tuple(z.shape), np.dtype(z.dtype), tuple(base)
 
 
-def how_centered(name: str, centered: Any, shape: tuple[int, ...], movable: bool) -> Centered:
+def how_centered(name: str, centered: PyTree, shape: tuple[int, ...], movable: bool) -> Centered:
     """Return what `centered=` says of a site, as numbers; raise where it says nothing that can be.
 
     Args:
@@ -211,7 +212,7 @@ def how_centered(name: str, centered: Any, shape: tuple[int, ...], movable: bool
     return float(numbers) if numbers.ndim == 0 else tuple(float(number) for number in spread)
 
 
-def positions(distribution: dist.Distribution, arrays: list[Any]) -> tuple[int, ...] | None:
+def positions(distribution: dist.Distribution, arrays: list[PyTree]) -> tuple[int, ...] | None:
     """Return where loc and scale are among the arrays of a distribution; None for other families."""
     found = location_scale(distribution)
     if found is None:

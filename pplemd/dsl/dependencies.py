@@ -46,7 +46,7 @@ _CALLS = frozenset(
 )
 
 
-def origins(jaxpr: jex.Jaxpr, arguments: Sequence[Origins]) -> Mapping[Any, Origins]:
+def origins(jaxpr: jex.Jaxpr, arguments: Sequence[Origins]) -> Mapping[PyTree, Origins]:
     """Return the origins of every variable of a jaxpr, from those of its arguments."""
     known: dict[Any, Origins] = dict.fromkeys(jaxpr.constvars, _NOTHING)
     known.update(zip(jaxpr.invars, arguments, strict=True))
@@ -56,19 +56,19 @@ def origins(jaxpr: jex.Jaxpr, arguments: Sequence[Origins]) -> Mapping[Any, Orig
     return known
 
 
-def reached(graph: Graph, of_program: Sequence[Origins], of_condition: Origins = _NOTHING) -> Mapping[Any, Origins]:
+def reached(graph: Graph, of_program: Sequence[Origins], of_condition: Origins = _NOTHING) -> Mapping[PyTree, Origins]:
     """Return the origins of every variable of a traced program, from those of its arrays and of its condition."""
     before = [*[_NOTHING] * graph.constants, *of_program, *[_NOTHING] * len(graph.columns)]
     count = len(graph.jaxpr.jaxpr.invars)
     return origins(graph.jaxpr.jaxpr, [*before, *[of_condition] * (count - len(before))])
 
 
-def origin_of(atom: Any, known: Mapping[Any, Origins]) -> Origins:
+def origin_of(atom: PyTree, known: Mapping[PyTree, Origins]) -> Origins:
     """Return the origins of a variable or of a literal, which has none."""
     return _NOTHING if isinstance(atom, jex.Literal) else known[atom]
 
 
-def known(function: Callable, given: PyTree, unknown: PyTree, wanted: Sequence[bool] | None = None) -> list[Any]:
+def known(function: Callable, given: PyTree, unknown: PyTree, wanted: Sequence[bool] | None = None) -> list[PyTree]:
     """Return the leaves of function(given, unknown) that depend on what is given alone; of all others the shapes.
 
     Nothing else is computed.

@@ -15,6 +15,7 @@ import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, PyTree
 from numpyro.distributions import Distribution
 
@@ -44,39 +45,39 @@ class Parameters:
         leaves: its leaves; None where an array was.
     """
 
-    treedef: Any
-    leaves: tuple[Any, ...]
+    treedef: PyTree
+    leaves: tuple[PyTree, ...]
 
-    def distribution(self, arrays: Sequence[Any]) -> Distribution:
+    def distribution(self, arrays: Sequence[PyTree]) -> Distribution:
         """Return the distribution with the given arrays put back."""
         left = iter(arrays)
         return jax.tree.unflatten(self.treedef, [next(left) if leaf is None else leaf for leaf in self.leaves])
 
-    def arrays(self, distribution: Distribution) -> list[Any]:
+    def arrays(self, distribution: Distribution) -> list[PyTree]:
         """Return the arrays of a distribution of this structure, in order."""
         leaves = jax.tree.leaves(distribution)
         return [leaf for leaf, static in zip(leaves, self.leaves, strict=True) if static is None]
 
 
-def split_parameters(distribution: Distribution) -> tuple[Parameters, list[Any]]:
+def split_parameters(distribution: Distribution) -> tuple[Parameters, list[PyTree]]:
     """Split a distribution into what is static of it and its arrays, in order."""
     leaves, treedef = jax.tree.flatten(distribution)
     static = tuple(None if is_array(leaf) else leaf for leaf in leaves)
     return Parameters(treedef, static), [leaf for leaf in leaves if is_array(leaf)]
 
 
-def is_array(leaf: Any) -> bool:
+def is_array(leaf: PyTree) -> bool:
     """Whether a leaf of a program or a distribution is an array, concrete, traced or only a shape."""
     return isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct)
 
 
-def bind_latent(index: int, arrays: Sequence[Any], shape: tuple[int, ...], dtype: Any) -> Array:
+def bind_latent(index: int, arrays: Sequence[PyTree], shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """Stage the declaration of latent number ``index`` with the arrays of its distribution as operands."""
     operands = [jnp.asarray(array) for array in arrays]
     return _latent_p.bind(*operands, index=index, shape=shape, dtype=jnp.dtype(dtype))
 
 
-def bind_observed(index: int, arrays: Sequence[Any], data: Array) -> Array:
+def bind_observed(index: int, arrays: Sequence[PyTree], data: Array) -> Array:
     """Stage observation number ``index`` with the arrays of its distribution and its data as operands."""
     return _observed_p.bind(*(jnp.asarray(array) for array in arrays), data, index=index)
 
@@ -111,8 +112,8 @@ class Stage:
     """
 
     jaxpr: jex.ClosedJaxpr
-    inputs: tuple[Any, ...]
-    outputs: tuple[Any, ...]
+    inputs: tuple[PyTree, ...]
+    outputs: tuple[PyTree, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -136,16 +137,16 @@ class Graph:
     parameters: tuple[Parameters, ...]
     observed: tuple[Parameters, ...]
     stages: tuple[Stage, ...]
-    cuts: tuple[Any, ...]
-    treedef: Any
-    static: tuple[Any, ...]
+    cuts: tuple[PyTree, ...]
+    treedef: PyTree
+    static: tuple[PyTree, ...]
     constants: int = 0
     columns: tuple[str, ...] = ()
 
     def walk(
         self,
         program: PyTree,
-        condition: Any,
+        condition: PyTree,
         inputs: Inputs,
         fill: Fill,
         latents: int | None = None,
@@ -226,7 +227,7 @@ class Graph:
         return [found[name] for name in self.columns]
 
 
-def hoisted(closed: jex.ClosedJaxpr) -> tuple[jex.ClosedJaxpr, tuple[Any, ...]]:
+def hoisted(closed: jex.ClosedJaxpr) -> tuple[jex.ClosedJaxpr, tuple[PyTree, ...]]:
     """Turn the large constants of a traced program into its first arguments.
 
     What is compiled then holds none of them: it does not grow with what a program closes over.
@@ -291,19 +292,19 @@ def _rows(rows: Mapping[str, Array], name: str, size: int) -> Array:
     return jnp.asarray(rows[name], jnp.int32)
 
 
-def advance(stage: Stage, values: dict[Any, Any]) -> None:
+def advance(stage: Stage, values: dict[PyTree, PyTree]) -> None:
     """Add what a stage computes to the values of variables."""
     if stage.outputs:
         results = jex.jaxpr_as_fun(stage.jaxpr)(*(at_hand(values[variable]) for variable in stage.inputs))
         values.update(zip(stage.outputs, results, strict=True))
 
 
-def read(atom: Any, values: dict[Any, Any]) -> Any:
+def read(atom: PyTree, values: dict[PyTree, PyTree]) -> PyTree:
     """Return the value of a variable or of a literal."""
     return atom.val if isinstance(atom, jex.Literal) else values[atom]
 
 
-def cut(closed: jex.ClosedJaxpr) -> tuple[tuple[Stage, ...], tuple[Any, ...]]:
+def cut(closed: jex.ClosedJaxpr) -> tuple[tuple[Stage, ...], tuple[PyTree, ...]]:
     """Cut a traced program where its sites are declared: the stages and the equations between them."""
     pieces: list[list[Any]] = [[]]
     cuts: list[Any] = []
@@ -324,7 +325,7 @@ def cut(closed: jex.ClosedJaxpr) -> tuple[tuple[Stage, ...], tuple[Any, ...]]:
     return tuple(reversed(stages)), tuple(cuts)
 
 
-def stage_of(closed: jex.ClosedJaxpr, equations: list[Any], needed: set[Any]) -> Stage:
+def stage_of(closed: jex.ClosedJaxpr, equations: list[PyTree], needed: set[PyTree]) -> Stage:
     """Return the equations that what is needed depends on, and those with effects."""
     kept: list[Any] = []
     reads = set(needed)
@@ -342,6 +343,6 @@ def stage_of(closed: jex.ClosedJaxpr, equations: list[Any], needed: set[Any]) ->
     return Stage(jex.ClosedJaxpr(jaxpr, ()), inputs, outputs)
 
 
-def variables(atoms: Sequence[Any]) -> set[Any]:
+def variables(atoms: Sequence[PyTree]) -> set[PyTree]:
     """Return what is no literal."""
     return {atom for atom in atoms if not isinstance(atom, jex.Literal)}

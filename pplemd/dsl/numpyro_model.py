@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray, Scalar
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 from numpyro import handlers
 from numpyro.distributions.transforms import biject_to
 from numpyro.infer.util import constrain_fn, helpful_support_errors, potential_energy
@@ -78,24 +78,24 @@ class NumpyroModel(AbstractLatents):
         """Log joint density of latents and data at base coordinates, their log-determinants included."""
         return self._evaluate(self.density, u, Centering({}, {}))
 
-    def draw(self, key: PRNGKeyArray, program: Any, condition: Condition = None) -> dict[str, Array]:
+    def draw(self, key: PRNGKeyArray, program: PyTree, condition: Condition = None) -> dict[str, Array]:
         """Base coordinates uniform on (-2, 2), as NumPyro's chains start; near `start` where these have no density."""
         wide = jax.random.uniform(key, self.start.shape, self.start.dtype, -2.0, 2.0)
         value, slope = jax.value_and_grad(lambda flat: self.log_joint(self.by_site(flat)))(wide)
         good = jnp.isfinite(value) & jnp.all(jnp.isfinite(slope))
         return self.by_site(jnp.where(good, wide, self.start + 0.05 * wide))
 
-    def log_base(self, program: Any, u: Values, condition: Condition = None) -> Float[Scalar, ""]:
+    def log_base(self, program: PyTree, u: Values, condition: Condition = None) -> Float[Scalar, ""]:
         """Log-density of base coordinates under the prior."""
         return self._evaluate(self.prior, u, Centering({}, {}))
 
-    def latents(self, program: Any, u: Values, condition: Condition = None) -> dict[str, Array]:
+    def latents(self, program: PyTree, u: Values, condition: Condition = None) -> dict[str, Array]:
         """Values of the latents at base coordinates."""
         found = self._evaluate(self.values, u, Centering({}, {}))
         return {site.name: found[site.name] for site in self.sites}
 
     def to_base(
-        self, program: Any, v: Values, lam: Centering, condition: Condition = None
+        self, program: PyTree, v: Values, lam: Centering, condition: Condition = None
     ) -> tuple[dict[str, Array], Float[Scalar, ""]]:
         """Base coordinates and log|det du/dv| at v."""
         u, log_det = dict(v), jnp.zeros(())
@@ -105,7 +105,7 @@ class NumpyroModel(AbstractLatents):
                 log_det = log_det - of.log_det(lam.scale[name])
         return u, log_det
 
-    def from_base(self, program: Any, u: Values, lam: Centering, condition: Condition = None) -> dict[str, Array]:
+    def from_base(self, program: PyTree, u: Values, lam: Centering, condition: Condition = None) -> dict[str, Array]:
         """V at base coordinates."""
         found = self._evaluate(self.moments, u, Centering({}, {}))
         moved = {name: found[name].partly(u[name], lam.loc[name], lam.scale[name]) for name in lam.loc}
@@ -115,7 +115,7 @@ class NumpyroModel(AbstractLatents):
         """Coordinates by site of a flat row."""
         return ravel_pytree({site.name: jnp.zeros(site.base_shape, flat.dtype) for site in self.sites})[1](flat)
 
-    def declared(self, centered: Any) -> "NumpyroModel":
+    def declared(self, centered: PyTree) -> "NumpyroModel":
         """The same, its eligible sites centered as its user says.
 
         Args:
@@ -166,12 +166,12 @@ class InCoordinates(eqx.Module):
     loc: Float[Array, " d"]
     scale: Float[Array, " d"]
 
-    def __call__(self, v: Float[Array, " d"]) -> Any:
+    def __call__(self, v: Float[Array, " d"]) -> PyTree:
         """The function at one v."""
         return self.function(v, self.loc.astype(v.dtype), self.scale.astype(v.dtype))
 
 
-def numpyro_model(model: Callable, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> NumpyroModel:
+def numpyro_model(model: Callable, args: tuple[PyTree, ...], kwargs: Mapping[str, Any]) -> NumpyroModel:
     """Trace a NumPyro model with its data.
 
     Raises:
@@ -244,7 +244,7 @@ class Moved(Messenger):
         self.moments: dict[str, LocationScale] = {}
         self.log_dets: list[Array] = []
 
-    def postprocess_message(self, msg: Any) -> None:
+    def postprocess_message(self, msg: PyTree) -> None:
         """Put a value in the place of that which was substituted."""
         name = msg.get("name")  # a loop has none
         if msg["type"] != "sample" or name not in self._lam.loc:

@@ -1,11 +1,12 @@
 """What a program declares, as records: latents, observations, plates, and the generated value."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, ArrayLike, Key
+from jax.typing import DTypeLike
+from jaxtyping import Array, ArrayLike, Key, PyTree
 from numpyro.distributions import Distribution
 
 from pplemd.dsl.support import Support
@@ -36,7 +37,7 @@ class Site(eqx.Module):
 
     name: str = eqx.field(static=True)
     shape: tuple[int, ...] = eqx.field(static=True)
-    dtype: Any = eqx.field(static=True)
+    dtype: DTypeLike = eqx.field(static=True)
     base_shape: tuple[int, ...] = eqx.field(static=True)
     family: str = eqx.field(static=True)
     parents: tuple[str, ...] = eqx.field(static=True)
@@ -76,7 +77,7 @@ class Observed(eqx.Module):
     place: str = eqx.field(static=True)
     support: Support = eqx.field(static=True)
 
-    def check(self, data: Any) -> None:
+    def check(self, data: PyTree) -> None:
         """Raise where its law cannot have given some of the data.
 
         Raises:
@@ -86,7 +87,7 @@ class Observed(eqx.Module):
         if fault is not None:
             raise ProgramError(f"{self.place}: observation {self.name!r} {fault}")
 
-    def draw(self, key: Key[Array, ""], distribution: Distribution, like: Any) -> Array:
+    def draw(self, key: Key[Array, ""], distribution: Distribution, like: PyTree) -> Array:
         """Draw data of its law, real ones or whole numbers of the type that was observed.
 
         Raises:
@@ -155,7 +156,7 @@ class Output(eqx.Module):
 
     name: str = eqx.field(static=True)
     shape: tuple[int, ...] = eqx.field(static=True)
-    dtype: Any = eqx.field(static=True)
+    dtype: DTypeLike = eqx.field(static=True)
     parents: tuple[str, ...] = eqx.field(static=True)
     conditioned: bool = eqx.field(static=True)
     centered: Centered = eqx.field(static=True, default="auto")

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array, Bool, Shaped
+from jaxtyping import Array, Bool, PyTree, Shaped
 from numpyro.distributions import constraints, transforms
 
 from pplemd.dsl.graph import Parameters
@@ -54,7 +54,7 @@ class Support:
     discrete: bool
     moving: bool
 
-    def fault(self, data: Any) -> str | None:
+    def fault(self, data: PyTree) -> str | None:
         """What is wrong with data, to be said after their name; None where nothing is, or they are traced."""
         if isinstance(data, jax.core.Tracer):
             return None
@@ -92,12 +92,12 @@ class Support:
         return np.asarray(inside)
 
 
-def or_nan(array: Any) -> np.ndarray:
+def or_nan(array: PyTree) -> np.ndarray:
     """An array; of a mere shape, NaN, which stands for what is not known."""
     return np.full(array.shape, np.nan) if isinstance(array, jax.ShapeDtypeStruct) else np.asarray(array)
 
 
-def check_probability(log_prob: Any, name: str, error: type[PplemdError] = ProgramError) -> None:
+def check_probability(log_prob: PyTree, name: str, error: type[PplemdError] = ProgramError) -> None:
     """Raise where a log-probability of discrete data is above 0, as no probability's is.
 
     Args:
@@ -113,7 +113,7 @@ def check_probability(log_prob: Any, name: str, error: type[PplemdError] = Progr
         )
 
 
-def support_of(parameters: Parameters, arrays: Sequence[Any]) -> Support:
+def support_of(parameters: Parameters, arrays: Sequence[PyTree]) -> Support:
     """The support of an observation's law.
 
     Args:
@@ -124,7 +124,7 @@ def support_of(parameters: Parameters, arrays: Sequence[Any]) -> Support:
     return _support(distribution, _core(distribution), scored(distribution))
 
 
-def support_of_rows(parameters: Parameters, arrays: Sequence[Any], by_row: Sequence[bool], rank: int) -> Support:
+def support_of_rows(parameters: Parameters, arrays: Sequence[PyTree], by_row: Sequence[bool], rank: int) -> Support:
     """The support of an observation of many rows, whose law has arrays of each row's own.
 
     Args:
@@ -180,7 +180,7 @@ def _bounded(core: constraints.Constraint) -> tuple[bool, constraints.Constraint
     return True, jax.tree.unflatten(structure, ends)
 
 
-def bounded(distribution: dist.Distribution, value: Any, log_prob: Array) -> Array:
+def bounded(distribution: dist.Distribution, value: PyTree, log_prob: Array) -> Array:
     """Log-densities at a value, -inf outside of a support that depends on latents or on what is trained."""
     with promotion():
         seen = jnp.asarray(scored(distribution))

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
 from pplemd.conditions import AbstractCondition, Condition
@@ -24,7 +25,11 @@ from pplemd.dsl.support import Support
 
 
 def trace(
-    program: Program, *, shape: tuple[int, ...], condition: AbstractCondition | None = None, dtype: Any = jnp.float32
+    program: Program,
+    *,
+    shape: tuple[int, ...],
+    condition: AbstractCondition | None = None,
+    dtype: DTypeLike = jnp.float32,
 ) -> Problem:
     """Trace a program that generates once, abstractly, into a problem.
 
@@ -58,7 +63,7 @@ def trace_observed(
     *,
     data: Mapping[str, Column] | None = None,
     rows: int | None = None,
-    constants: Sequence[Any] | None = None,
+    constants: Sequence[PyTree] | None = None,
 ) -> Problem:
     """Trace a program that observes data once, abstractly, into a problem.
 

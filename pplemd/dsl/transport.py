@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array, Float, Key, Num, Scalar
+from jaxtyping import Array, Float, Key, Num, PyTree, Scalar
 from numpyro.distributions import constraints, transforms
 
 from pplemd.dsl import sticks
@@ -33,7 +33,7 @@ def promotion() -> Iterator[None]:
         yield
 
 
-def scored(distribution: dist.Distribution) -> Any:
+def scored(distribution: dist.Distribution) -> PyTree:
     """Return which values NumPyro scores: those that no mask leaves out; it broadcasts with the value."""
     if isinstance(distribution, dist.MaskedDistribution):
         mask = distribution._mask == 1  # NumPyro has no other access to it; NaN stands for what is not known
@@ -51,7 +51,7 @@ def innermost(distribution: dist.Distribution) -> dist.Distribution:
     return distribution
 
 
-def location_scale(distribution: dist.Distribution) -> tuple[Any, Any] | None:
+def location_scale(distribution: dist.Distribution) -> tuple[PyTree, PyTree] | None:
     """Return (loc, scale) of a location-scale family with real support, or of the base that one is transformed from.
 
     Of a family of vectors, such as a `MultivariateNormal`, scale is the Cholesky factor. None for other families, and
@@ -241,7 +241,7 @@ def log_base(distribution: dist.Distribution, u: Float[Array, "..."]) -> Float[S
         return log_prior(distribution, z) + jnp.sum(bijection.log_abs_det_jacobian(u, z))
 
 
-def log_prob(distribution: dist.Distribution, value: Any) -> Float[Array, "..."]:
+def log_prob(distribution: dist.Distribution, value: PyTree) -> Float[Array, "..."]:
     """Return log p(value), of the distribution's batch shape."""
     with promotion():
         return distribution.log_prob(value)

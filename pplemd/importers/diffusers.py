@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.typing import DTypeLike
 
 from pplemd.errors import ImporterError
 from pplemd.importers.diffusers_config import options
@@ -22,7 +23,7 @@ def diffusers_denoiser(
     config: Mapping[str, Any],
     arrays: Mapping[str, Any] | None,
     *,
-    compute: Any = None,
+    compute: DTypeLike | None = None,
     rematerialise: bool = False,
 ) -> AbstractDenoiser:
     """Return the teacher that a diffusers pipeline of one UNet2DModel holds.
@@ -78,7 +79,7 @@ def unet_2d(
     config: Mapping[str, Any],
     arrays: Mapping[str, Any] | None,
     *,
-    compute: Any = None,
+    compute: DTypeLike | None = None,
     rematerialise: bool = False,
 ) -> UNet2DModel:
     """Return the network alone, which is told time steps; arguments and errors are those of `diffusers_denoiser`."""

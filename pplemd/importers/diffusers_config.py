@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jax.typing import DTypeLike
+
 from pplemd.errors import ImporterError
 from pplemd.importers.arguments import Arguments
 from pplemd.networks import LevelKind, TimeKind, UNet2DOptions
@@ -30,7 +32,7 @@ OLD = {  # names of entries in the first half of 2022
 }
 
 
-def options(config: Mapping[str, Any], compute: Any = None, rematerialise: bool = False) -> UNet2DOptions:
+def options(config: Mapping[str, Any], compute: DTypeLike | None = None, rematerialise: bool = False) -> UNet2DOptions:
     """Return the sizes and kinds of the network that a configuration describes.
 
     Entries that the original's constructor does not take have no effect, as there.

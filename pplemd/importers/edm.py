@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.typing import DTypeLike
 
 from pplemd.diffusion import AbstractCoefficients, ContinuousVP, DiscreteVP, PlainVE, cosine_levels
 from pplemd.importers.arguments import Arguments
@@ -25,7 +26,7 @@ def edm_denoiser(
     arrays: Mapping[str, Any] | None,
     class_name: str = "EDMPrecond",
     *,
-    compute: Any = None,
+    compute: DTypeLike | None = None,
     rematerialise: bool = False,
 ) -> AbstractDenoiser:
     """Return the teacher that an EDM checkpoint holds.

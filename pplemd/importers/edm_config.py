@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from jax.typing import DTypeLike
+
 from pplemd.errors import ImporterError
 from pplemd.importers.arguments import Arguments
 from pplemd.networks import FourierNoise, PositionalNoise, Side, SongVariant, UNetOptions
@@ -61,7 +63,7 @@ def model_type(config: Mapping[str, Any], class_name: str) -> str:
     return found
 
 
-def options(config: Mapping[str, Any], class_name: str, compute: Any, rematerialise: bool) -> UNetOptions:
+def options(config: Mapping[str, Any], class_name: str, compute: DTypeLike | None, rematerialise: bool) -> UNetOptions:
     """Return the sizes of the network inside a checkpoint's.
 
     Args:

@@ -52,8 +52,8 @@ class WarmUp(eqx.Module):
     """
 
     state: State
-    steps: Any
-    masses: Any
+    steps: PyTree
+    masses: PyTree
     scale: Float[Array, " n"]
 
 

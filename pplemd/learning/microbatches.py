@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 ResultT = TypeVar("ResultT", bound=PyTree)
 
 
-def mapped(function: Callable[..., ResultT], arguments: tuple[Any, ...], parts: int) -> ResultT:
+def mapped(function: Callable[..., ResultT], arguments: tuple[PyTree, ...], parts: int) -> ResultT:
     """`jax.vmap(function)(*arguments)`, a microbatch at a time.
 
     Args:
@@ -24,7 +24,7 @@ def mapped(function: Callable[..., ResultT], arguments: tuple[Any, ...], parts: 
     return _joined(jax.lax.map(lambda some: jax.vmap(function)(*some), _cut(arguments, parts)))
 
 
-def averaged(function: Callable[..., ResultT], arguments: tuple[Any, ...], parts: int) -> ResultT:
+def averaged(function: Callable[..., ResultT], arguments: tuple[PyTree, ...], parts: int) -> ResultT:
     """The mean over microbatches of what a function gives for each: of losses and gradients that are means themselves.
 
     Args:

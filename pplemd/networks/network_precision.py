@@ -6,12 +6,18 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key, PyTree
 
 from pplemd.conditions import Condition
 from pplemd.networks.base import AbstractNetwork
 
 TreeT = TypeVar("TreeT", bound=PyTree)
+
+
+def _dtype(kind: DTypeLike | None) -> DTypeLike | None:
+    """One spelling of a type, so that equal precisions compare equal."""
+    return None if kind is None else jnp.dtype(kind)
 
 
 class NetworkPrecision(eqx.Module):
@@ -26,7 +32,7 @@ class NetworkPrecision(eqx.Module):
             that keeps one, else the whole network at once.
     """
 
-    dtype: Any = eqx.field(static=True, default=None, converter=lambda kind: None if kind is None else jnp.dtype(kind))
+    dtype: DTypeLike | None = eqx.field(static=True, default=None, converter=_dtype)
     rematerialise: bool = eqx.field(static=True, default=False)
 
     def entered(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -68,7 +74,7 @@ def with_precision(tree: TreeT, precision: NetworkPrecision) -> TreeT:
     return jax.tree.map(lambda node: precision if _is_one(node) else node, tree, is_leaf=_is_one)
 
 
-def narrowed(tree: TreeT, dtype: Any) -> TreeT:
+def narrowed(tree: TreeT, dtype: DTypeLike) -> TreeT:
     """The same networks with weights in a narrow type, for those that are evaluated and never trained.
 
     Only what a network of that type rounds at every call is rounded, once: matrices and kernels, not

@@ -30,7 +30,7 @@ PATIENCE = 2.0  # seconds before a bar is shown
 VERSION = 1  # of the choice; raised when a change of code would choose otherwise
 
 
-def posterior(model: Callable, *args: Any, centered: Any = "auto", **kwargs: Any) -> Posterior:
+def posterior(model: Callable, *args: PyTree, centered: PyTree = "auto", **kwargs: PyTree) -> Posterior:
     """The posterior of a NumPyro model given data, as a teacher.
 
     Its x are the unconstrained values of all latents, but of those of location-scale families (`Normal`, `StudentT`,

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -135,7 +135,7 @@ def parameterize(
     kernel: AbstractKernel | None = None,
     length: Length | None = None,
     rounds: int = 2,
-    progress: Callable[[Any], Iterable[Any]] = iter,
+    progress: Callable[[PyTree], Iterable[PyTree]] = iter,
 ) -> tuple[Choice, Trial]:
     """Choose coordinates for long chains: a pilot in non-centered ones, a choice, and so on from what was chosen.
 

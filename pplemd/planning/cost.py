@@ -6,11 +6,12 @@ from typing import Any
 
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr
+from jaxtyping import PyTree
 
 OTHER = "other"  # the part of what lies in no named one
 
 
-def traced(function: Callable, *shapes: Any) -> Jaxpr:
+def traced(function: Callable, *shapes: PyTree) -> Jaxpr:
     """The trace of a function, to be counted.
 
     Args:
@@ -20,7 +21,7 @@ def traced(function: Callable, *shapes: Any) -> Jaxpr:
     return jax.make_jaxpr(function)(*shapes).jaxpr
 
 
-def operations(function: Callable, *shapes: Any) -> float:
+def operations(function: Callable, *shapes: PyTree) -> float:
     """Floating-point operations of one call, loops counted as often as they run.
 
     A product of matrices or a convolution costs two operations for each multiplication; everything else one for each

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import equinox as eqx
 import jax
+from jaxtyping import PyTree
 
 from pplemd.devices import first, from_first, led
 from pplemd.errors import CheckpointError
@@ -60,7 +61,7 @@ class Checkpoints:
         self._lock = locked(self._folder)
         sweep(self._seals)
 
-    def save(self, step: int, tree: Any) -> None:
+    def save(self, step: int, tree: PyTree) -> None:
         """Save a snapshot; it appears under its number only when it is whole.
 
         Returns once the arrays are copied: their buffers may be given away. They are written meanwhile; `wait`, `close`
@@ -142,7 +143,7 @@ class Checkpoints:
         damaged = sorted(name for name in sealed.keys() | found.keys() if sealed.get(name) != found.get(name))
         return f"its file {damaged[0]} is damaged, missing or strange" if damaged else None
 
-    def latest(self, like: Any, say: Callable[[str], None] = log.warning) -> tuple[int, Any] | None:
+    def latest(self, like: PyTree, say: Callable[[str], None] = log.warning) -> tuple[int, PyTree] | None:
         """The newest snapshot that is whole, or None where there is none.
 
         Args:

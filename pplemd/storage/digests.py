@@ -2,21 +2,21 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from pplemd.devices import whole
 
 
-def outline(tree: Any) -> dict[str, str]:
+def outline(tree: PyTree) -> dict[str, str]:
     """Place, type and shape of each of a pytree's arrays, such as {"['w']": "float32(3, 2)"}."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): f"{leaf.dtype}{tuple(leaf.shape)}" for path, leaf in leaves}
 
 
-def digest(tree: Any) -> str:
+def digest(tree: PyTree) -> str:
     """SHA-256 of a pytree's arrays: their places in it, types, shapes and bytes, whatever devices they lie on."""
     total = hashlib.sha256()
     for path, given in jax.tree_util.tree_leaves_with_path(tree):

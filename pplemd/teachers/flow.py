@@ -3,7 +3,7 @@
 from typing import Any
 
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from pplemd.conditions import Condition
 from pplemd.errors import TeacherError
@@ -22,11 +22,11 @@ class Flow(AbstractDensity, AbstractDrawnTeacher):
         TeacherError: where flowjax is not installed, or the flow is something else or conditional.
     """
 
-    flow: Any
+    flow: PyTree
     noised: AbstractNoised
     condition: None
 
-    def __init__(self, flow: Any, noised: AbstractNoised | None = None):
+    def __init__(self, flow: PyTree, noised: AbstractNoised | None = None):
         if not isinstance(flow, _distribution()):
             raise TeacherError(
                 f"em.Flow was given a {type(flow).__name__}; expected a flowjax distribution, such as "

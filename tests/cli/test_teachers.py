@@ -27,7 +27,7 @@ class Tiny(em.Program):
 
 tiny = em.Model(
     program=lambda teacher, key: Tiny(em.networks.MLP((4, 4, 1), teacher.shape, 8, 1, classes=3, key=key)),
-    score_network=lambda key: em.Denoiser(em.networks.TimedMLP((4, 4, 1), 8, 1, classes=3, key=key), 1.0),
+    networks={"score": lambda key: em.Denoiser(em.networks.TimedMLP((4, 4, 1), 8, 1, classes=3, key=key), 1.0)},
     teacher=em.imported(hint="EDM's checkpoints, from their publisher", architecture="edm", config=CONFIG),
     algorithm=em.EMD(chain=em.Chain(em.Langevin(0.01), length=1), score=em.ScoreUpdates(count=1)),
     training=em.Training(steps=2, batch=2, log_every=2),

@@ -118,7 +118,7 @@ def test_damaged_files(compared, tmp_path, name, text):
     folder = tmp_path / "copy"
     shutil.copytree(compared.folder, folder)
     (folder / name).write_text(text)
-    with pytest.raises(CheckpointError, match=f"{name} is damaged.*Delete it"):
+    with pytest.raises(CheckpointError, match=f"{name} is damaged.*Move it away"):
         compare(asked(), folder, em.Silent())
     (folder / name).unlink()
     assert set(compare(asked(), folder, em.Silent()).found["methods"]) == {"emd", "diff-instruct"}
@@ -163,7 +163,7 @@ def test_methods_and_seeds_may_be_added_and_another_budget_may_not(compared):
 
 
 def test_equal_evaluations_are_unequal_steps_and_what_diverges_is_counted(tmp_path):
-    wild = "emd-4:generator.learning_rate=1e30:generator.clip=0"
+    wild = "emd-4:algorithm.generator.learning_rate=1e30:algorithm.generator.clip=0"
     found = compare(asked(f"emd,{wild}", "evaluations=1500", seeds=1), tmp_path, em.Silent()).found["methods"]
     assert found[wild]["steps"] < found["emd"]["steps"]
     for row in found.values():

@@ -1,10 +1,10 @@
 """Sizes and kinds of a UNet2DModel."""
 
 from enum import Enum
-from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from pplemd.errors import RecipeError
 from pplemd.networks.base import check_dropout, check_shape, check_sizes
@@ -102,7 +102,7 @@ class UNet2DOptions(eqx.Module):
     centred: bool = eqx.field(static=True, default=False)
     out_channels: int | None = eqx.field(static=True, default=None)
     dropout: float = eqx.field(static=True, default=0.0)
-    compute: Any = eqx.field(static=True, default=None)
+    compute: DTypeLike | None = eqx.field(static=True, default=None)
     rematerialise: bool = eqx.field(static=True, default=False)
 
     @property

@@ -1,10 +1,10 @@
 """What may be chosen about the networks of EDM's checkpoints."""
 
 from enum import Enum
-from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from pplemd.errors import RecipeError
 from pplemd.networks.base import check_dropout, check_heights, check_shape, check_sizes
@@ -44,7 +44,7 @@ class UNetOptions(eqx.Module):
     dropout: float = eqx.field(static=True, default=0.1)
     label_dropout: float = eqx.field(static=True, default=0.0)
     out_channels: int | None = eqx.field(static=True, default=None)
-    compute: Any = eqx.field(static=True, default=None)
+    compute: DTypeLike | None = eqx.field(static=True, default=None)
     rematerialise: bool = eqx.field(static=True, default=False)
 
     @property
