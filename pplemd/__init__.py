@@ -36,7 +36,7 @@ from pplemd.dsl import observe as observe
 from pplemd.dsl import plate as plate
 from pplemd.errors import PplemdError as PplemdError
 from pplemd.importers import imported as imported
-from pplemd.importers.feature_networks import features as features
+from pplemd.importers.classifiers import features as features
 from pplemd.inference import HMC as HMC
 from pplemd.inference import MCLMC as MCLMC
 from pplemd.inference import NUTS as NUTS
@@ -65,13 +65,13 @@ from pplemd.parameterization import Curvature as Curvature
 from pplemd.parameterization import Fisher as Fisher
 from pplemd.parameterization import Policy as Policy
 from pplemd.parameterization import posterior as posterior
-from pplemd.report.reporter import Silent as Silent
+from pplemd.report.progress import Silent as Silent
 from pplemd.runs.reporting import write_report as write_report
 from pplemd.runs.session import Outcome as Outcome
 from pplemd.runs.session import distil as distil
 from pplemd.runs.session import fit as fit
 from pplemd.runs.session import load as load
-from pplemd.tasks.diagnostics import Diagnostics as Diagnostics
+from pplemd.tasks.base import Diagnostics as Diagnostics
 from pplemd.tasks.distillation import Model as Model
 from pplemd.tasks.fit import Fit as Fit
 from pplemd.tasks.importance import Weighted as Weighted

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pplemd_cli import options, plans, show, stops
-from pplemd_cli.cluster import Cluster
+from pplemd_cli.options import Cluster
 
 if TYPE_CHECKING:
     from pplemd.runs.session import Outcome

@@ -124,7 +124,7 @@ class _Harmless(logging.Formatter):
 def _harmless(sentence: str) -> str:
     if sentence.replace("\n", "").isprintable():  # without a look at the library, whose import takes its time
         return sentence
-    from pplemd.storage.harmless import harmless
+    from pplemd.storage.folder import harmless
 
     return harmless(sentence)
 

@@ -29,8 +29,7 @@ def planned(
         target: the device to compare with, where it is not this machine's.
     """
     from pplemd.planning.describe import describe
-    from pplemd.planning.known_devices import here, named
-    from pplemd.planning.sizing import sized
+    from pplemd.planning.sizing import here, named, sized
     from pplemd.report.progress import Terminal
     from pplemd.runs.declared import declare
 

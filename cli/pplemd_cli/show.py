@@ -37,7 +37,7 @@ def as_json(value: Any) -> None:
 
 def harmless(text: str) -> str:
     """Text of unknown origin in one line, as a terminal may have it: what is not printable is written out."""
-    from pplemd.storage.harmless import harmless as cleaned
+    from pplemd.storage.folder import harmless as cleaned
 
     return cleaned(text).replace("\n", "\\n").replace("\t", "\\t")
 
@@ -62,7 +62,7 @@ class _Harmless(Table):
     """A table whose cells may be names of unknown origin."""
 
     def add_row(self, *cells: Any, **options: Any) -> None:
-        from pplemd.storage.harmless import harmless as cleaned  # which keeps lines: cells may have several
+        from pplemd.storage.folder import harmless as cleaned  # which keeps lines: cells may have several
 
         super().add_row(*(cleaned(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
@@ -104,7 +104,7 @@ def unjudged(run: Path) -> None:
 
 def short(figures: dict[str, Any]) -> tuple[str, ...]:
     """What falls short in a report, a sentence each."""
-    from pplemd.report.shortfall import shortfalls
+    from pplemd.report.glossary import shortfalls
 
     return shortfalls(lambda who, name: figures[who].get(name), figures["count"])
 

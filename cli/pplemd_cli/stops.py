@@ -42,7 +42,7 @@ def saved(hint: str) -> Iterator[None]:
         hint: what to do to go on.
     """
     from pplemd.learning import Interrupted
-    from pplemd.storage.harmless import harmless
+    from pplemd.storage.folder import harmless
 
     try:
         yield

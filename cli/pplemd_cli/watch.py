@@ -26,8 +26,7 @@ def watch(
         pplemd watch runs/digits --once
     """
     options.set_debug(debug)
-    from pplemd.report.standing import look
-    from pplemd.report.terminal import figures
+    from pplemd.report.terminal import figures, look
     from pplemd.runs.following import watch as follow
 
     if json:

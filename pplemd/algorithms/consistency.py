@@ -15,7 +15,7 @@ from pplemd.dsl import Program
 from pplemd.errors import RecipeError
 from pplemd.keys import named
 from pplemd.learning.algorithm import Loss, StepInput
-from pplemd.learning.learner import average, copied
+from pplemd.learning.state import average, copied
 from pplemd.teachers import HeunSampler, OneStep, denoise, sample
 
 TOGETHER = 1024  # samples of the teacher that are drawn side by side, by one compiled program

@@ -13,8 +13,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from pplemd.algorithms.convergence import HowFitted, fit_alarms
-from pplemd.algorithms.remaining import AbstractClimb, Draws, Positions, remaining
+from pplemd.algorithms.convergence import AbstractClimb, Draws, HowFitted, Positions, fit_alarms, remaining
 from pplemd.algorithms.reparameterization import Reparameterization, figures
 from pplemd.dsl import Centering, Problem, Program
 from pplemd.errors import RecipeError
@@ -32,10 +31,8 @@ from pplemd.inference import (
 from pplemd.keys import named
 from pplemd.learning.alarms import Alarm, History
 from pplemd.learning.algorithm import AbstractAlgorithm, Context, Figures, Loss, StepInput, Update
-from pplemd.learning.learner import copied, followed
-from pplemd.learning.newton import FORMS, Newton
-from pplemd.learning.optimisers import AbstractOptimiser
-from pplemd.learning.state import TrainState
+from pplemd.learning.optimisers import FORMS, AbstractOptimiser, Newton
+from pplemd.learning.state import TrainState, copied, followed
 from pplemd.learning.training import Training
 from pplemd.parameterization import Pilot, Placement
 

@@ -3,7 +3,7 @@
 from pplemd.comparison.bench import Compared as Compared
 from pplemd.comparison.bench import Comparison as Comparison
 from pplemd.comparison.bench import compare as compare
-from pplemd.comparison.budget import Budget as Budget
-from pplemd.comparison.budget import forwards_per_step as forwards_per_step
+from pplemd.comparison.contenders import Budget as Budget
 from pplemd.comparison.contenders import Contender as Contender
 from pplemd.comparison.contenders import contenders as contenders
+from pplemd.comparison.contenders import forwards_per_step as forwards_per_step

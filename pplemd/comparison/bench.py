@@ -7,14 +7,12 @@ from typing import Any
 
 import jax
 
-from pplemd.comparison.budget import Budget, forwards_per_step, seconds_per_step
-from pplemd.comparison.contenders import Contender
+from pplemd.comparison.contenders import Budget, Contender, forwards_per_step, seconds_per_step
 from pplemd.comparison.plots import draw_curves, draw_samples
 from pplemd.comparison.table import differences, markdown, means
 from pplemd.devices import ONE
 from pplemd.errors import CheckpointError, DivergenceError, RecipeError
-from pplemd.report.progress import Terminal
-from pplemd.report.reporter import AbstractReporter
+from pplemd.report.progress import AbstractReporter, Terminal
 from pplemd.runs import record
 from pplemd.runs.declared import declare, environment
 from pplemd.runs.session import distil

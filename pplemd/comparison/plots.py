@@ -8,9 +8,8 @@ import numpy as np
 from PIL import Image
 
 from pplemd.plotting.curves import Curve, curves
-from pplemd.plotting.montage import montage
-from pplemd.plotting.samples import draw, save_png
-from pplemd.report.reporter import AbstractReporter
+from pplemd.plotting.samples import draw, montage, save_png
+from pplemd.report.progress import AbstractReporter
 from pplemd.runs.declared import declare
 from pplemd.storage.folder import RunFolder, complete_lines
 from pplemd.tasks.evaluation import draw_teacher

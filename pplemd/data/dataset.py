@@ -1,13 +1,57 @@
-"""The records of data: a split, a data set of two splits, and the seeded held-out split."""
+"""Data sets: a split, two splits, the seeded held-out split; and scikit-learn's digits, which need no download."""
 
 import hashlib
+import importlib.metadata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
-from pplemd.data.naming import check_finite
 from pplemd.errors import DataError
+
+
+@contextmanager
+def naming(place: str | PathLike[str]) -> Iterator[None]:
+    """In a `with` block, every DataError begins with the place of the data that are wrong.
+
+    Args:
+        place: a file, or an array or a line of it.
+
+    Raises:
+        DataError: what the block raised, with its place.
+    """
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from error
+
+
+def listed(names: list[str], most: int = 5) -> str:
+    """Return the first few names and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def check_finite(x: Shaped[np.ndarray, "n *shape"]) -> None:
+    """See that no sample holds NaN or infinity.
+
+    Raises:
+        DataError: with the number of such samples, and the index of the first and of its first such number.
+    """
+    if x.dtype.kind != "f" or np.isfinite(x.sum(dtype=np.float64)):  # one pass, and no array of booleans
+        return
+    rows = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))
+    if not len(rows):  # finite numbers whose sum overflows
+        return
+    inner = tuple(int(i) for i in np.argwhere(~np.isfinite(x[rows[0]]))[0])
+    raise DataError(
+        f"found NaN or infinity in {len(rows)} of {len(x)} samples, the first sample {rows[0]} (from 0) at {inner}, "
+        "expected finite numbers: remove those samples"
+    )
+
 
 RANGE_TOLERANCE = 1e-3  # a quarter of a grey level of 8-bit images (2 / 255 = 7.8e-3) and some rounding
 
@@ -168,3 +212,27 @@ def mirrored(data: Dataset) -> Dataset:
         raise DataError(f"found samples of shape {data.shape}, expected images (h, w, c): others have no mirror image")
     label = None if train.label is None else np.concatenate([train.label, train.label])
     return Dataset(Split(np.concatenate([train.x, train.x[:, :, ::-1]]), label), data.test, data.classes)
+
+
+GREY_LEVELS = 16  # pixels are integers 0..16: https://archive.ics.uci.edu/dataset/80
+
+
+def digits(test_fraction: float = 0.25, seed: int = 0) -> Dataset:
+    """The 8x8 handwritten digits, in 10 classes, with a stratified held-out split.
+
+    Pixels 0..16 become x / 8 - 1 in [-1, 1].
+
+    Args:
+        test_fraction: share of each class that is held out.
+        seed: seed of the split.
+
+    Returns:
+        Samples of shape (8, 8, 1) with labels 0..9.
+
+    Source: UCI "Optical Recognition of Handwritten Digits" (test part), as scikit-learn ships it.
+    """
+    # the file itself: importing scikit-learn takes a second, which every start would wait for
+    file = importlib.metadata.distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
+    rows = np.loadtxt(str(file), delimiter=",")  # 64 pixels and the class
+    x = (rows[:, :-1].reshape(-1, 8, 8, 1) * (2.0 / GREY_LEVELS) - 1.0).astype(np.float32)
+    return held_out(x, rows[:, -1].astype(np.int32), 10, test_fraction=test_fraction, seed=seed)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from pplemd.data.naming import listed, naming
-from pplemd.data.sources import READ_ERRORS
+from pplemd.data.dataset import listed, naming
+from pplemd.data.image_files import READ_ERRORS
 from pplemd.errors import DataError
 
 MAX_BYTES = 1 << 30  # of a file, unpacked: ten million rows of a hundred characters

@@ -10,9 +10,8 @@ from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
 from pplemd.conditions import AbstractCondition
-from pplemd.dsl.dependencies import Differentiated, Origins, origin_of, reached
 from pplemd.dsl.effects import Declarations, DeclaredLatent, DeclaredOutput
-from pplemd.dsl.graph import Graph, is_array, observed_index
+from pplemd.dsl.graph import Differentiated, Graph, Origins, is_array, observed_index, origin_of, reached
 from pplemd.dsl.locations import defined
 from pplemd.dsl.program import Program
 from pplemd.errors import ProgramError

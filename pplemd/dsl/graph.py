@@ -1,12 +1,7 @@
-"""A traced program as data: stages of a closed jaxpr, cut where its sites are declared.
-
-The one trace of a program records, for every latent and every observation, an equation whose operands are the array
-parameters of its distribution (and the data) and whose result is its value; for every plate, one whose result is the
-rows that are looked at. Cutting there leaves stages that are ordinary jaxprs; walking over them with a rule that fills
-in the latents (draw, push from base noise, given values) yields every function of a problem.
-"""
+"""A traced program as data: stages of a closed jaxpr, cut where its sites are declared; what depends on what."""
 
 import dataclasses
+import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,13 +11,83 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Int, PyTree
 from numpyro.distributions import Distribution
 
 from pplemd.conditions import Condition
 from pplemd.devices import at_hand
-from pplemd.dsl.inputs import Inputs
 from pplemd.errors import ProgramError
+
+ROWS = "rows"  # the plate of a program that is declared for one row of its data
+
+
+class Source:
+    """An array on the host of which rows are read when they are looked at. Compared by identity.
+
+    Args:
+        array: usually memory-mapped; the first axis is rows.
+    """
+
+    def __init__(self, array: np.ndarray):
+        self.array = array
+        self.dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+
+    def __call__(self, rows: Int[Array | np.ndarray, "..."]) -> np.ndarray:
+        """Read rows: an array of their indices' shape, followed by the shape of one."""
+        return np.asarray(self.array[np.asarray(rows)], self.dtype)
+
+
+class HostColumn(eqx.Module):
+    """A column that stays on the host: the device is sent the rows that it looks at.
+
+    Attributes:
+        source: what reads rows.
+    """
+
+    source: Source = eqx.field(static=True)
+
+    def __init__(self, array: np.ndarray):
+        self.source = Source(array)
+
+    def __len__(self) -> int:
+        return len(self.source.array)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """As JAX has it."""
+        return self.source.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape, rows first."""
+        return self.source.array.shape
+
+    def __getitem__(self, row: Int[Array, ""]) -> Array:
+        """One row, read when this is computed; under `jax.vmap` all rows of a batch at once."""
+        one = jax.ShapeDtypeStruct(self.shape[1:], self.source.dtype)
+        return jax.pure_callback(self.source, one, row, vmap_method="broadcast_all")
+
+
+class Inputs(eqx.Module):
+    """What a traced program is given beside its own arrays and a label; arguments of whatever is compiled.
+
+    Attributes:
+        constants: large arrays that its `__call__` closed over.
+        columns: data by name, whole.
+        rows: of each plate of which only some rows are looked at, their indices.
+        row: data of the one row that a program of single rows looks at; None where it takes whole columns.
+    """
+
+    constants: tuple[Array, ...] = ()
+    columns: dict[str, Array | HostColumn] = eqx.field(default_factory=dict)
+    rows: dict[str, Array] = eqx.field(default_factory=dict)
+    row: dict[str, Array] | None = None
+
+    def at(self, rows: Mapping[str, Int[Array, " rows"]], single: bool) -> "Inputs":
+        """Return the same of some rows of the plates; of one row of all columns where the program is of single rows."""
+        row = {name: column[jnp.asarray(rows[ROWS])[0]] for name, column in self.columns.items()} if single else None
+        return Inputs(self.constants, self.columns, dict(rows), row)
+
 
 Fill = Callable[[int, Distribution], Array]
 See = Callable[[int, Distribution, Any], Any]  # data may be a literal, which JAX does not call an Array
@@ -346,3 +411,107 @@ def stage_of(closed: jex.ClosedJaxpr, equations: list[PyTree], needed: set[PyTre
 def variables(atoms: Sequence[PyTree]) -> set[PyTree]:
     """Return what is no literal."""
     return {atom for atom in atoms if not isinstance(atom, jex.Literal)}
+
+
+class Origin(enum.Enum):
+    """An origin that is not a latent (latents are their index)."""
+
+    LEARNED = "learned"
+    CONDITION = "condition"
+
+
+@dataclasses.dataclass(frozen=True)
+class Differentiated:
+    """A leaf of the program as an origin of gradients alone: what `stop_gradient` gives does not depend on it.
+
+    Attributes:
+        leaf: its number among the program's arrays.
+    """
+
+    leaf: int
+
+
+Origins = frozenset[Origin | Differentiated | int]
+_NOTHING: Origins = frozenset()
+
+# Calls whose one jaxpr maps operands to results one to one.
+_CALLS = frozenset(
+    ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2", "custom_jvp_call", "custom_vjp_call")
+)
+
+
+def origins(jaxpr: jex.Jaxpr, arguments: Sequence[Origins]) -> Mapping[PyTree, Origins]:
+    """Return the origins of every variable of a jaxpr, from those of its arguments."""
+    known: dict[Any, Origins] = dict.fromkeys(jaxpr.constvars, _NOTHING)
+    known.update(zip(jaxpr.invars, arguments, strict=True))
+    for equation in jaxpr.eqns:
+        operands = [origin_of(atom, known) for atom in equation.invars]
+        known.update(zip(equation.outvars, _results(equation, operands), strict=True))
+    return known
+
+
+def reached(graph: Graph, of_program: Sequence[Origins], of_condition: Origins = _NOTHING) -> Mapping[PyTree, Origins]:
+    """Return the origins of every variable of a traced program, from those of its arrays and of its condition."""
+    before = [*[_NOTHING] * graph.constants, *of_program, *[_NOTHING] * len(graph.columns)]
+    count = len(graph.jaxpr.jaxpr.invars)
+    return origins(graph.jaxpr.jaxpr, [*before, *[of_condition] * (count - len(before))])
+
+
+def origin_of(atom: PyTree, known: Mapping[PyTree, Origins]) -> Origins:
+    """Return the origins of a variable or of a literal, which has none."""
+    return _NOTHING if isinstance(atom, jex.Literal) else known[atom]
+
+
+def known(function: Callable, given: PyTree, unknown: PyTree, wanted: Sequence[bool] | None = None) -> list[PyTree]:
+    """Return the leaves of function(given, unknown) that depend on what is given alone; of all others the shapes.
+
+    Nothing else is computed.
+
+    Args:
+        function: of two trees of arrays.
+        given: arrays.
+        unknown: arrays, or their shapes.
+        wanted: which of the leaves to compute; by default all.
+    """
+    closed = jax.make_jaxpr(function)(given, unknown)
+    leaves, jaxpr = [jnp.asarray(leaf) for leaf in jax.tree.leaves(given)], closed.jaxpr
+    rest = len(jaxpr.invars) - len(leaves)
+    found = origins(jaxpr, [_NOTHING] * len(leaves) + [frozenset({Origin.LEARNED})] * rest)
+    which = wanted or [True] * len(jaxpr.outvars)
+    of = [one and not origin_of(atom, found) for atom, one in zip(jaxpr.outvars, which, strict=True)]
+    chosen = [atom for atom, one in zip(jaxpr.outvars, of, strict=True) if one]
+    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*closed.consts, *leaves), strict=False))
+    pure = [equation for equation in jaxpr.eqns if not equation.effects]
+    with jax.ensure_compile_time_eval():
+        advance(stage_of(closed, pure, variables(chosen)), values)
+    return [read(atom, values) if one else _shape(atom) for atom, one in zip(jaxpr.outvars, of, strict=True)]
+
+
+def _shape(atom: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype)
+
+
+def _results(equation: Any, operands: list[Origins]) -> list[Origins]:
+    index = latent_index(equation)
+    if index is not None:
+        return [frozenset({index})]
+    if observed_index(equation) is not None:
+        return [operands[-1]]  # the data, whatever its law depends on
+    if equation.primitive.name == "stop_gradient":
+        return [frozenset(one for one in operand if not isinstance(one, Differentiated)) for operand in operands]
+    body = _body(equation)
+    if body is None:
+        return [_NOTHING.union(*operands)] * len(equation.outvars)
+    inner = origins(body, operands)
+    return [origin_of(atom, inner) for atom in body.outvars]
+
+
+def _body(equation: Any) -> jex.Jaxpr | None:
+    if equation.primitive.name not in _CALLS:
+        return None
+    nested = [value for value in equation.params.values() if isinstance(value, jex.Jaxpr | jex.ClosedJaxpr)]
+    if len(nested) != 1:
+        return None
+    body = nested[0].jaxpr if isinstance(nested[0], jex.ClosedJaxpr) else nested[0]
+    fits = len(body.invars) == len(equation.invars) and len(body.outvars) == len(equation.outvars)
+    return body if fits else None

@@ -1,10 +1,12 @@
-"""Loading a model file of the user, and picking the value that it defines."""
+"""Loading a model file of the user, with the files beside it, and picking the value that it defines."""
 
+import ast
 import contextlib
 import contextvars
 import importlib.util
 import itertools
 import json
+import re
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -12,8 +14,104 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pplemd.dsl.locations import here, place_of, shown
-from pplemd.dsl.renamed import renamed
 from pplemd.errors import DataError, PplemdError, ProgramError
+
+
+def siblings(path: Path) -> list[Path]:
+    """The files of a model file's folder that it imports, or that they import, sorted.
+
+    Read off the import statements, without executing anything: one inside of a function counts, a name that is put
+    together by the program does not. Of a package all files count. What Python itself brings is no sibling,
+    nor is pplemd, of a file that lies beside its source.
+
+    Args:
+        path: the model file.
+    """
+    folder, found = path.resolve().parent, {path.resolve()}
+    waiting = [path.resolve()]
+    while waiting:
+        for name in _imported(waiting.pop()):
+            new = [file for file in _files(folder, name) if file not in found]
+            found.update(new)
+            waiting += new
+    return sorted(found - {path.resolve()})
+
+
+def _imported(file: Path) -> Iterator[str]:
+    """The top-level names that a file imports; none where it is not Python source, which loading it tells."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, OSError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module is not None:
+            yield node.module.partition(".")[0]
+
+
+def _files(folder: Path, name: str) -> list[Path]:
+    if name in sys.stdlib_module_names or name == __name__.partition(".")[0]:
+        return []
+    package, module = folder / name, folder / f"{name}.py"
+    single = module.is_file()
+    if (package / "__init__.py").is_file() or (not single and _spread(package)):
+        return [file for file in package.rglob("*.py") if file.is_file()]
+    return [module] if single else []
+
+
+def _spread(package: Path) -> bool:
+    """Whether a folder without `__init__.py` is what its name imports: one with it, anywhere, would come first."""
+    if not package.is_dir():
+        return False
+    spec = importlib.util.find_spec(package.name)  # executes nothing, of a name without dots
+    return spec is None or spec.origin is None
+
+
+RENAMED = {
+    "Recipe": "em.Training (steps, batch, seed, ...) and an algorithm, such as em.EMD",
+    "recipe": "`training=em.Training(...)` and `algorithm=em.EMD(...)`",
+    "FitRecipe": "em.Training and em.MonteCarloEM",
+    "TeachRecipe": "em.Training and em.ScoreMatching",
+    "ScoreRecipe": "em.ScoreUpdates, an algorithm's `score`",
+    "Compute": "em.Precision, a training's `precision`",
+    "compute": "`precision` and `microbatches` of em.Training",
+    "Choosing": "em.Reparameterization, an algorithm's `reparameterization`",
+    "choosing": "`reparameterization`",
+    "Judging": "em.Diagnostics, a fit's `diagnostics`",
+    "judging": "a fit's `diagnostics`",
+    "methods": "em.algorithms",
+    "method": "`algorithm`",
+    "frozen": "`move_latents`, its opposite",
+    "rows": "`batch` of em.Training, with `minibatches=True`",
+    "labels": "`conditions`",
+    "score_network": '`networks={"score": ...}`',
+    "label_dropout": "`condition_dropout`",
+    "slow_every": "`expensive_every`",
+    "LastIsNone": "NullClassDenoiser",
+    "ALL": "em.Cancellation.ALL",
+    "NONE": "em.Cancellation.NONE",
+    "INITIAL": "em.Cancellation.INITIAL",
+    "INJECTED": "em.Cancellation.INJECTED",
+    "PAIRED": "em.Cancellation.PAIRED",
+    "narrator": "`reporter`",
+    "distilled": "`result`",
+}
+PATTERNS = (  # of Python's own messages
+    r"unexpected keyword argument '(\w+)'",
+    r"module 'pplemd[\w.]*' has no attribute '(\w+)'",
+    r"cannot import name '(\w+)' from 'pplemd",
+)
+
+
+def renamed(message: str) -> str:
+    """What an earlier version's name is called now, as a sentence; empty where an error is of something else."""
+    for pattern in PATTERNS:
+        found = re.search(pattern, message)
+        if found and found[1] in RENAMED:
+            return f" {found[1]} of earlier versions is {RENAMED[found[1]]} now (docs/changelog.md)."
+    return ""
+
 
 _numbers = itertools.count()
 UNANSWERED = "__unanswered__"  # of a loaded module: what it asked for and was not given, by name

@@ -1,10 +1,13 @@
 """A NumPyro model with its data, traced once, as a program is: its density in any partially centered coordinates."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import inspect
 import re
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -13,24 +16,217 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax.custom_batching import custom_vmap
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 from numpyro import handlers
 from numpyro.distributions.transforms import biject_to
+from numpyro.infer import init_to_uniform
 from numpyro.infer.util import constrain_fn, helpful_support_errors, potential_energy
 from numpyro.primitives import Messenger
 
 from pplemd.conditions import Condition
 from pplemd.dsl import transport
-from pplemd.dsl.centering import AbstractLatents, Centering, Values
-from pplemd.dsl.declarations import how_centered
-from pplemd.dsl.dependencies import origin_of, origins
-from pplemd.dsl.location_scale import LocationScale
-from pplemd.dsl.numpyro_reading import Reading, first_run, left_out, ran
-from pplemd.dsl.own_mode import in_own_mode
+from pplemd.dsl.effects import how_centered, imputed, unmask
+from pplemd.dsl.graph import origin_of, origins
+from pplemd.dsl.locations import place_of
 from pplemd.dsl.posterior_checks import check_data, check_sites, is_declared, is_latent
-from pplemd.dsl.sites import Site
+from pplemd.dsl.problem import AbstractLatents, Centering, Site, Values
+from pplemd.dsl.transport import LocationScale
 from pplemd.errors import TeacherError
+
+
+class Reading(Messenger):
+    """The handler around a model and the handlers that its user put around it.
+
+    It makes data JAX's arrays: NumPyro compares NumPy's with traced bounds by NumPy, which fails.
+
+    Attributes:
+        given: parameters and latents whose values those handlers substitute.
+    """
+
+    def __init__(self, model: Callable) -> None:
+        super().__init__(model)
+        self.given: set[str] = set()
+        self._before: str | None = None  # the observation just before
+
+    def process_message(self, msg: Any) -> None:
+        """Note what has a value; give what `obs_mask` imputes its whole law (see `masks.unmasked`)."""
+        if msg["type"] == "param" and msg["value"] is not None:
+            self.given.add(msg["name"])
+        if msg["type"] != "sample":
+            return
+        if msg["is_observed"]:
+            self._before, msg["value"] = msg["name"], jnp.asarray(msg["value"])
+            return
+        if msg["value"] is not None:
+            self.given.add(msg["name"])
+        if imputed(msg["name"], self._before):
+            msg["fn"] = unmask(msg["fn"])
+
+
+def first_run(model: Callable, key: PRNGKeyArray, args: tuple, kwargs: Mapping[str, Any]) -> tuple[dict, Reading]:
+    """Run a model with each latent at a random value of its support, as NumPyro's NUTS starts: priors may be improper.
+
+    Returns:
+        Its sites as NumPyro records them, and the handler that saw them.
+    """
+
+    def start(site: Any) -> Any:
+        return None if site["value"] is not None else init_to_uniform(site)
+
+    reading = Reading(model)
+    started = handlers.substitute(handlers.seed(reading, key), substitute_fn=start)
+    return dict(handlers.trace(started).get_trace(*args, **kwargs)), reading
+
+
+@contextlib.contextmanager
+def ran(name: str, warned: list[str]) -> Iterator[None]:
+    """Run a model under NumPyro's own rules of types and ranks; its errors are told as mistakes of the model.
+
+    Args:
+        name: the model's.
+        warned: what it warns of is put here, each sentence once.
+    """
+    try:
+        with (
+            jax.numpy_dtype_promotion("standard"),
+            jax.numpy_rank_promotion("allow"),
+            warnings.catch_warnings(record=True) as caught,
+        ):
+            warnings.simplefilter("ignore")  # of what will be deprecated, whose place is not the user's
+            for kind in (UserWarning, RuntimeWarning, FutureWarning):
+                warnings.simplefilter("always", kind)
+            yield
+    except TeacherError:
+        raise
+    except Exception as error:
+        message = str(error).strip().split("\n", 1)[0].rstrip(".")
+        raise TeacherError(
+            f"{place_of(error)}: the model {name} raised {type(error).__name__}: {message}; expected it to run with "
+            "the arguments given to em.posterior(model, *args, **kwargs). Give the data that the model takes."
+        ) from error
+    warned += [word for word in dict.fromkeys(str(one.message) for one in caught) if word not in warned]
+
+
+def left_out(
+    model: Callable, key: PRNGKeyArray, args: tuple, kwargs: Mapping[str, Any], latents: list[str]
+) -> dict[str, str]:
+    """Which latents are data that were not given: latent -> the argument, None, that they would have come by.
+
+    Each argument that is None is replaced by something, to see which latent it makes an observation. Where the model
+    does not run with it, a latent of the argument's own name is taken for it.
+
+    Args:
+        model: the model.
+        key: of its run.
+        args: its arguments.
+        kwargs: the same.
+        latents: names of its latents.
+    """
+    try:
+        bound = inspect.signature(model).bind(*args, **kwargs)
+    except (TypeError, ValueError):  # no signature: a function of C
+        return {}
+    bound.apply_defaults()
+    found: dict[str, str] = {}
+    for argument in [name for name, value in bound.arguments.items() if value is None]:
+        for stand_in in (object(), np.ones(())):  # the second where the model makes it an array first
+            bound.arguments[argument] = stand_in
+            observed, whole = _observed(handlers.seed(model, key), bound)
+            if whole or not observed.isdisjoint(latents):
+                break
+        bound.arguments[argument] = None
+        found |= dict.fromkeys(observed if whole else observed | {argument}, argument)
+    return {site: found[site] for site in latents if site in found}
+
+
+def _observed(model: Callable, bound: inspect.BoundArguments) -> tuple[set[str], bool]:
+    """Names of a model's observations as far as it runs, and whether it runs to its end."""
+    sites, whole = handlers.trace(handlers.substitute(model, substitute_fn=init_to_uniform)), False
+    with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
+        sites(*bound.args, **bound.kwargs)
+        whole = True
+    return {name for name, site in sites.trace.items() if site.get("is_observed")}, whole
+
+
+def in_own_mode(function: Callable, kind: Any) -> Callable:
+    """Return a function that is computed in its own mode, derivatives of every order too.
+
+    JAX runs a derivative's transposed operations, and the operations of a loop that is mapped, in the mode of whoever
+    transforms them, which would round them or mix types. Here the derivative is a Jacobian that is itself such a
+    function, and the mapped function is mapped in its own mode; what comes out is in the type of the first argument.
+
+    Args:
+        function: of arrays, of which those of floating type are taken in the type ``kind``; gives a pytree of arrays.
+        kind: float32 or float64.
+    """
+    wide = jnp.dtype(kind) == jnp.float64
+
+    @functools.wraps(function)
+    def evaluate(first: Array, *others: Array | None) -> PyTree:
+        args = (first, *others)
+        if first.dtype == jnp.dtype(kind) and bool(jax.config.read("jax_enable_x64")) == wide:
+            return function(*args)
+        given = [i for i, one in enumerate(args) if one is not None]
+
+        def of_arguments(*arrays: Array) -> PyTree:
+            found = dict(zip(given, arrays, strict=True))
+            return function(*(found.get(i) for i in range(len(args))))
+
+        return _differentiable(of_arguments, kind)(*(jnp.asarray(args[i]) for i in given))
+
+    return evaluate
+
+
+def _differentiable(function: Callable, kind: Any) -> Callable:
+    """The function in its own mode, its Jacobians too."""
+    there = jax.custom_jvp(_opaque(function, kind))
+
+    @there.defjvp
+    def _(at: tuple[Array, ...], along: tuple[Array, ...]) -> tuple[PyTree, PyTree]:
+        moved = tuple(i for i, one in enumerate(at) if jnp.issubdtype(one.dtype, jnp.floating))
+
+        def slopes(*args: Array) -> tuple[PyTree, ...]:
+            return tuple(jax.jacrev(function, i)(*args) for i in moved)
+
+        pushed = [
+            jax.tree.map(lambda rows, i=i: jnp.tensordot(rows, along[i], at[i].ndim), slope)
+            for i, slope in zip(moved, _differentiable(slopes, kind)(*at), strict=True)
+        ]
+        return there(*at), jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *pushed)
+
+    return there
+
+
+def _opaque(function: Callable, kind: Any) -> Callable:
+    """The function in its own mode, into which no map of the caller's looks."""
+    wide = jnp.dtype(kind) == jnp.float64
+
+    @custom_vmap
+    def there(*args: Array) -> PyTree:
+        integers = jax.dtypes.canonicalize_dtype(jnp.int64)
+
+        def back(leaf: Array) -> Array:
+            if jnp.issubdtype(leaf.dtype, jnp.floating):
+                return leaf.astype(args[0].dtype)
+            return leaf.astype(integers) if leaf.dtype == jnp.int64 else leaf
+
+        with jax.enable_x64(True):  # where there are both types
+            own = [one.astype(kind) if jnp.issubdtype(one.dtype, jnp.floating) else one for one in args]
+        with jax.enable_x64(wide):
+            found = function(*own)
+        with jax.enable_x64(True):
+            return jax.tree.map(back, found)
+
+    @there.def_vmap
+    def _(size: int, mapped: list[bool], *args: Array) -> tuple[PyTree, PyTree]:
+        axes = tuple(0 if one else None for one in mapped)
+        found = _opaque(jax.vmap(function, in_axes=axes, axis_size=size), kind)(*args)
+        return found, jax.tree.map(lambda leaf: True, found)
+
+    return there
+
 
 TRIES = 100  # starts of which one must have a finite density: as many as NumPyro gives itself
 Coordinates = Callable[[Array, Array, Array], Any]  # v, lambda_loc and lambda_scale, each flat, sites by name

@@ -9,8 +9,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array
 
-from pplemd.dsl.dependencies import known
-from pplemd.dsl.graph import split_parameters
+from pplemd.dsl.graph import known, split_parameters
 from pplemd.dsl.support import check_probability, or_nan, support_of
 from pplemd.dsl.transport import innermost
 from pplemd.errors import TeacherError

@@ -1,22 +1,262 @@
-"""The typed value of a program: its sites, and its densities and maps as pure functions."""
+"""The typed value of a program: its sites, their centering, and its densities and maps as pure functions."""
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float, Int, Key, PyTree, Scalar
 from numpyro.distributions import Distribution
 
 from pplemd.conditions import AbstractCondition, Condition, classes_of
 from pplemd.dsl import transport
-from pplemd.dsl.centering import AbstractLatents, Centering, Values
-from pplemd.dsl.graph import Graph
-from pplemd.dsl.inputs import Inputs
-from pplemd.dsl.sites import Observed, Output, Plate, Site, check_given
-from pplemd.dsl.support import bounded
+from pplemd.dsl.graph import Graph, Inputs
+from pplemd.dsl.support import Support, bounded
+from pplemd.dsl.transport import sample
 from pplemd.errors import ProgramError
+
+Centered = float | tuple[float, ...] | Literal["auto"]  # a number, one for each element in order, or left to be chosen
+
+
+class Site(eqx.Module):
+    """A latent of a program.
+
+    Attributes:
+        name: unique in the program.
+        shape: of its value.
+        dtype: of its value.
+        base_shape: of its base coordinates u.
+        family: class of its distribution, without wrappers: "Normal".
+        parents: latents that its parameters depend on directly (not through another latent).
+        learned: its parameters depend on a trained array of the program directly.
+        conditioned: its parameters depend on the condition directly.
+        eligible: it may be (re)parameterized: a location-scale family with real support, of numbers or of vectors, or a
+            transform of one, whose location or scale depends on another latent or on a trained array.
+        base: "normal" where its value is a push of u ~ N(0, I), "prior" where u is its unconstrained value.
+        plates: those that it was declared in, the innermost last.
+        centered: as declared; "auto" where it is left to be chosen, or cannot be.
+    """
+
+    name: str = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(static=True)
+    dtype: DTypeLike = eqx.field(static=True)
+    base_shape: tuple[int, ...] = eqx.field(static=True)
+    family: str = eqx.field(static=True)
+    parents: tuple[str, ...] = eqx.field(static=True)
+    learned: bool = eqx.field(static=True)
+    conditioned: bool = eqx.field(static=True)
+    eligible: bool = eqx.field(static=True)
+    base: Literal["normal", "prior"] = eqx.field(static=True)
+    plates: tuple[str, ...] = eqx.field(static=True, default=())
+    centered: Centered = eqx.field(static=True, default="auto")
+
+    @property
+    def free(self) -> bool:
+        """Whether its lambda is to be chosen."""
+        return self.eligible and self.centered == "auto"
+
+
+class Observed(eqx.Module):
+    """An observation of a program.
+
+    Attributes:
+        name: unique in the program.
+        shape: of its data.
+        family: class of its distribution, without wrappers.
+        parents: latents that its parameters depend on directly.
+        learned: its parameters depend on a trained array of the program directly.
+        plates: those that it was declared in, the innermost last.
+        place: where it was declared.
+        support: where its data may lie, as far as it is known before anything is computed.
+    """
+
+    name: str = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(static=True)
+    family: str = eqx.field(static=True)
+    parents: tuple[str, ...] = eqx.field(static=True)
+    learned: bool = eqx.field(static=True)
+    plates: tuple[str, ...] = eqx.field(static=True)
+    place: str = eqx.field(static=True)
+    support: Support = eqx.field(static=True)
+
+    def check(self, data: PyTree) -> None:
+        """Raise where its law cannot have given some of the data.
+
+        Raises:
+            ProgramError: where it cannot; traced data are taken as they are.
+        """
+        fault = self.support.fault(data)
+        if fault is not None:
+            raise ProgramError(f"{self.place}: observation {self.name!r} {fault}")
+
+    def draw(self, key: Key[Array, ""], distribution: Distribution, like: PyTree) -> Array:
+        """Draw data of its law, real ones or whole numbers of the type that was observed.
+
+        Raises:
+            ProgramError: where the law cannot be drawn from.
+        """
+        try:
+            value = sample(key, distribution)
+            return value.astype(like.dtype) if distribution.is_discrete else value  # real ones may be given as integers
+        except Exception as error:  # of NumPyro's samplers, and of laws of the user's own
+            said = (str(error).strip() or "(no message)").split("\n", 1)[0].rstrip(".")
+            raise ProgramError(
+                f"{self.place}: data of observation {self.name!r} cannot be simulated: {self.family} raised "
+                f"{type(error).__name__}: {said}; expected a law that can be drawn from. A fit needs none; for draws, "
+                "look at the types of its parameters: totals and counts are integers."
+            ) from error
+
+
+def check_given(program: str, observed: Sequence[Observed], data: Mapping[str, ArrayLike]) -> None:
+    """Raise unless data are of observations, of their shapes, and lie where their laws have a density.
+
+    Args:
+        program: what it is called.
+        observed: its observations.
+        data: by name.
+
+    Raises:
+        ProgramError: where they are not.
+    """
+    shapes = {one.name: one.shape for one in observed}
+    found = {name: np.shape(one) for name, one in data.items()}
+    if not found.items() <= shapes.items():
+        raise ProgramError(
+            f"{program} was given data of shapes {found}; expected some of its observations, {shapes}, of one sample. "
+            "Give them by name, and batch with jax.vmap."
+        )
+    for one in observed:
+        if one.name in data:
+            one.check(data[one.name])
+
+
+class Plate(eqx.Module):
+    """Independent rows of a program.
+
+    Attributes:
+        name: unique in the program.
+        size: how many rows there are.
+        rows: how many are looked at together.
+    """
+
+    name: str = eqx.field(static=True)
+    size: int = eqx.field(static=True)
+    rows: int = eqx.field(static=True)
+
+
+class Output(eqx.Module):
+    """The generated value of a program.
+
+    Attributes:
+        name: unique in the program.
+        shape: of one sample, the teacher's.
+        dtype: of one sample.
+        parents: latents that it depends on directly.
+        conditioned: it depends on the condition directly.
+        centered: as declared: of x with noise, given the latents; "auto" where it is left to be chosen.
+    """
+
+    name: str = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(static=True)
+    dtype: DTypeLike = eqx.field(static=True)
+    parents: tuple[str, ...] = eqx.field(static=True)
+    conditioned: bool = eqx.field(static=True)
+    centered: Centered = eqx.field(static=True, default="auto")
+
+
+Values = Mapping[str, Float[Array, "..."]]
+
+
+class Centering(eqx.Module):
+    """lambda of every reparameterized site, by element: 1 centered, 0 non-centered.
+
+    Array leaves, so that one compilation serves all values. A site without entry keeps its base coordinates.
+
+    Source: Papaspiliopoulos, Roberts & Skold 2007 (partial non-centering); arXiv:1906.03028.
+
+    Attributes:
+        loc: by site, of its base shape: how much of its location is left in the coordinate.
+        scale: by site, of its base shape: what power of its scale is left in the coordinate.
+    """
+
+    loc: dict[str, Float[Array, "..."]]
+    scale: dict[str, Float[Array, "..."]]
+
+    def __check_init__(self) -> None:
+        if self.loc.keys() != self.scale.keys():
+            raise ProgramError(
+                f"a Centering was given loc for {sorted(self.loc)} and scale for {sorted(self.scale)}; expected both "
+                "for the same sites. Give each site the same array twice where they are tied."
+            )
+
+
+class AbstractLatents(eqx.Module):
+    """Latents in base coordinates u and, those that are eligible, in partially centered coordinates v.
+
+    All coordinates are dictionaries by site, of one sample. What is trained comes as `program`.
+
+    Attributes:
+        name: what they are latents of.
+        sites: each of them, in order of declaration.
+    """
+
+    name: eqx.AbstractVar[str]
+    sites: eqx.AbstractVar[tuple[Site, ...]]
+
+    @abstractmethod
+    def draw(self, key: Key[Array, ""], program: PyTree, condition: Condition = None) -> dict[str, Float[Array, "..."]]:
+        """Draw base coordinates that a chain may start from."""
+
+    @abstractmethod
+    def log_base(self, program: PyTree, u: Values, condition: Condition = None) -> Float[Scalar, ""]:
+        """Return the log-density of base coordinates under the prior."""
+
+    @abstractmethod
+    def latents(self, program: PyTree, u: Values, condition: Condition = None) -> dict[str, Float[Array, "..."]]:
+        """Return the values of the latents at base coordinates u."""
+
+    @abstractmethod
+    def to_base(
+        self, program: PyTree, v: Values, lam: Centering, condition: Condition = None
+    ) -> tuple[dict[str, Float[Array, "..."]], Float[Scalar, ""]]:
+        """Return base coordinates u and log|det du/dv| at partially centered coordinates v."""
+
+    @abstractmethod
+    def from_base(
+        self, program: PyTree, u: Values, lam: Centering, condition: Condition = None
+    ) -> dict[str, Float[Array, "..."]]:
+        """Return partially centered coordinates v at base coordinates u."""
+
+    def centering(self, loc: float = 0.0, scale: float | None = None) -> Centering:
+        """Return one lambda for every element of every eligible site: 0 non-centered, 1 centered.
+
+        A site that says how centered it is keeps its own.
+
+        Args:
+            loc: lambda_loc.
+            scale: lambda_scale; lambda_loc where it is not given.
+        """
+
+        def filled(number: float) -> dict[str, Array]:
+            return {site.name: jnp.full(site.base_shape, number, site.dtype) for site in self.sites if site.eligible}
+
+        return self.honoured(Centering(filled(loc), filled(loc if scale is None else scale)))
+
+    def honoured(self, lam: Centering) -> Centering:
+        """Return the same lambdas, with those that are declared (`centered=`) in their places."""
+        own = {
+            site.name: jnp.broadcast_to(
+                jnp.asarray(site.centered, site.dtype).reshape(-1), (math.prod(site.base_shape),)
+            ).reshape(site.base_shape)
+            for site in self.sites
+            if site.name in lam.loc and site.eligible and not site.free
+        }
+        return Centering({**lam.loc, **own}, {**lam.scale, **own})
 
 
 class Problem(AbstractLatents):

@@ -1,11 +1,11 @@
 """Checkpoints of other libraries: their configuration and their arrays become pplemd's networks and teachers."""
 
-from pplemd.importers.checkpoint import Checkpoint as Checkpoint
 from pplemd.importers.classifiers import read_classifier as read_classifier
 from pplemd.importers.diffusers import diffusers_ddim as diffusers_ddim
 from pplemd.importers.diffusers import diffusers_denoiser as diffusers_denoiser
 from pplemd.importers.diffusers import unet_2d as unet_2d
 from pplemd.importers.edm import edm_denoiser as edm_denoiser
+from pplemd.importers.families import Checkpoint as Checkpoint
 from pplemd.importers.families import build as build
 from pplemd.importers.families import convention as convention
 from pplemd.importers.families import notes as notes

@@ -18,7 +18,7 @@ from pplemd.diffusion import (
     sigmoid_betas,
 )
 from pplemd.errors import ImporterError
-from pplemd.importers.arguments import Arguments
+from pplemd.importers.filling import Arguments
 from pplemd.networks import UNet2DModel
 from pplemd.teachers import AbstractDenoiser, DDIMSampler, Denoiser, DenoiserFunction, Preconditioned
 

@@ -10,12 +10,228 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from pplemd.diffusion import AbstractCoefficients, ContinuousVP, DiscreteVP, PlainVE, cosine_levels
-from pplemd.importers.arguments import Arguments
-from pplemd.importers.edm_config import model_type, options, variant
-from pplemd.importers.edm_names import filters, slots
-from pplemd.importers.filling import Constant, blank, check_volume, fill
-from pplemd.networks import DhariwalUNet, FourierNoise, SongUNet, SongVariant, UNetOptions
+from pplemd.errors import ImporterError
+from pplemd.importers.filling import (
+    CONV,
+    LINEAR,
+    POINTWISE,
+    SAME,
+    Arguments,
+    Constant,
+    Layout,
+    Slot,
+    blank,
+    check_volume,
+    fill,
+    interleaved,
+)
+from pplemd.networks import DhariwalUNet, FourierNoise, PositionalNoise, Side, SongUNet, SongVariant, UNetOptions
+from pplemd.networks.edm.layers import Block, DecoderLevel, EncoderLevel, Resample
+from pplemd.networks.layers import Conv, GroupNorm, Linear, Taps
 from pplemd.teachers import AbstractDenoiser, Denoiser, Preconditioned
+
+PRECONDITIONED = {  # class of the checkpoint's network -> class of the network inside it, where it does not say
+    "EDMPrecond": "DhariwalUNet",
+    "iDDPMPrecond": "DhariwalUNet",
+    "VPPrecond": "SongUNet",
+    "VEPrecond": "SongUNet",
+}
+OUTER = {  # arguments of the class of the checkpoint's network; those of no effect on what it computes are not read
+    "EDMPrecond": {"sigma_min", "sigma_max", "sigma_data"},
+    "iDDPMPrecond": {"C_1", "C_2", "M"},
+    "VPPrecond": {"beta_d", "beta_min", "M", "epsilon_t"},
+    "VEPrecond": {"sigma_min", "sigma_max"},
+}
+EVERY = {"img_resolution", "img_channels", "label_dim", "use_fp16", "model_type", "augment_dim", "model_channels"}
+EVERY |= {"channel_mult", "channel_mult_emb", "num_blocks", "attn_resolutions", "dropout", "label_dropout"}
+SONG = {"embedding_type", "channel_mult_noise", "encoder_type", "decoder_type", "resample_filter"}
+MOST_TAPS = 64  # of a filter that halves images: their outer product is built; the longest that is known has four
+DEFAULTS: dict[str, dict[str, Any]] = {  # of the original's constructors
+    "SongUNet": {"model_channels": 128, "channel_mult": (1, 2, 2, 2), "num_blocks": 4, "attn_resolutions": (16,)},
+    "DhariwalUNet": {
+        "model_channels": 192,
+        "channel_mult": (1, 2, 3, 4),
+        "num_blocks": 3,
+        "attn_resolutions": (32, 16, 8),
+    },
+}
+
+
+def model_type(config: Mapping[str, Any], class_name: str) -> str:
+    """Return the class of the network inside a checkpoint's, and check that every argument is one that is known.
+
+    Args:
+        config: the constructor's arguments.
+        class_name: the class whose constructor it is.
+
+    Raises:
+        ImporterError: a class that is not EDM's, or arguments that its constructor does not have.
+    """
+    if class_name not in PRECONDITIONED:
+        raise ImporterError(
+            f"the checkpoint's network is a {class_name!r}; expected one of {', '.join(PRECONDITIONED)}. "
+            "Wrap a network of another kind in em.teachers.DenoiserFunction."
+        )
+    found = Arguments(config).one_of("model_type", PRECONDITIONED[class_name], list(DEFAULTS))
+    known = EVERY | OUTER[class_name] | (SONG if found == "SongUNet" else set())
+    unknown = sorted(str(name) for name in set(config) - known)
+    if unknown:
+        raise ImporterError(
+            f"the configuration of {class_name} with a {found} has arguments that it does not take: "
+            f"{', '.join(unknown)}; expected some of {', '.join(sorted(known))}. "
+            "Check that it is of an EDM checkpoint; leave out what does not change the network."
+        )
+    return found
+
+
+def options(config: Mapping[str, Any], class_name: str, compute: DTypeLike | None, rematerialise: bool) -> UNetOptions:
+    """Return the sizes of the network inside a checkpoint's.
+
+    Args:
+        config: the constructor's arguments.
+        class_name: the class whose constructor it is.
+        compute: type of products and features, None for the input's.
+        rematerialise: whether blocks are computed again for their gradients.
+
+    Raises:
+        ImporterError: an argument of the wrong kind.
+    """
+    given, usual = Arguments(config), DEFAULTS[model_type(config, class_name)]
+    size, image = given.whole("img_resolution"), given.whole("img_channels", 3)
+    return UNetOptions(
+        shape=(size, size, image),
+        channels=given.whole("model_channels", usual["model_channels"]),
+        multipliers=given.wholes("channel_mult", usual["channel_mult"]),
+        embedding_multiplier=given.whole("channel_mult_emb", 4),
+        blocks=given.whole("num_blocks", usual["num_blocks"]),
+        attention=given.wholes("attn_resolutions", usual["attn_resolutions"]),
+        classes=given.whole("label_dim", 0) or None,
+        augment=given.whole("augment_dim", 0) or None,
+        dropout=given.number("dropout", 0.1),
+        label_dropout=given.number("label_dropout", 0.0),
+        out_channels=2 * image if class_name == "iDDPMPrecond" else None,
+        compute=compute,
+        rematerialise=rematerialise,
+    )
+
+
+def variant(config: Mapping[str, Any]) -> SongVariant:
+    """Return which member of the SongUNet family a checkpoint holds.
+
+    Raises:
+        ImporterError: an argument of the wrong kind.
+    """
+    given = Arguments(config)
+    noise = given.one_of("embedding_type", "positional", ("positional", "fourier"))
+    taps = given.numbers("resample_filter", (1.0, 1.0))
+    if len(taps) > MOST_TAPS:
+        raise given.wrong("resample_filter", f"at most {MOST_TAPS} numbers")
+    return SongVariant(
+        noise=PositionalNoise() if noise == "positional" else FourierNoise(),
+        noise_multiplier=given.whole("channel_mult_noise", 1),
+        encoder=Side(given.one_of("encoder_type", "standard", ("standard", "skip", "residual"))),
+        decoder=Side(given.one_of("decoder_type", "standard", ("standard", "skip"))),
+        taps=taps,
+    )
+
+
+def slots(network: SongUNet | DhariwalUNet) -> Iterator[Slot]:
+    """Every array of a blank network, with the original's name for it."""
+    yield from _conditioning(network)
+    encoder, decoder = network.trunk.encoder, network.trunk.decoder
+    sizes = _sizes(network)
+    yield from _layer(encoder.first, f"model.enc.{sizes[0]}_conv")
+    for size, level in zip(sizes, encoder.levels, strict=True):
+        yield from _encoder_level(level, f"model.enc.{size}")
+    for size, out in zip(reversed(sizes), decoder.levels, strict=True):
+        yield from _decoder_level(out, f"model.dec.{size}", isinstance(network, SongUNet))
+
+
+def filters(network: SongUNet | DhariwalUNet) -> Iterator[Constant]:
+    """Every resampling filter of the original, which are constants here."""
+    sizes, taps = _sizes(network), network.trunk.encoder.style.taps
+    encoder, decoder = network.trunk.encoder.levels, network.trunk.decoder.levels
+    names = [name for size in sizes[1:] for name in (f"enc.{size}_down.conv0", f"enc.{size}_down.skip")]
+    names += [name for size in sizes[:-1] for name in (f"dec.{size}_up.conv0", f"dec.{size}_up.skip")]
+    for size, level in zip(sizes, encoder, strict=True):
+        if level.side is not None:
+            names.append(f"enc.{size}_aux_{'down' if isinstance(level.side, Linear) else 'residual'}")
+    if decoder[0].output is not None and len(decoder) > 1:
+        names += [f"dec.{size}_aux_up" for size in sizes[:-1]]
+    for name in names:
+        yield Constant(f"model.{name}.resample_filter", _square(taps))
+
+
+def _sizes(network: SongUNet | DhariwalUNet) -> list[str]:
+    """The originals' names of the levels, finest first."""
+    side = network.shape[0]
+    return [f"{side >> level}x{side >> level}" for level in range(len(network.trunk.encoder.levels))]
+
+
+def _square(taps: Taps) -> np.ndarray:
+    weights = np.asarray(taps) / np.sum(taps)
+    return np.outer(weights, weights)[None, None]
+
+
+def _layer(layer: Linear | Conv | GroupNorm, key: str, weight: Layout | None = None) -> Iterator[Slot]:
+    """A layer's weight and bias; a Linear is a matrix of the original unless its layout is given."""
+    if isinstance(layer, GroupNorm):
+        yield Slot(layer.scale, f"{key}.weight")
+        yield Slot(layer.shift, f"{key}.bias")
+    else:
+        yield Slot(layer.weight, f"{key}.weight", weight or (CONV if isinstance(layer, Conv) else LINEAR))
+        yield Slot(layer.bias, f"{key}.bias")
+
+
+def _conditioning(network: SongUNet | DhariwalUNet) -> Iterator[Slot]:
+    conditioning = network.conditioning
+    yield from _layer(conditioning.first, "model.map_layer0")
+    yield from _layer(conditioning.last, "model.map_layer1")
+    if conditioning.augment is not None:
+        yield Slot(conditioning.augment, "model.map_augment.weight", LINEAR)
+    if isinstance(conditioning.label, Linear):
+        yield from _layer(conditioning.label, "model.map_label")
+    elif conditioning.label is not None:
+        yield Slot(conditioning.label.table, "model.map_label.weight", LINEAR)
+
+
+def _encoder_level(level: EncoderLevel, prefix: str) -> Iterator[Slot]:
+    if level.down is not None:
+        yield from _block(level.down, f"{prefix}_down")
+    if isinstance(level.side, Linear):
+        yield from _layer(level.side, f"{prefix}_aux_skip", POINTWISE)
+    elif level.side is not None:
+        yield from _layer(level.side, f"{prefix}_aux_residual")
+    for i, block in enumerate(level.blocks):
+        yield from _block(block, f"{prefix}_block{i}")
+
+
+def _decoder_level(level: DecoderLevel, prefix: str, song: bool) -> Iterator[Slot]:
+    for i, block in enumerate(level.opening):
+        yield from _block(block, f"{prefix}_up" if block.resample is Resample.DOUBLE else f"{prefix}_in{i}")
+    for i, block in enumerate(level.blocks):
+        yield from _block(block, f"{prefix}_block{i}")
+    if level.output is not None:
+        output = f"{prefix}_aux" if song else "model.out"
+        yield from _layer(level.output.norm, f"{output}_norm")
+        yield from _layer(level.output.conv, f"{output}_conv")
+
+
+def _block(block: Block, prefix: str) -> Iterator[Slot]:
+    yield from _layer(block.norm_first, f"{prefix}.norm0")
+    yield from _layer(block.conv_first, f"{prefix}.conv0")
+    yield from _layer(block.modulation, f"{prefix}.affine")
+    yield from _layer(block.norm_last, f"{prefix}.norm1")
+    yield from _layer(block.conv_last, f"{prefix}.conv1")
+    if block.skip is not None:
+        yield from _layer(block.skip, f"{prefix}.skip", POINTWISE)
+    if block.attention is not None:
+        attention = block.attention
+        yield from _layer(attention.norm, f"{prefix}.norm2")
+        yield Slot(attention.project_in.weight, f"{prefix}.qkv.weight", interleaved(POINTWISE, attention.heads))
+        yield Slot(attention.project_in.bias, f"{prefix}.qkv.bias", interleaved(SAME, attention.heads))
+        yield from _layer(attention.project_out, f"{prefix}.proj", POINTWISE)
+
 
 MOST_LEVELS = 100_000  # of iDDPM's noise: each is a number of the network's structure
 FREQUENCIES, LEVELS = "model.map_noise.freqs", "u"  # the originals' names of constants that only a checkpoint knows

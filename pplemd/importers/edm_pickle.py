@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from pplemd.errors import ImporterError
-from pplemd.importers.checkpoint import Checkpoint
-from pplemd.importers.edm_config import PRECONDITIONED
-from pplemd.importers.formats import WAY
+from pplemd.importers.edm import PRECONDITIONED
+from pplemd.importers.families import WAY, Checkpoint
 from pplemd.importers.pickles import Module, plain, read_network, state_dict
 from pplemd.importers.views import view
 

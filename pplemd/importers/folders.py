@@ -4,16 +4,11 @@ import re
 from pathlib import Path
 
 from pplemd.errors import ImporterError
-from pplemd.importers.checkpoint import Checkpoint
-from pplemd.importers.documents import json_file
-from pplemd.importers.families import identified
-from pplemd.importers.foreign import in_folder
-from pplemd.importers.formats import recognised
-from pplemd.importers.links import inside
+from pplemd.importers.families import Checkpoint, identified, recognised
 from pplemd.importers.network_places import StateDicts
-from pplemd.importers.pipelines import NETWORKS, check_pipeline, with_scheduler
-from pplemd.importers.shards import SHARD, read_index, read_shards
-from pplemd.importers.weights import read_weights
+from pplemd.importers.pipelines import NETWORKS, check_pipeline, inside, json_file, with_scheduler
+from pplemd.importers.views import in_folder
+from pplemd.importers.weights import SHARD, read_index, read_shards, read_weights
 
 STEMS = ("diffusion_pytorch_model", "model", "weights", "pytorch_model", "diffusion_model")
 ENDINGS = (  # in the order in which they are looked for: what is only numbers first

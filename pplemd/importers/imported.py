@@ -8,8 +8,7 @@ from typing import Any
 import equinox as eqx
 
 from pplemd.errors import TeacherError
-from pplemd.importers.checkpoint import Checkpoint
-from pplemd.importers.families import build, convention, notes, outline, shapes
+from pplemd.importers.families import Checkpoint, build, convention, notes, outline, shapes
 from pplemd.importers.reading import read_checkpoint
 from pplemd.teachers import AbstractDenoiser
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from pplemd.diffusion import FlowClean, Rescaled
 from pplemd.errors import ImporterError
-from pplemd.importers.arguments import Arguments
-from pplemd.importers.filling import LINEAR, Layout, Slot, blank, check_volume, fill
+from pplemd.importers.filling import LINEAR, Arguments, Layout, Slot, blank, check_volume, fill
 from pplemd.networks import PixelTransformer
 from pplemd.teachers import AbstractDenoiser, DenoiserFunction
 

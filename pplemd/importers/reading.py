@@ -3,21 +3,13 @@
 from pathlib import Path
 
 from pplemd.errors import ImporterError
-from pplemd.importers.checkpoint import Checkpoint
-from pplemd.importers.documents import json_file
 from pplemd.importers.edm_pickle import read_edm_pickle
-from pplemd.importers.families import identified
+from pplemd.importers.families import Checkpoint, identified, recognised, unsaid
 from pplemd.importers.folders import read_folder
-from pplemd.importers.foreign import refuse_foreign
-from pplemd.importers.formats import recognised, unsaid
-from pplemd.importers.links import inside
-from pplemd.importers.npz import read_npz
-from pplemd.importers.pipelines import with_scheduler
-from pplemd.importers.safetensors import is_safetensors
-from pplemd.importers.shards import SHARD
+from pplemd.importers.pipelines import inside, json_file, with_scheduler
 from pplemd.importers.teacher_folder import is_teacher_folder, read_teacher_folder
-from pplemd.importers.views import view, zip_entries
-from pplemd.importers.weights import read_weights
+from pplemd.importers.views import refuse_foreign, view, zip_entries
+from pplemd.importers.weights import SHARD, is_safetensors, read_npz, read_weights
 
 ZIP = b"PK\x03\x04"
 TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number that torch.save's old format begins with

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pplemd.errors import ImporterError
-from pplemd.importers.checkpoint import Checkpoint
-from pplemd.importers.documents import json_file
-from pplemd.importers.families import FAMILIES
-from pplemd.importers.links import inside
-from pplemd.importers.safetensors import read_safetensors, write_safetensors
+from pplemd.importers.families import FAMILIES, Checkpoint
+from pplemd.importers.pipelines import inside, json_file
+from pplemd.importers.weights import read_safetensors, write_safetensors
 from pplemd.storage.folder import unwritable, write_json
 
 CARD, WEIGHTS = "teacher.json", "weights.safetensors"

@@ -11,11 +11,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.dsl import Centering, Problem, Program
 from pplemd.errors import ProgramError, RecipeError
-from pplemd.inference.climbing import climbed
 from pplemd.inference.kernels import NUTS, AbstractKernel
-from pplemd.inference.long_chains import long_chains
-from pplemd.inference.posterior_target import posterior_target
-from pplemd.inference.target import transformed
+from pplemd.inference.long_chains import climbed, long_chains
+from pplemd.inference.target import posterior_target, transformed
 
 Values = dict[str, Array]
 

@@ -9,8 +9,7 @@ import numpy as np
 from blackjax.mcmc.proposal import static_binomial_sampling
 from jaxtyping import Array, Float
 
-from pplemd.inference.potential import Potential
-from pplemd.inference.target import Point, TiltedTarget
+from pplemd.inference.target import Point, Potential, TiltedTarget
 
 
 class AbstractCorrection(eqx.Module):

@@ -8,8 +8,7 @@ from jaxtyping import Array, Float, PyTree
 from pplemd.conditions import Condition
 from pplemd.dsl import Centering, Problem, Program
 from pplemd.inference.chain import Chain, Reference
-from pplemd.inference.potential import AbstractPotential, ScorePotential
-from pplemd.inference.target import Conditional, TiltedTarget
+from pplemd.inference.target import AbstractPotential, Conditional, ScorePotential, TiltedTarget
 from pplemd.teachers import AbstractTeacher
 
 

@@ -16,9 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from pplemd.dsl import Problem, Program
 from pplemd.errors import ProgramError
 from pplemd.inference.kernels import HMC, AbstractKernel, sized
-from pplemd.inference.posterior_target import posterior_target
-from pplemd.inference.potential import Potential
-from pplemd.inference.target import TiltedTarget
+from pplemd.inference.target import Potential, TiltedTarget, posterior_target
 
 FEWEST = 32  # draws that find step sizes
 FEWEST_EFFECTIVE = 10.0  # of fewer weights the s.d. is a guess: n equal ones and the rest 0 level off at an error of 1

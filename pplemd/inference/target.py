@@ -1,14 +1,53 @@
 """The one target that every E-step samples: a base density, tilted by a potential of what it is pushed to."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from pplemd.conditions import Condition
+from pplemd.dsl import Problem, Program
 from pplemd.errors import PplemdError
-from pplemd.inference.potential import AbstractPotential, Potential
+
+
+class AbstractPotential(eqx.Module):
+    """U(x), up to a constant."""
+
+    @abstractmethod
+    def gradient(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Gradient of U at one x."""
+
+
+class Potential(AbstractPotential):
+    """A potential whose value is known.
+
+    Attributes:
+        value: U, from one x to a scalar.
+    """
+
+    value: Callable[[Array], Array]
+
+    def gradient(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Gradient of U, by automatic differentiation."""
+        return jax.grad(self.value)(x)
+
+
+class ScorePotential(AbstractPotential):
+    """A potential known through its gradient alone, as between a teacher's and a student's score.
+
+    Attributes:
+        slope: the gradient of U, from one x to an array of its shape.
+    """
+
+    slope: Callable[[Array], Array]
+
+    def gradient(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Gradient of U, as given."""
+        return self.slope(x)
 
 
 class Point(eqx.Module):
@@ -181,3 +220,46 @@ def standard_normal() -> TiltedTarget:
 def without_potential(log_base: Callable[[PyTree], Array]) -> TiltedTarget:
     """The target of a base density alone, in any coordinates: no potential."""
     return TiltedTarget(lambda u: jnp.zeros(()), Potential(jnp.zeros_like), log_base)
+
+
+class Posterior(eqx.Module):
+    """The parts of a posterior as a target. A record, so that targets of one problem share compilations.
+
+    Attributes:
+        problem: a traced program that observes data.
+        program: its networks.
+        condition: where the program takes one.
+    """
+
+    problem: Problem
+    program: Program
+    condition: Condition
+
+    def push(self, u: PyTree) -> Float[Array, " n"]:
+        """The identity, flat."""
+        return ravel_pytree(u)[0]
+
+    def energy(self, x: Float[Array, " n"]) -> Float[Array, ""]:
+        """-log p(y | T(u)) at a flat u."""
+        shapes = {site.name: jnp.zeros(site.base_shape, site.dtype) for site in self.problem.sites}
+        return -self.problem.log_likelihood(self.program, ravel_pytree(shapes)[1](x), self.condition)
+
+    def log_base(self, u: PyTree) -> Float[Array, ""]:
+        """Log-density of base coordinates."""
+        return self.problem.log_base(self.program, u, self.condition)
+
+
+def posterior_target(problem: Problem, program: Program, condition: Condition = None) -> TiltedTarget:
+    """The target p(z | y) in base coordinates: rho(u) proportional to p(u) p(y | T(u)), whose density is known.
+
+    T is the identity here, on one flat x: the potential is U(u) = -log p(y | T(u)).
+
+    Args:
+        problem: a traced program that observes data.
+        program: its networks.
+        condition: where the program takes one.
+
+    Source: arXiv:1306.0733, section 3 (the auxiliary form: latents as functions of independent noise).
+    """
+    parts = Posterior(problem, program, condition)
+    return TiltedTarget(parts.push, Potential(parts.energy), parts.log_base)

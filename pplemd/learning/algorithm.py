@@ -11,11 +11,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from pplemd.devices import mean_over_rows, over_rows
 from pplemd.learning.alarms import Alarm, History, Watched, alarms
-from pplemd.learning.learner import parameters_of
-from pplemd.learning.microbatches import averaged, mapped
 from pplemd.learning.optimisers import AbstractOptimiser
-from pplemd.learning.state import TrainState
-from pplemd.learning.training import Training
+from pplemd.learning.state import TrainState, parameters_of
+from pplemd.learning.training import Training, averaged, mapped
 
 ResultT = TypeVar("ResultT")
 RowsT = TypeVar("RowsT")

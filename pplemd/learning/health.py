@@ -11,7 +11,7 @@ from pplemd.conditions import Condition
 from pplemd.diffusion import AbstractWeighting, denoised_from_score
 from pplemd.inference import Draw, Point, ScorePotential, TiltedTarget, gauss_legendre
 from pplemd.learning.denoising import Noise, matching_loss
-from pplemd.learning.microbatches import averaged, mapped
+from pplemd.learning.training import averaged, mapped
 from pplemd.networks import NetworkPrecision, with_precision
 from pplemd.teachers import AbstractDenoiser, AbstractTeacher, DenoiserFunction
 

@@ -1,7 +1,12 @@
 """The training loop: one compiled step, called until it is done, told to stop, or stuck. It knows no algorithm."""
 
+import signal
+import threading
+import time
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -10,12 +15,145 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from pplemd.devices import ONE, Devices, StopVote
 from pplemd.errors import DivergenceError
-from pplemd.learning.onlookers import Onlookers
-from pplemd.learning.pace import Pace
-from pplemd.learning.stops import Interrupted, listening
 from pplemd.learning.training import Training
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.compiled import read_fast
+from pplemd.storage.folder import reason
+
+
+class Interrupted(Exception):  # noqa: N818
+    """The loop was asked to stop; its state is saved, where there are checkpoints.
+
+    Attributes:
+        step: the last step done.
+        signal: the signal's number.
+        saved: whether the state is saved.
+    """
+
+    def __init__(self, step: int, signal_number: int, *, saved: bool = True):
+        super().__init__(f"stopped after step {step} by {signal.Signals(signal_number).name}")
+        self.step, self.signal, self.saved = step, signal_number, saved
+
+
+@contextmanager
+def listening() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM; a second one of either acts as it did before."""
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def receive(number: int, frame: Any) -> None:
+        received.append(number)
+        restore()
+
+    if threading.current_thread() is not threading.main_thread():  # signals are somebody else's business there
+        yield received
+        return
+    try:
+        for number in before:
+            signal.signal(number, receive)
+        yield received
+    finally:
+        restore()
+
+
+Seen = TypeVar("Seen")
+BAR = "progress bar"
+
+
+class Onlookers:
+    """Calls those who look at a training, and keeps from it what they raise.
+
+    Each is asked again when it is due next: a disk may have room by then.
+
+    Args:
+        note: told once of each that failed, with the cause.
+        phase: told what is done beside the steps.
+    """
+
+    def __init__(self, note: Callable[[str], None], phase: Callable[[str], None] = lambda what: None):
+        self._note, self._phase, self._noted = note, phase, set[str]()
+        self._failed: dict[str, float] = {}
+
+    def look(self, who: str, step: int, call: Callable[..., Seen], *arguments: object, otherwise: Seen) -> Seen:
+        """What an onlooker gives; where it fails, something else in its place.
+
+        Args:
+            who: its name, such as "picture".
+            step: the step that it looks at.
+            call: the onlooker.
+            *arguments: what it is called with.
+            otherwise: what is given where it fails.
+
+        Raises:
+            Interrupted: as it was raised: it asks the training itself to stop.
+            FloatingPointError: JAX's, where JAX is asked to stop at the first NaN.
+        """
+        try:
+            return call(*arguments)
+        except Interrupted:
+            raise
+        except Exception as error:
+            config: Any = jax.config  # whose names are not typed in every version
+            if isinstance(error, FloatingPointError) and config.jax_debug_nans:
+                raise
+            self._failed[f"failed_{who.lower().replace(' ', '_')}"] = 1.0
+            self._note_failure(who, step, error)
+            return otherwise
+
+    def announce(self, step: int, what: str) -> None:
+        """Say what is done beside the steps, as what takes its time."""
+        self.look(BAR, step, self._phase, what, otherwise=None)
+
+    def failed(self) -> dict[str, float]:
+        """A figure failed_WHO for each that has failed since this was last asked."""
+        failed, self._failed = self._failed, {}
+        return failed
+
+    def _note_failure(self, who: str, step: int, error: Exception) -> None:
+        if who in self._noted:
+            return
+        self._noted.add(who)
+        cause = f"{type(error).__name__}: {reason(error)}"
+        try:
+            self._note(
+                f"note: at step {step:,} the {who} failed ({cause}). It is left out, and the training goes on; should "
+                "it fail again, that is not told."
+            )
+        except Exception:  # nobody listens any more, as where the terminal was closed
+            return
+
+
+LATE = 0.1  # seconds by which what is told may run ahead; waiting once in so long costs nothing that shows
+
+
+class Pace:
+    """Waits for the device now and then.
+
+    JAX returns before a step is computed, by some thirty steps on a CPU: of a slow step a bar would be at its end
+    minutes before the training is, and a signal would wait as long.
+    """
+
+    def __init__(self) -> None:
+        self._ahead, self._most = 0, 1
+        self._since = time.monotonic()
+
+    def keep(self, newest: PyTree) -> None:
+        """A step was begun: wait for it, unless steps are so short that several take less than LATE.
+
+        Args:
+            newest: arrays that the step gives.
+        """
+        self._ahead += 1
+        if self._ahead < self._most:
+            return
+        jax.block_until_ready(newest)
+        now = time.monotonic()
+        self._most = max(1, int(LATE * self._ahead / max(now - self._since, 1e-6)))
+        self._ahead, self._since = 0, now
 
 
 class AbstractState(eqx.Module):

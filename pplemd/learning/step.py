@@ -10,9 +10,8 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from pplemd.learning.algorithm import AbstractAlgorithm, Context, Figures, StepInput, Update
-from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.optimisers import norm
-from pplemd.learning.state import TrainState
+from pplemd.learning.state import Learner, TrainState, average, copied, descend, learner, warmed
 
 
 class Step(eqx.Module):

@@ -1,19 +1,46 @@
-"""Features of images: the hidden layer of a small classifier, or principal components where there are no labels."""
+"""Features of samples: a small classifier's hidden layer, principal components, or a function of the user's."""
 
 import hashlib
 import importlib.metadata
 import math
 import warnings
 from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32, Int, Int32, Num
+from jaxtyping import Array, Float, Float32, Int, Int32, Num
 from threadpoolctl import threadpool_limits
 
 from pplemd.errors import DataError
-from pplemd.metrics.row_blocks import in_blocks
-from pplemd.storage.cache import cached_arrays
+from pplemd.storage.compiled import cached_arrays
+
+
+def in_blocks(
+    function: Callable[[Float32[np.ndarray, "size *shape"]], Float32[np.ndarray, "size width"]],
+    rows: Num[np.ndarray, "n *shape"],
+    size: int,
+) -> Float32[np.ndarray, "n width"]:
+    """A function of every row, evaluated for `size` rows each time; the last block is filled up by its own first row.
+
+    The rounding of a matrix product changes with its number of rows: with blocks of one size, the same row gives the
+    same numbers whatever stands beside it, and is compiled for once.
+
+    Args:
+        function: from `size` rows, in 32 bits, to a vector for each.
+        rows: at least one.
+        size: rows at once.
+    """
+    parts = []
+    for start in range(0, len(rows), size):
+        some = rows[start : start + size].astype(np.float32, copy=False)
+        filled = np.concatenate([some, np.repeat(some[:1], size - len(some), axis=0)])
+        parts.append(function(filled)[: len(some)])
+    return np.concatenate(parts)
+
 
 WIDTH = 64  # hidden units, hence features
 PRESENTATIONS = 1_200_000  # images shown in training at most: digits take 200 passes, 60,000 images take 20
@@ -153,3 +180,57 @@ def principal(x: Num[np.ndarray, "n *shape"]) -> Principal:
     width = min(WIDTH, len(x), math.prod(x.shape[1:]))
     fitted = PCA(n_components=width, random_state=0).fit(_rows(x))
     return Principal(fitted.mean_.astype(np.float32), np.ascontiguousarray(fitted.components_.T.astype(np.float32)))
+
+
+ROWS_OF_A_FUNCTION = 250  # samples in one compiled call: a few megabytes of activations in a small network
+
+
+class GivenFeatures(AbstractFeatures):
+    """A function of one sample as features, batched and compiled by JAX.
+
+    Attributes:
+        function: from one sample, of the data's shape, images in [-1, 1], to a vector.
+        classify: from such a vector to a number for each class, the largest for the class that it is read as; None
+            where the features know no classes.
+    """
+
+    function: Callable[[Float[Array, "..."]], Float[Array, " width"]]
+    classify: Callable[[Float[Array, " width"]], Float[Array, " classes"]] | None = None
+
+    def features(self, x: Num[np.ndarray, "n *shape"]) -> Float32[np.ndarray, "n width"]:
+        """The function's vector of each sample.
+
+        Raises:
+            DataError: a function that gives anything else than one vector.
+        """
+        _check(self.function, x.shape[1:], "the function of the features")
+        return _mapped(self.function, x)
+
+    def labels_of(self, features: Float32[np.ndarray, "n width"]) -> Int32[np.ndarray, " n"] | None:
+        """The class of the largest number.
+
+        Raises:
+            DataError: a function that gives anything else than one vector.
+        """
+        if self.classify is None:
+            return None
+        _check(self.classify, features.shape[1:], "the function of the classes")
+        return _mapped(self.classify, features).argmax(axis=1).astype(np.int32)
+
+
+def _check(function: Callable[[Any], Any], shape: tuple[int, ...], name: str) -> None:
+    found = eqx.filter_eval_shape(function, jax.ShapeDtypeStruct(shape, np.float32))
+    if not isinstance(found, jax.ShapeDtypeStruct) or len(found.shape) != 1 or not 0 < found.shape[0]:
+        raise DataError(
+            f"{name} gives {found} for one sample of shape {shape}, expected one vector, (width,): write it for one "
+            "sample, without a batch dimension"
+        )
+
+
+def _mapped(function: Callable[[Array], Array], rows: Num[np.ndarray, "n *shape"]) -> Float32[np.ndarray, "n width"]:
+    return in_blocks(lambda some: np.asarray(_batch(function, jnp.asarray(some)), np.float32), rows, ROWS_OF_A_FUNCTION)
+
+
+@eqx.filter_jit
+def _batch(function: Callable[[Array], Array], rows: Float[Array, "n *shape"]) -> Float[Array, "n width"]:
+    return jax.vmap(function)(rows)

@@ -1,18 +1,91 @@
-"""Figures in the features of the Inception network, by torch-fidelity (extra `fid`); the only place that meets PyTorch.
+"""Figures in the features of the Inception network, by torch-fidelity (extra `fid`); which meets PyTorch."""
 
-The network is that of the published figures (Inception-v3 of 2015-12-05, 2,048 pooled features). Its weights come from
-a local file, or torch-fidelity downloads them where the figures are taken.
-"""
-
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import numpy as np
-from jaxtyping import Float32, Num, UInt8
+from jaxtyping import Float32, Float64, Num, UInt8
 
 from pplemd.errors import DataError
-from pplemd.metrics.statistics import Statistics
-from pplemd.metrics.validation import flat
+from pplemd.metrics.base import flat
+from pplemd.metrics.distances import frechet_gaussians
+from pplemd.storage.folder import write
+
+PUBLISHED = "such as https://nvlabs-fi-cdn.nvidia.com/edm/fid-refs/cifar10-32x32.npz"
+
+
+class Statistics(eqx.Module):
+    """The Gaussian fit of features."""
+
+    mu: Float64[np.ndarray, " d"]  # mean
+    sigma: Float64[np.ndarray, "d d"]  # covariance, of n - 1
+
+    def frechet(self, other: "Statistics") -> float:
+        """The squared Frechet distance of the two Gaussians.
+
+        Raises:
+            DataError: unlike widths.
+        """
+        if len(self.mu) != len(other.mu):
+            raise DataError(
+                f"found statistics of {len(self.mu)} and of {len(other.mu)} features, expected one width: take both "
+                "from the same feature network"
+            )
+        return frechet_gaussians(self.mu, self.sigma, other.mu, other.sigma)
+
+    def save(self, path: Path | str) -> None:
+        """Write them as `mu` and `sigma` of an .npz file.
+
+        Raises:
+            CheckpointError: where the file cannot be written.
+        """
+        content = io.BytesIO()
+        np.savez(content, mu=self.mu, sigma=self.sigma)
+        write(Path(path), content.getvalue())
+
+
+def statistics(features: Num[np.ndarray, "n *shape"]) -> Statistics:
+    """Mean and covariance of features, (n, d), n >= 2.
+
+    Raises:
+        DataError: fewer than two samples, NaN.
+    """
+    rows = flat(features, "features", 2)
+    return Statistics(rows.mean(axis=0), np.atleast_2d(np.cov(rows, rowvar=False)))
+
+
+def load_statistics(path: Path | str) -> Statistics:
+    """Read an .npz file with `mu` (d,) and `sigma` (d, d): NVIDIA's fid-refs, or what `Statistics.save` wrote.
+
+    Raises:
+        DataError: where the file cannot be read, or holds something else.
+    """
+    if not Path(path).exists():
+        raise DataError(f"found no file {path}, expected reference statistics, {PUBLISHED}: check the path")
+    try:
+        with np.load(Path(path), allow_pickle=False) as file:
+            found = {name: np.asarray(file[name], np.float64) for name in ("mu", "sigma") if name in file}
+            names = list(file)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path} cannot be read as an .npz file ({error}); expected reference statistics, {PUBLISHED}."
+        ) from error
+    if set(found) != {"mu", "sigma"}:
+        raise DataError(f"{path} holds {', '.join(names) or 'nothing'}; expected the arrays mu and sigma.")
+    mu, sigma = found["mu"], found["sigma"]
+    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)) or not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        raise DataError(
+            f"{path} holds mu of shape {mu.shape} and sigma of shape {sigma.shape}; expected (d,) and (d, d), finite."
+        )
+    if not np.allclose(sigma, sigma.T, rtol=1e-5, atol=1e-8 * np.abs(sigma).max()) or (np.diag(sigma) < 0).any():
+        raise DataError(
+            f"{path} holds a sigma that is no covariance; expected a symmetric one, of no negative variance."
+        )
+    return Statistics(mu, sigma)
+
 
 EXTRACTOR, POOLED = "inception-v3-compat", "2048"  # torch-fidelity's names of the network and of its features
 NAMES = {

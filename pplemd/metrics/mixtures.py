@@ -1,11 +1,95 @@
-"""The evaluation of samples of a known Gaussian mixture."""
+"""The evaluation of samples of a known Gaussian mixture: which modes they found, and how well."""
 
+import math
+
+import equinox as eqx
 import numpy as np
-from jaxtyping import Float, Float32, Int, Num
+from jaxtyping import Float, Float32, Float64, Int, Num
+from scipy.special import gammainccinv, rel_entr
 
-from pplemd.metrics.base import AbstractEvaluation, AbstractMeasure
-from pplemd.metrics.modes import check_mixture, mixture_modes
-from pplemd.metrics.wasserstein import sliced_wasserstein
+from pplemd.errors import DataError
+from pplemd.metrics.base import AbstractEvaluation, AbstractMeasure, flat, same_width
+from pplemd.metrics.distances import sliced_wasserstein
+
+DUE_SHARE = 0.25  # a mode is found when at least this part of the samples due to it are sharp ones of its own
+SHARP_DEVIATIONS = 4.0  # of the mode, in up to two dimensions
+
+
+class ModeFigures(eqx.Module):
+    """How samples fill the modes of a mixture."""
+
+    found: int  # modes with at least a quarter of the sharp samples due to them
+    sharp: float  # share of samples close to a mode, in [0, 1]
+    kl: float  # KL(shares of the nearest modes || weights) in nats
+
+
+def sharp_radius(dimension: int) -> float:
+    """How far, in standard deviations, a sample may lie from its mode and still be sharp.
+
+    4 in one and two dimensions; above, the radius that holds the same share of a Gaussian as 4 does in two,
+    1 - exp(-8) = 0.99966, since in d dimensions exact draws lie near sqrt(d).
+    """
+    outside = math.exp(-(SHARP_DEVIATIONS**2) / 2)
+    squared = 2.0 * gammainccinv(dimension / 2, outside)  # the chi-squared quantile, without the slow scipy.stats
+    return max(SHARP_DEVIATIONS, float(np.sqrt(squared)))
+
+
+def check_mixture(
+    means: Float[np.ndarray, "modes d"], weights: Float[np.ndarray, " n_weights"], std: Float[np.ndarray, " n_std"]
+) -> None:
+    """Refuse parameters that are not a mixture's.
+
+    Raises:
+        DataError: counts that differ, weights that are not positive shares of 1, or standard deviations not above 0.
+    """
+    count = len(means)
+    if weights.shape != (count,) or not (weights.min() > 0.0 and abs(weights.sum() - 1.0) < 1e-4):
+        raise DataError(
+            f"found weights of shape {weights.shape} and sum {weights.sum():.4g}, expected {count} positive shares "
+            "of 1: divide them by their sum, and drop modes of weight 0"
+        )
+    if std.shape != (count,) or not np.all(std > 0.0):
+        raise DataError(f"found standard deviations {std}, expected {count} numbers above 0: give one for each mode")
+
+
+def mixture_modes(
+    x: Num[np.ndarray, "n *shape"],
+    means: Float[np.ndarray, "modes d"],
+    weights: Float[np.ndarray, " n_weights"],
+    std: Float[np.ndarray, " n_std"],
+) -> ModeFigures:
+    """Modes found, sharpness and the divergence of mode shares.
+
+    Each sample belongs to the mode that is nearest in that mode's standard deviations. It is sharp within
+    `sharp_radius` of it. A mode is found when its sharp samples are at least a quarter of weight * n.
+
+    Args:
+        x: samples, (n, d) or of any shape of d numbers.
+        means: centre of each mode.
+        weights: share of each mode, positive, summing to 1.
+        std: standard deviation of each (isotropic) mode.
+
+    Returns:
+        The figures.
+
+    Raises:
+        DataError: no samples, NaN, unlike dimensions, or parameters that are not a mixture's.
+    """
+    check_mixture(means, weights, std)
+    rows, centres = flat(x, "samples"), flat(means, "means")
+    same_width(rows, centres)
+    scaled = np.stack([_distance(rows, centre) / scale for centre, scale in zip(centres, std, strict=True)], axis=1)
+    nearest = scaled.argmin(axis=1)
+    sharp = scaled.min(axis=1) <= sharp_radius(rows.shape[1])
+    counts = np.bincount(nearest[sharp], minlength=len(centres))
+    share = np.bincount(nearest, minlength=len(centres)) / len(rows)
+    found = int((counts >= DUE_SHARE * weights * len(rows)).sum())
+    return ModeFigures(found, float(sharp.mean()), float(rel_entr(share, weights.astype(np.float64)).sum()))
+
+
+def _distance(rows: Float64[np.ndarray, "n d"], centre: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, " n"]:
+    return np.sqrt(((rows - centre[None, :]) ** 2).sum(axis=1))
+
 
 _REFERENCE, _REAL = 0, 1  # streams of draws: the reference never shares one with `real`
 

@@ -7,8 +7,7 @@ from jaxtyping import Float, Float32, Float64, Int, Num
 from threadpoolctl import threadpool_limits
 
 from pplemd.errors import DataError
-from pplemd.metrics.base import AbstractEvaluation, AbstractMeasure
-from pplemd.metrics.validation import flat, in_deviations, same_width
+from pplemd.metrics.base import AbstractEvaluation, AbstractMeasure, flat, in_deviations, same_width
 
 _REFERENCE_SEED, _FIRST_REAL_SEED = 0, 1  # a draw function's seed 0 is kept for the reference
 MOST_OF_PAIRS = 2000  # samples of each set, for figures over pairs: their cost is quadratic

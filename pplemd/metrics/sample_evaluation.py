@@ -6,9 +6,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
 from pplemd.errors import DataError
-from pplemd.metrics.base import AbstractEvaluation, AbstractMeasure, take
-from pplemd.metrics.validation import flat, same_width
-from pplemd.metrics.wasserstein import sliced_wasserstein
+from pplemd.metrics.base import AbstractEvaluation, AbstractMeasure, flat, same_width, take
+from pplemd.metrics.distances import sliced_wasserstein
 
 _REFERENCE_SEED, _FIRST_REAL_SEED = 0, 1  # a draw function's seed 0 is kept for the reference
 

@@ -2,6 +2,9 @@
 
 from pplemd.networks.base import AbstractClassNetwork as AbstractClassNetwork
 from pplemd.networks.base import AbstractNetwork as AbstractNetwork
+from pplemd.networks.base import NetworkPrecision as NetworkPrecision
+from pplemd.networks.base import narrowed as narrowed
+from pplemd.networks.base import with_precision as with_precision
 from pplemd.networks.classifiers import LeNet as LeNet
 from pplemd.networks.classifiers import ResNet as ResNet
 from pplemd.networks.coupling import CouplingFlow as CouplingFlow
@@ -23,10 +26,7 @@ from pplemd.networks.layers import GroupNorm as GroupNorm
 from pplemd.networks.layers import LayerNorm as LayerNorm
 from pplemd.networks.layers import Linear as Linear
 from pplemd.networks.mlp import MLP as MLP
-from pplemd.networks.network_precision import NetworkPrecision as NetworkPrecision
-from pplemd.networks.network_precision import narrowed as narrowed
-from pplemd.networks.network_precision import with_precision as with_precision
+from pplemd.networks.mlp import ResidualMLP as ResidualMLP
+from pplemd.networks.mlp import TimedMLP as TimedMLP
 from pplemd.networks.pixel_transformer import PixelTransformer as PixelTransformer
-from pplemd.networks.residual_mlp import ResidualMLP as ResidualMLP
-from pplemd.networks.timed_mlp import TimedMLP as TimedMLP
 from pplemd.networks.unet import UNet as UNet

@@ -9,9 +9,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from pplemd.errors import RecipeError
-from pplemd.networks.base import Label
+from pplemd.networks.base import AbstractWide, Label
 from pplemd.networks.layers import Linear, scaled_normal, widened
-from pplemd.networks.network_precision import AbstractWide
 
 FEATURES = 64  # sines and cosines of the time: 32 periods
 

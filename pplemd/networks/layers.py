@@ -1,5 +1,6 @@
-"""Layers for one sample, channels last; parameters follow the input's dtype."""
+"""Layers for one sample, channels last: convolutions, norms, attention, images halved and doubled."""
 
+import functools
 import math
 from typing import TypeVar
 
@@ -7,6 +8,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
+
+from pplemd.errors import RecipeError
 
 LayerT = TypeVar("LayerT", bound=eqx.Module)
 
@@ -184,3 +187,153 @@ class GroupNorm(eqx.Module):
         size = moments.shape[0] // self.groups
         means = moments.reshape(self.groups, size).mean(1, keepdims=True)
         return jnp.broadcast_to(means, (self.groups, size)).reshape(-1)
+
+
+Taps = tuple[int | float, ...]  # weights of the filter along one axis, even in number, of any sum but 0
+
+
+def check_taps(owner: str, taps: Taps) -> None:
+    """Raise RecipeError unless a filter keeps halves and doubles of an image in step.
+
+    Raises:
+        RecipeError: an odd number of taps, or taps that sum to 0.
+    """
+    if not taps or len(taps) % 2 or sum(taps) == 0:
+        raise RecipeError(
+            f"{owner}: the resampling filter is {taps}; expected an even number of weights whose sum is not 0. "
+            "Usual are (1, 1) and (1, 3, 3, 1)."
+        )
+
+
+def margin(taps: Taps) -> int:
+    """Pixels of padding on each side that keep a halved image centred."""
+    return (len(taps) - 1) // 2
+
+
+def padded(x: Float[Array, "h w c"], pixels: int) -> Float[Array, "h+2*{pixels} w+2*{pixels} c"]:
+    """Return the image with zeros around it."""
+    return jnp.pad(x, ((pixels, pixels), (pixels, pixels), (0, 0)))
+
+
+def decimated(x: Float[Array, "h w c"], taps: Taps) -> Float[Array, "_ _ c"]:
+    """Return every second pixel of the image filtered along both axes, without padding.
+
+    `y_i = sum_j f_j x_{2i + j}` along each axis, f the taps over their sum.
+
+    Args:
+        x: one image.
+        taps: the filter.
+    """
+    return _decimated(_decimated(x, 0, taps), 1, taps)
+
+
+def downsampled(x: Float[Array, "h w c"], taps: Taps = (1, 1)) -> Float[Array, "h//2 w//2 c"]:
+    """Return the image at half its size, filtered, zeros beyond its border. Taps (1, 1) are average pooling."""
+    return decimated(padded(x, margin(taps)), taps)
+
+
+def upsampled(x: Float[Array, "h w c"], taps: Taps = (1, 1)) -> Float[Array, "2*h 2*w c"]:
+    """Return the image at twice its size: the transpose of `downsampled`, times 4. Taps (1, 1) repeat pixels.
+
+    `y_k = sum_i 2 f_{k + margin - 2i} x_i` along each axis, f the taps over their sum.
+
+    Args:
+        x: one image.
+        taps: the filter.
+    """
+    return _doubled(_doubled(x, 0, taps), 1, taps)
+
+
+def _decimated(x: Array, axis: int, taps: Taps) -> Array:
+    count = (x.shape[axis] - len(taps)) // 2 + 1
+    terms = [
+        tap / sum(taps) * jax.lax.slice_in_dim(x, start, start + 2 * count - 1, 2, axis)
+        for start, tap in enumerate(taps)
+    ]
+    return functools.reduce(jnp.add, terms)
+
+
+def _doubled(x: Array, axis: int, taps: Taps) -> Array:
+    """Even and odd pixels of the result are filtered apart, by every second tap, and put in turn."""
+    size, reach = x.shape[axis], len(taps) // 2
+    wide = jnp.pad(x, [(reach, reach) if at == axis else (0, 0) for at in range(3)])
+    phases = []
+    for phase in (0, 1):
+        terms = []
+        for at, tap in enumerate(taps):
+            shift, odd = divmod(phase + margin(taps) - at, 2)  # k + margin - 2i = at: i = (k + margin - at) / 2
+            if not odd:
+                terms.append(
+                    2 * tap / sum(taps) * jax.lax.slice_in_dim(wide, reach + shift, reach + shift + size, 1, axis)
+                )
+        phases.append(functools.reduce(jnp.add, terms))
+    stacked = jnp.stack(phases, axis + 1)
+    return stacked.reshape([2 * size if at == axis else side for at, side in enumerate(x.shape)])
+
+
+HEAD = 64  # features a head: arXiv:2105.05233, section 3
+
+
+def attend(
+    query: Float[Array, "tokens heads feature"],
+    key: Float[Array, "tokens heads feature"],
+    value: Float[Array, "tokens heads feature"],
+) -> Float[Array, "tokens heads feature"]:
+    """Every token sees every token: softmax(q k^T / sqrt(features)) v, in each head; the softmax in 32 bits.
+
+    On NVIDIA GPUs, 16-bit inputs go through cuDNN's flash attention, where it takes them: nothing of size tokens^2 is
+    kept. It has a gradient but no forward-mode derivative.
+
+    Source: arXiv:1706.03762, section 3.2.1; arXiv:2205.14135.
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        if _flash(query):
+            try:
+                return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
+            except (RuntimeError, ValueError, NotImplementedError):  # no cuDNN, or one that lacks these shapes
+                pass
+        return jax.nn.dot_product_attention(query, key, value)
+
+
+def _flash(query: Array) -> bool:
+    """Whether cuDNN's attention may take such inputs on the device that JAX runs on by default."""
+    if query.dtype not in (jnp.bfloat16, jnp.float16) or query.shape[-1] % 8 or query.shape[-1] > 128:
+        return False
+    capability = str(getattr(jax.devices()[0], "compute_capability", "0"))  # "9.0"; another's is no number, or missing
+    return capability.replace(".", "", 1).isdigit() and float(capability) >= 8
+
+
+class SelfAttention(eqx.Module):
+    """`x + W_out attend(q, k, v)` with q, k, v linear in norm(x), every pixel seeing every pixel; W_out zero at first.
+
+    There is no position encoding: permuting the pixels permutes the output. Heads have 64 features, or there is one
+    head where 64 does not divide the channels.
+
+    Args:
+        channels: channels of the image.
+        heads: number of heads, a divisor of the channels; None for the rule above.
+        floor: of the variance, in the norm.
+        key: random key.
+
+    Source: arXiv:1706.03762, section 3.2.
+    """
+
+    norm: GroupNorm
+    project_in: Linear
+    project_out: Linear
+    heads: int = eqx.field(static=True)
+
+    def __init__(self, channels: int, heads: int | None = None, floor: float = 1e-5, *, key: Key[Array, ""]) -> None:
+        key_in, key_out = jax.random.split(key)
+        self.norm = GroupNorm(channels, floor)
+        self.project_in = Linear(channels, 3 * channels, key=key_in)
+        self.project_out = zeroed(Linear(channels, channels, key=key_out))
+        self.heads = heads or (channels // HEAD if channels % HEAD == 0 else 1)
+
+    def __call__(self, x: Float[Array, "h w channels"]) -> Float[Array, "h w channels"]:
+        """Attend over one image."""
+        channels = x.shape[-1]
+        tokens = self.project_in(self.norm(x).reshape(-1, channels))
+        query, key, value = tokens.reshape(-1, 3, self.heads, channels // self.heads).swapaxes(0, 1)
+        attended = attend(query, key, value)
+        return x + self.project_out(attended.reshape(-1, channels)).reshape(x.shape)

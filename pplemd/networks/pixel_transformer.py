@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Key
 from pplemd.errors import RecipeError
 from pplemd.networks.base import AbstractClassNetwork, Label, check_input, check_shape, check_sizes
 from pplemd.networks.edm import PositionalNoise
-from pplemd.networks.edm.noise import waves
+from pplemd.networks.edm.options import waves
 from pplemd.networks.embeddings import refuse_label
 from pplemd.networks.layers import LayerNorm, Linear, scaled_normal, zeroed
 

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from pplemd.errors import RecipeError
-from pplemd.networks.attention import SelfAttention
 from pplemd.networks.base import (
     AbstractClassNetwork,
     Label,
@@ -17,7 +16,7 @@ from pplemd.networks.base import (
     check_sizes,
 )
 from pplemd.networks.embeddings import Conditioning
-from pplemd.networks.layers import Conv, GroupNorm, Linear, branch_keys, dropout, zeroed
+from pplemd.networks.layers import Conv, GroupNorm, Linear, SelfAttention, branch_keys, dropout, zeroed
 
 
 def _halve(x: Float[Array, "h w c"]) -> Float[Array, "h//2 w//2 c"]:

@@ -18,10 +18,8 @@ from pplemd.dsl import NumpyroModel, numpyro_model, settled
 from pplemd.errors import ProgramError
 from pplemd.inference import Potential, TiltedTarget
 from pplemd.parameterization.placement import Placement, flat
-from pplemd.parameterization.policy import parameterize
-from pplemd.parameterization.summary import described
-from pplemd.parameterization.trial import Trial, pooled
-from pplemd.storage.cache import cached_arrays, is_cached
+from pplemd.parameterization.policy import Trial, described, parameterize, pooled
+from pplemd.storage.compiled import cached_arrays, is_cached
 from pplemd.teachers import Posterior
 
 SEED = 0  # of the pilot chains: the coordinates are settled by model, data and versions

@@ -9,16 +9,105 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from pplemd.dsl import Centering
 from pplemd.errors import RecipeError
-from pplemd.inference import NUTS, AbstractKernel, TiltedTarget
-from pplemd.parameterization.base import AbstractCriterion
-from pplemd.parameterization.curvature import shares
-from pplemd.parameterization.fisher import Fisher
-from pplemd.parameterization.placement import Pilot, Placement, scored
-from pplemd.parameterization.trial import Length, Trial, pooled, trial
+from pplemd.inference import NUTS, AbstractKernel, Run, TiltedTarget, bulk_ess, climbed, long_chains, r_hat
+from pplemd.parameterization.fisher import AbstractCriterion, Fisher, shares
+from pplemd.parameterization.placement import Change, Pilot, Placement, Values, flat, scored
+
+
+class Trial(eqx.Module):
+    """Chains in the coordinates of one lambda, and how they mix.
+
+    Mixing is judged by the latents' values, whatever the coordinates; ranks serve, so units do not matter.
+
+    Attributes:
+        u: base coordinates of the kept draws, leading dimensions chain and draw.
+        run: the chains, in the coordinates of lambda.
+        ess: least effective sample size of an element, over all chains.
+        r_hat: largest R-hat of an element.
+        gradients: of the kept draws, over all chains.
+        sound: r_hat < 1.05 and no divergence.
+    """
+
+    u: Values
+    run: Run
+    ess: Float[Array, ""]
+    r_hat: Float[Array, ""]
+    gradients: Float[Array, ""]
+    sound: Bool[Array, ""]
+
+    @property
+    def rate(self) -> Float[Array, ""]:
+        """Least effective sample size per gradient."""
+        return self.ess / self.gradients
+
+
+class Length(eqx.Module):
+    """How long a trial is.
+
+    Attributes:
+        chains: side by side.
+        warm_up: transitions that adapt and are thrown away.
+        draws: kept transitions of each chain.
+    """
+
+    chains: int = eqx.field(static=True, default=4)
+    warm_up: int = eqx.field(static=True, default=200)
+    draws: int = eqx.field(static=True, default=100)
+
+    def __check_init__(self) -> None:
+        if self.chains < 1 or self.warm_up < 0 or self.draws < 4:
+            raise RecipeError(
+                f"found a pilot of {self.chains} chains, {self.warm_up} warm-up transitions and {self.draws} draws; "
+                "expected 1, 0 and 4 or more, as many as halves of chains need."
+            )
+
+
+@eqx.filter_jit
+def trial(
+    key: PRNGKeyArray,
+    placement: Placement,
+    target: TiltedTarget,
+    kernel: AbstractKernel,
+    lam: Centering,
+    length: Length,
+) -> Trial:
+    """Run chains in the coordinates of lambda; compiled once for all lambdas of a target.
+
+    Args:
+        key: a key.
+        placement: the program.
+        target: of its base coordinates.
+        kernel: the transition.
+        lam: whose coordinates.
+        length: how long.
+    """
+    change = Change(placement, lam)
+    problem, program = placement.problem, placement.program
+    key_start, key_run = jax.random.split(key)
+
+    def start(start_key: PRNGKeyArray) -> Values:
+        return change.inverse(climbed(start_key, target, problem.draw(start_key, program)).position)
+
+    starts = jax.vmap(start)(jax.random.split(key_start, length.chains))
+    run = long_chains(key_run, placement.target(target, lam), kernel, starts, length.warm_up, length.draws)
+    u = jax.vmap(jax.vmap(lambda v: change(v)[0]))(run.positions)
+    values = jax.vmap(jax.vmap(lambda one: flat(problem.latents(program, one))))(u)
+    moving = jnp.any(values != values[:1, :1], axis=(0, 1))  # others never do, such as those of a triangle
+    moving = moving | ~jnp.any(moving)
+    apart = jnp.max(jnp.where(moving, r_hat(values), 1.0))
+    ess = jnp.min(jnp.where(moving, bulk_ess(values), jnp.inf))
+    sound = (apart < 1.05) & ~jnp.any(run.diverging)
+    return Trial(u, run, ess, apart, jnp.sum(run.gradients), sound)
+
+
+def pooled(u: Values) -> Values:
+    """Draws of all chains in one dimension."""
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), u)
+
 
 Lambda = TypeVar("Lambda")
 
@@ -168,3 +257,27 @@ def parameterize(
         choice = policy.choose(placement, scored(target, pooled(made.u)), present)
     assert choice is not None
     return choice, made
+
+
+def described(choice: Choice) -> list[str]:
+    """One line for each site: its lambdas and kappas; then the costs that they were chosen by."""
+    lines = [_site(name, choice) for name in choice.lam.loc]
+    costs = {"0": choice.noncentered, "1": choice.centered, "best": choice.least, "chosen": choice.chosen}
+    listed = ", ".join(f"{name} {float(cost):.3g}" for name, cost in costs.items())
+    lines.append(f"{choice.criterion}: cost at lambda {listed}" + ("; kept from before" if choice.kept else ""))
+    return lines
+
+
+def _site(name: str, choice: Choice) -> str:
+    loc, scale = choice.lam.loc[name], choice.lam.scale[name]
+    if jnp.array_equal(loc, scale):
+        both = f"lambda {_span(loc)}"
+    else:
+        both = f"lambda {_span(loc)} of loc, {_span(scale)} of scale"
+    kind = {0.0: "non-centered, ", 1.0: "centered, "}.get(float(loc.ravel()[0]), "") if jnp.ptp(loc) == 0 else ""
+    return f"{name}: {kind}{both}, kappa {_span(choice.kappa[name])}"
+
+
+def _span(values: Array) -> str:
+    low, high = float(values.min()), float(values.max())
+    return f"{low:.2g}" if high - low < 0.005 else f"{low:.2g} to {high:.2g}"

@@ -1,11 +1,13 @@
-"""Floating-point operations of a function, counted on its trace: nothing is compiled or run."""
+"""Operations and memory of a function, counted on its trace: nothing is compiled or run."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jaxtyping import PyTree
 
 OTHER = "other"  # the part of what lies in no named one
@@ -84,3 +86,117 @@ def traces_in(params: dict[str, Any]) -> Iterator[Jaxpr]:
                 yield item.jaxpr
             elif isinstance(item, Jaxpr):
                 yield item
+
+
+INLINED = {"pjit", "jit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
+WHOLE = {"dot_general", "conv_general_dilated", "sort", "fft", "scan", "while", "cond", "checkpoint", "remat", "remat2"}
+WRITTEN = {"concatenate", "gather", "scatter", "scatter_add", "dynamic_update_slice", "random_bits", "cumsum"}
+MOST = 2  # arrays that an elementwise result is fused from; one of more is written down
+
+
+@dataclasses.dataclass(eq=False)
+class Value:
+    """An array on the way.
+
+    Attributes:
+        bytes: its size; 0 for one that is held anyway.
+        kept: whether it is written down.
+        roots: what is written down and has to be there for it to be computed.
+        last: place of the last operation that needs it.
+    """
+
+    bytes: int
+    kept: bool
+    roots: frozenset["Value"] = frozenset()
+    last: int = -1
+
+    def sources(self) -> "frozenset[Value]":
+        """What has to be there for it to be read: itself, or what it is fused from."""
+        return frozenset({self}) if self.kept else self.roots
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """An operation that is no call: what it reads and gives, and the traces inside it."""
+
+    name: str
+    reads: tuple[Value, ...]
+    gives: tuple[Value, ...]
+    inside: tuple[Jaxpr, ...]
+
+
+def peak_bytes(trace: Jaxpr) -> int:
+    """Most bytes of temporaries that are alive at once, operations taken in the order of the trace.
+
+    Arguments and results are left out: they are held anyway, the results in the place of donated arguments.
+
+    Args:
+        trace: the trace.
+    """
+    env: dict[Any, Value] = {variable: Value(0, kept=True) for variable in (*trace.invars, *trace.constvars)}
+    operations = list(_flat(trace, env))
+    results = [env[variable] for variable in trace.outvars if not isinstance(variable, Literal)]
+    for value in results:
+        value.bytes = 0
+    for place, operation in enumerate(operations):
+        for value in operation.gives:
+            _fuse(value, operation.reads)
+        for value in operation.reads:
+            for source in value.sources():
+                source.last = place
+    for value in results:
+        for source in value.sources():
+            source.last = len(operations)
+    return _peak(operations)
+
+
+def _fuse(value: Value, reads: tuple[Value, ...]) -> None:
+    """See what an elementwise result is fused from, and whether that is too much."""
+    if not value.kept:
+        value.roots = frozenset().union(*(read.sources() for read in reads))
+        value.kept = sum(0 < value.bytes / 2 <= root.bytes for root in value.roots) > MOST
+
+
+def _peak(operations: list[Operation]) -> int:
+    ends: dict[int, int] = {}
+    peak = alive = 0
+    for place, operation in enumerate(operations):
+        made = [value for value in operation.gives if value.kept]
+        alive += sum(value.bytes for value in made)
+        peak = max(peak, alive + max(map(peak_bytes, operation.inside), default=0))
+        for value in made:
+            end = max(value.last, place)
+            ends[end] = ends.get(end, 0) + value.bytes
+        alive -= ends.pop(place, 0)
+    return peak
+
+
+def _flat(trace: Jaxpr, env: dict[Any, Value]) -> Iterator[Operation]:
+    """The operations of a trace, calls replaced by what they call; fills in the value of each variable."""
+    for equation in trace.eqns:
+        reads = tuple(_read(atom, env) for atom in equation.invars)
+        inside = tuple(traces_in(equation.params))
+        name = equation.primitive.name
+        if name in INLINED and inside:
+            own = dict(zip(inside[0].invars, reads, strict=True))
+            own |= {variable: Value(0, kept=True) for variable in inside[0].constvars}
+            yield from _flat(inside[0], own)
+            env |= {mine: _read(its, own) for mine, its in zip(equation.outvars, inside[0].outvars, strict=True)}
+            continue
+        kept = name in WHOLE | WRITTEN or name.startswith(("reduce", "arg", "scatter"))
+        gives = tuple(Value(_bytes(variable), kept) for variable in equation.outvars)
+        env |= zip(equation.outvars, gives, strict=True)
+        if name in WHOLE:
+            for value in reads:
+                value.kept = True
+        yield Operation(name, reads, gives, inside)
+
+
+def _read(atom: Any, env: dict[Any, Value]) -> Value:
+    return Value(0, kept=True) if isinstance(atom, Literal) else env[atom]
+
+
+def _bytes(variable: Any) -> int:
+    shape, dtype = getattr(variable.aval, "shape", ()), getattr(variable.aval, "dtype", None)
+    numeric = dtype is not None and not jax.dtypes.issubdtype(dtype, jax.dtypes.extended)
+    return math.prod(shape) * (np.dtype(dtype).itemsize if numeric else 4)

@@ -7,8 +7,7 @@ import equinox as eqx
 import jax
 
 from pplemd.learning import Step, TrainState
-from pplemd.planning.cost import operations_of_parts, products, traced
-from pplemd.planning.liveness import peak_bytes
+from pplemd.planning.cost import operations_of_parts, peak_bytes, products, traced
 from pplemd.tasks.base import AbstractPlan
 from pplemd.tasks.describing import is_array, site, size_in_bytes
 

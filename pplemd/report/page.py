@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from pplemd.report.numbers import clean, number
+from pplemd.report.glossary import clean, number
+from pplemd.report.sections.chains import chains
+from pplemd.report.sections.figures import figures, health, progress
+from pplemd.report.sections.overview import origin
+from pplemd.report.sections.pictures import pictures
+from pplemd.report.sections.plans import plans
 from pplemd.report.subject import Subject
 
 if TYPE_CHECKING:
@@ -24,8 +29,8 @@ def page(subjects: Sequence[Subject], command: str, version: str) -> bytes:
         command: what made it, for its foot.
         version: of pplemd.
     """
+    from pplemd.report.page import SECTIONS
     from pplemd.report.sections import card  # here: no start waits for Matplotlib and Jinja2
-    from pplemd.report.sections.order import SECTIONS
 
     style, script = _own("page.css"), _own("page.js")
     shown = {name: (title, found) for name, (title, of) in SECTIONS.items() if (found := of(subjects))}
@@ -64,3 +69,14 @@ def _own(name: str) -> str:
 
 def _digest(content: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
+
+
+SECTIONS = {
+    "figures": ("Figures", figures),
+    "samples": ("Samples", pictures),
+    "curves": ("Curves", progress),
+    "health": ("Health", health),
+    "chains": ("E-step", chains),
+    "plan": ("Plan", plans),
+    "origin": ("Reproduce", origin),
+}

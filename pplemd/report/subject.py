@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Num
 
 from pplemd.diagnosis import Chains, load_chains
-from pplemd.report.numbers import number
-from pplemd.report.shortfall import shortfalls
+from pplemd.report.glossary import number, shortfalls
 from pplemd.storage.run_reader import RunRecord, dig, read_run
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import jax
 
 from pplemd.dsl import load_file, select, settled_by, siblings
-from pplemd.storage.digests import digest_of_file
+from pplemd.storage.checkpoints import digest_of_file
 from pplemd.tasks.base import AbstractTask, kinds_of_tasks
 from pplemd.tasks.distillation import Model, distillation_of
-from pplemd.tasks.double_precision import single, wide
+from pplemd.tasks.results import single, wide
 
 GIVEN = "given."  # what a value for the model file itself begins with
 

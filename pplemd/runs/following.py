@@ -8,8 +8,7 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from pplemd.report.standing import Standing, State, look
-from pplemd.report.terminal import line, shown
+from pplemd.report.terminal import Standing, State, line, look, shown
 
 EVERY_SECONDS = 1.0  # between looks: a file of some kilobytes is read each time
 SURE = 3  # looks in a row that find a run stopped: one that starts takes its lock a moment after its folder is there

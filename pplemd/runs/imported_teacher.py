@@ -22,10 +22,10 @@ from pplemd.importers import (
     write_teacher_folder,
 )
 from pplemd.plotting.samples import draw, save_png
-from pplemd.report.reporter import AbstractReporter
+from pplemd.report.progress import AbstractReporter
 from pplemd.storage.folder import finite
 from pplemd.tasks.describing import parameters
-from pplemd.tasks.double_precision import in_single
+from pplemd.tasks.results import in_single
 from pplemd.teachers import AbstractDenoiser, DDIMSampler, HeunSampler, sample
 
 CHUNK = 16  # images of one compiled call

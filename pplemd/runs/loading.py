@@ -7,9 +7,8 @@ from jaxtyping import PyTree
 
 from pplemd.errors import CheckpointError
 from pplemd.learning import TrainState
-from pplemd.runs.changes import noted_changes
 from pplemd.runs.declared import Declared
-from pplemd.runs.record import Say, declared_again
+from pplemd.runs.record import Say, declared_again, noted_changes
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder
 from pplemd.tasks.base import AbstractPlan, Work

@@ -6,7 +6,7 @@ from typing import Any
 
 from pplemd.devices import first, led
 from pplemd.errors import DeviceError, RecipeError
-from pplemd.report.reporter import AbstractReporter
+from pplemd.report.progress import AbstractReporter
 from pplemd.runs import record
 from pplemd.runs.declared import GIVEN, Declared, declare, declare_value
 from pplemd.storage.folder import RunFolder

@@ -14,22 +14,20 @@ from pplemd.devices import first, together
 from pplemd.importers import notes
 from pplemd.learning import Watcher
 from pplemd.plotting.samples import draw, save_png
-from pplemd.report.progress import Terminal
-from pplemd.report.reporter import AbstractReporter, Silent
+from pplemd.report.progress import AbstractReporter, Silent, Terminal
 from pplemd.report.tensorboard import board_of
 from pplemd.runs import loading, record
-from pplemd.runs.board_watcher import with_board
 from pplemd.runs.declared import Declared
 from pplemd.runs.opening import RunOptions, opened
-from pplemd.runs.watch import Watch
+from pplemd.runs.watch import Watch, with_board
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.storage.folder import RunFolder, write_json
 from pplemd.storage.run_reader import read_run
 from pplemd.tasks.base import AbstractReport, AbstractTask, EvaluationOptions, Work
 from pplemd.tasks.distillation import Model
-from pplemd.tasks.double_precision import restored
 from pplemd.tasks.evaluation import draw_teacher
 from pplemd.tasks.fit import Fit
+from pplemd.tasks.results import restored
 from pplemd.tasks.teacher_training import ready_teacher
 
 

@@ -4,14 +4,44 @@ import errno
 import io
 import json
 import os
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from pplemd.errors import CheckpointError
-from pplemd.storage.files import sweep, write_atomic
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file: a hidden neighbour, flushed to the disk, then renamed; a reader sees the old file or the new one.
+
+    Raises:
+        OSError: where it cannot be written; an older file stays as it is.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    neighbour = path.with_name(_neighbour(path, str(os.getpid())))
+    try:
+        with neighbour.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(neighbour, path)
+    except BaseException:
+        neighbour.unlink(missing_ok=True)
+        raise
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed processes left of a file that they were writing; for who alone may write it now."""
+    for neighbour in path.parent.glob(_neighbour(path, "*")):
+        neighbour.unlink(missing_ok=True)
+
+
+def _neighbour(path: Path, process: str) -> str:
+    return f".{path.name}.{process}.tmp"
+
 
 SHOWN = 3  # names of a folder's files in a message
 
@@ -222,3 +252,68 @@ def complete_lines(path: Path) -> Iterator[dict[str, Any]]:
         if not isinstance(line, dict) or not isinstance(line.get("step"), int):
             return
         yield line
+
+
+try:
+    import fcntl
+except ImportError:  # Windows: two processes in one folder are not noticed there
+    fcntl = None  # type: ignore[assignment]
+
+PROBE_SECONDS = 0.1  # longer than a process has a lock that it only tries
+
+
+def is_written_to(folder: Path) -> bool | None:
+    """Whether a process has a folder of checkpoints open for writing; None where that is unknown.
+
+    A lock is taken and let go at once, where it is free.
+    """
+    if fcntl is None:
+        return None
+    try:
+        with (folder / ".lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    return False
+
+
+def locked(folder: Path) -> IO[bytes]:
+    """An open file that no other process can lock; the system lets go of it when this process ends, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("ab")
+    except OSError as error:
+        raise CheckpointError(unwritable(folder, error)) from error
+    try:
+        _lock(file)
+    except BlockingIOError as error:
+        file.close()
+        raise CheckpointError(
+            f"another process is writing to {folder}. Wait for it, stop it, or choose another folder by --out."
+        ) from error
+    except OSError:  # a file system without locks
+        pass
+    return file
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Lock a file; tried twice, since who only looks (`is_written_to`) has it for a moment."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(PROBE_SECONDS)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def harmless(text: str) -> str:
+    """The text with escapes, and whatever else is not printable, written out; lines and tabs stay.
+
+    Names of arrays, files and errors may hold commands of terminals, which clear a screen or write over a line.
+    """
+    return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)

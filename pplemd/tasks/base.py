@@ -1,8 +1,4 @@
-"""The protocol of a task: declared by a model file, planned by shapes alone, put together, trained, judged.
-
-Loop, checkpoints, resume, journal, report and commands know this file alone; the three kinds of tasks are
-`distillation.py` (a teacher to be distilled), `fit.py` (a program fitted to data) and `teacher_training.py`.
-"""
+"""The protocol of a task: declared by a model file, planned by shapes alone, put together, trained, judged."""
 
 import dataclasses
 import shlex
@@ -11,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
+import equinox as eqx
 from jaxtyping import PRNGKeyArray
 from PIL import Image
 
@@ -19,7 +16,7 @@ from pplemd.diagnosis import Finding, Row
 from pplemd.dsl import Problem
 from pplemd.errors import DeviceError, RecipeError
 from pplemd.importers import Imported
-from pplemd.inference import AbstractKernel
+from pplemd.inference import NUTS, AbstractKernel
 from pplemd.keys import named
 from pplemd.learning import (
     AbstractAlgorithm,
@@ -33,7 +30,7 @@ from pplemd.learning import (
     first_window,
     fit,
 )
-from pplemd.report.reporter import AbstractReporter
+from pplemd.report.progress import AbstractReporter
 from pplemd.storage.checkpoints import Checkpoints
 from pplemd.tasks.override import as_data, check_fields, override
 
@@ -407,3 +404,31 @@ class AbstractPlan(ABC, Generic[ResultT]):
     ) -> Mapping[str, Callable[[], dict[str, object]]]:
         """What a report draws of a state, each thing for itself: what it is, and what draws it."""
         return {}
+
+
+class Diagnostics(eqx.Module):
+    """What a fit is judged by: long chains of its latents' posterior, and an estimate of log p(y).
+
+    Attributes:
+        kernel: of the chains; a step size that it lacks is found in their warm-up.
+        chains: how many, from where draws of the prior climb to.
+        warm_up: transitions of each before its draws.
+        draws: kept draws of each.
+        rows: rows whose posteriors are looked at, where a step looks at some rows; evenly spread.
+        marginal: draws of the estimate of log p(y).
+    """
+
+    kernel: AbstractKernel = NUTS()
+    chains: int = 4
+    warm_up: int = 300
+    draws: int = 500
+    rows: int = 16
+    marginal: int = 2000
+
+    def __check_init__(self):
+        if self.chains < 2 or self.warm_up < 20 or self.draws < 4 or self.rows < 1 or self.marginal < 2:
+            raise RecipeError(
+                "diagnostics need chains >= 2, warm_up >= 20, draws >= 4, rows >= 1 and marginal >= 2; found "
+                f"chains={self.chains}, warm_up={self.warm_up}, draws={self.draws}, rows={self.rows}, "
+                f"marginal={self.marginal}."
+            )

@@ -20,7 +20,7 @@ from pplemd.importers import Imported
 from pplemd.keys import named
 from pplemd.learning import History, Step, Training, TrainState
 from pplemd.metrics import AbstractEvaluation, AbstractMeasure, prepared
-from pplemd.report.reporter import AbstractReporter
+from pplemd.report.progress import AbstractReporter
 from pplemd.tasks import describing, drawing, e_step_diagnosis
 from pplemd.tasks.base import (
     AbstractPlan,
@@ -34,10 +34,9 @@ from pplemd.tasks.base import (
     Work,
     Written,
 )
-from pplemd.tasks.double_precision import narrow
 from pplemd.tasks.evaluation import GLANCE, Report, evaluate, glance, instead
 from pplemd.tasks.report_pictures import ReportPictures
-from pplemd.tasks.results import Distilled
+from pplemd.tasks.results import Distilled, narrow
 from pplemd.tasks.teacher_training import (
     AnyTeacher,
     Taught,

@@ -15,13 +15,12 @@ from pplemd.conditions import AbstractCondition, AbstractConditionPrior, Conditi
 from pplemd.diagnosis import save_groups
 from pplemd.errors import DataError, RecipeError
 from pplemd.plotting.samples import draw, image_grid, save_png
-from pplemd.report.reporter import AbstractReporter, Silent
+from pplemd.report.progress import AbstractReporter, Silent
 from pplemd.storage.folder import write
 from pplemd.tasks.base import DrawOptions, Written
 from pplemd.tasks.evaluation import draw_teacher, timed_samples
 from pplemd.tasks.importance import Weighted, importance
-from pplemd.tasks.results import Distilled
-from pplemd.tasks.timed_draws import timed_chunks
+from pplemd.tasks.results import Distilled, timed_chunks
 from pplemd.teachers import AbstractTeacher, Posterior, decoded, sample
 
 CHUNK = 5000  # samples of one compiled call
@@ -283,7 +282,7 @@ def picture_side_by_side(
     """
     prior, shape, key = distilled.conditions, distilled.shape, jax.random.key(seed)
     if len(shape) != 3:
-        from pplemd.plotting.scatters import scatter  # here: every command would wait for Matplotlib
+        from pplemd.plotting.samples import scatter  # here: every command would wait for Matplotlib
 
         drawn = timed_samples(distilled.sample, key, SIDE_POINTS, prior).x
         return scatter(drawn, draw_teacher(teacher, prior, seed, count=SIDE_POINTS).x)

@@ -12,13 +12,12 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from pplemd.conditions import AbstractConditionPrior, Condition, Labels
 from pplemd.data import npz
 from pplemd.errors import DataError, DivergenceError, RecipeError
-from pplemd.importers.feature_networks import features
+from pplemd.importers.classifiers import features
 from pplemd.inference.reference_draws import reference_draws
 from pplemd.keys import named
 from pplemd.metrics import AbstractEvaluation, AbstractMeasure, ImageEvaluation, SampleEvaluation
 from pplemd.tasks.base import AbstractReport, EvaluationOptions
-from pplemd.tasks.results import Distilled
-from pplemd.tasks.timed_draws import timed_chunks
+from pplemd.tasks.results import Distilled, timed_chunks
 from pplemd.teachers import AbstractDensity, AbstractDrawnTeacher, AbstractTeacher, decoded, sample
 
 GLANCE = 1000  # samples judged while a run is under way: a fifth of what images are judged by at its end

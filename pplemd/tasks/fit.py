@@ -17,13 +17,14 @@ from pplemd.devices import Devices
 from pplemd.dsl import Column, Problem, Program, constants, explained, trace_observed
 from pplemd.errors import DataError, ProgramError, RecipeError
 from pplemd.learning import History, Step, Training, TrainState
-from pplemd.report.reporter import AbstractReporter
-from pplemd.tasks import describing, fit_diagnosis, fit_drawing
+from pplemd.report.progress import AbstractReporter
+from pplemd.tasks import describing, fit_results
 from pplemd.tasks.base import (
     AbstractPlan,
     AbstractReport,
     AbstractTask,
     ChainOptions,
+    Diagnostics,
     Drawings,
     DrawOptions,
     EvaluationOptions,
@@ -31,8 +32,7 @@ from pplemd.tasks.base import (
     Work,
     Written,
 )
-from pplemd.tasks.diagnostics import Diagnostics
-from pplemd.tasks.fit_evaluation import FitReport, judge_fit
+from pplemd.tasks.fit_results import FitReport, judge_fit
 from pplemd.tasks.report_pictures import picture_count
 from pplemd.tasks.results import Fitted
 
@@ -227,14 +227,14 @@ class FitPlan(AbstractPlan[Fitted]):
 
     def draw(self, result: Fitted, step: int, options: DrawOptions, reporter: AbstractReporter) -> Written:
         """Draw what it generates given nothing, or its latents given the data."""
-        return fit_drawing.draw_fit(result, self.fit.diagnostics, step, options, reporter)
+        return fit_results.draw_fit(result, self.fit.diagnostics, step, options, reporter)
 
     def diagnose(
         self, state: TrainState, options: ChainOptions, folder: Path, reporter: AbstractReporter
-    ) -> fit_diagnosis.FitDiagnosis:
+    ) -> fit_results.FitDiagnosis:
         """Run long chains of the latents' posterior, non-centered and in the coordinates that are chosen."""
         result, algorithm = self.result(state), self.fit.algorithm
-        return fit_diagnosis.diagnose_fit(
+        return fit_results.diagnose_fit(
             result, algorithm, self.fit.diagnostics.rows, int(state.step), options, folder, reporter
         )
 

@@ -13,8 +13,7 @@ from jaxtyping import Array, Bool, Float, Float32, PRNGKeyArray
 from pplemd.conditions import Condition
 from pplemd.diagnosis import RELIABLE, pareto_smoothed
 from pplemd.errors import DataError, TeacherError
-from pplemd.tasks.double_precision import in_single, narrow, wide
-from pplemd.tasks.results import Distilled
+from pplemd.tasks.results import Distilled, in_single, narrow, wide
 from pplemd.teachers import AbstractDensity, AbstractExactTeacher, AbstractTeacher
 
 CHUNK = 20_000  # draws of one compiled call

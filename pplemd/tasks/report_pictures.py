@@ -10,7 +10,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from pplemd.dsl import Problem
 from pplemd.errors import TeacherError
-from pplemd.report.reporter import Silent
+from pplemd.report.progress import Silent
 from pplemd.tasks.describing import KEY, parameters
 from pplemd.tasks.drawing import corrected_samples
 from pplemd.tasks.evaluation import draw_teacher

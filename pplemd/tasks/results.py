@@ -1,7 +1,11 @@
-"""What training gives: a one-step generator, or a fitted program."""
+"""What training gives: a one-step generator, or a fitted program; many samples in chunks of one compiled size."""
 
+import contextlib
+import dataclasses
 import functools
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, ParamSpec, TypeVar
 
 import equinox as eqx
 import jax
@@ -12,10 +16,69 @@ from PIL import Image
 
 from pplemd.codecs import AbstractCodec, Identity
 from pplemd.conditions import AbstractConditionPrior, Condition
-from pplemd.dsl import Centering, Problem, Program
+from pplemd.diffusion import AbstractConvention
+from pplemd.dsl import Centering, Problem, Program, in_own_mode
 from pplemd.errors import ProgramError
 from pplemd.plotting.samples import draw
-from pplemd.tasks.double_precision import in_single
+from pplemd.teachers import AbstractTeacher, Posterior
+
+P, T = ParamSpec("P"), TypeVar("T")
+
+
+def single() -> bool:
+    """Turn the 64-bit mode off, for this process and all its threads; return whether it was on."""
+    was_on = wide()
+    if was_on:
+        jax.config.update("jax_enable_x64", False)
+    return was_on
+
+
+@contextlib.contextmanager
+def restored() -> Iterator[None]:
+    """Leave the mode as it was found, whatever is done to it within."""
+    before = wide()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
+def wide() -> bool:
+    """Whether this thread is in the 64-bit mode."""
+    return bool(jax.config.read("jax_enable_x64"))
+
+
+def in_single(call: Callable[P, T]) -> Callable[P, T]:
+    """A function that runs in the 32-bit mode, whatever its caller's."""
+
+    @functools.wraps(call)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        with jax.enable_x64(False):
+            return call(*args, **kwargs)
+
+    return run
+
+
+def narrow(teacher: AbstractTeacher) -> AbstractTeacher:
+    """A teacher that was declared in the 64-bit mode, as one that can be evaluated in the 32-bit mode.
+
+    Its arrays become those of 32 bits. A plain function may refer to arrays that cannot be seen: it is evaluated in 64.
+    A posterior, which was traced, knows its own mode.
+    """
+
+    def is_whole(node: Any) -> bool:
+        walked = isinstance(node, AbstractTeacher | AbstractConvention) and not isinstance(node, Posterior)
+        return isinstance(node, eqx.Module) and not walked
+
+    def to_32(leaf: Any) -> Any:
+        return leaf.astype(jnp.float32) if eqx.is_array(leaf) and leaf.dtype == jnp.float64 else leaf
+
+    def of(node: Any) -> Any:
+        plain = callable(node) and not isinstance(node, eqx.Module)
+        return in_own_mode(node, jnp.float64) if plain else jax.tree.map(to_32, node)
+
+    return jax.tree.map(of, teacher, is_leaf=is_whole)
+
 
 IMAGES, POINTS = 100, 5000  # samples in a grid of images, in a cloud of points
 SEED = 20_160  # any fixed number: the same noise at every picture shows what training changes
@@ -150,3 +213,34 @@ class Fitted(eqx.Module):
     def _any_row(self) -> Problem:
         """The problem with a row to look at: its own data are not asked for."""
         return self.problem.at({plate.name: jnp.arange(plate.rows) for plate in self.problem.plates})
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunks:
+    """Chunks one after the other.
+
+    Attributes:
+        x: all samples, of whole chunks.
+        seconds: wall time, compilation left out.
+    """
+
+    x: Float[np.ndarray, "count ..."]
+    seconds: float
+
+
+def timed_chunks(one: Callable[[int], np.ndarray], count: int, advance: Callable[[int], None]) -> Chunks:
+    """Draw chunk 0 once to compile it, then chunks 0 to count - 1, timed.
+
+    Args:
+        one: draws the chunk of a number.
+        count: how many chunks.
+        advance: told how many are done, first 0 once it is compiled.
+    """
+    one(0)
+    advance(0)
+    parts, began = [], time.perf_counter()
+    for number in range(count):
+        parts.append(one(number))
+        advance(number + 1)
+    seconds = time.perf_counter() - began
+    return Chunks(np.concatenate(parts), seconds)

@@ -27,12 +27,10 @@ from pplemd.importers import Imported
 from pplemd.learning import History, Step, Training, TrainState, Watcher
 from pplemd.networks import AbstractNetwork
 from pplemd.plotting.samples import draw
-from pplemd.report.reporter import AbstractReporter
-from pplemd.storage.cache import cache_dir, cached_arrays, is_cached
-from pplemd.storage.checkpoints import Checkpoints
-from pplemd.storage.digests import digest
-from pplemd.storage.folder import snapshots
-from pplemd.storage.locks import is_written_to
+from pplemd.report.progress import AbstractReporter
+from pplemd.storage.checkpoints import Checkpoints, digest
+from pplemd.storage.compiled import cache_dir, cached_arrays, is_cached
+from pplemd.storage.folder import is_written_to, snapshots
 from pplemd.tasks import describing
 from pplemd.tasks.base import (
     AbstractDiagnosis,

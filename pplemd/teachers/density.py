@@ -1,5 +1,6 @@
-"""Any log density as a teacher."""
+"""Any log density as a teacher, a posterior of named coordinates among them."""
 
+import math
 from collections.abc import Callable
 
 import equinox as eqx
@@ -8,8 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pplemd.errors import TeacherError
-from pplemd.teachers.base import AbstractDensity
-from pplemd.teachers.noised import AbstractNoised, Quadratic
+from pplemd.teachers.base import AbstractDensity, AbstractNoised, Quadratic
 
 
 class Density(AbstractDensity):
@@ -41,3 +41,59 @@ class Density(AbstractDensity):
     def log_q(self, x: Float[Array, "..."]) -> Float[Array, ""]:
         """The user's log density."""
         return self.log_density(x)
+
+
+class Posterior(AbstractDensity):
+    """The law of a model's latents given its data, over the flat vector of their coordinates.
+
+    `em.posterior` builds one from a NumPyro model. See `AbstractDensity` for what noise makes of it; another rule:
+    `dataclasses.replace(teacher, noised=em.teachers.Unnoised())`.
+
+    Attributes:
+        name: the model's name.
+        sites: name and shape of the coordinates of each latent, in the order in which they lie in x.
+        density: log joint density of one x, log-determinants of the transforms included, constants too.
+        constrain: from one x to the values of latents and deterministic sites by name.
+        start: an x of finite density and slope, that chains may start from.
+        noised: what stands for the score of q_sigma.
+        notes: what the model's trace assumed, in sentences.
+        coordinates: which latents are centered, how far and why, in sentences.
+    """
+
+    name: str = eqx.field(static=True)
+    sites: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True)
+    density: Callable
+    constrain: Callable
+    start: Float[Array, " d"]
+    noised: AbstractNoised = Quadratic()
+    condition: None = eqx.field(static=True, default=None)
+    notes: tuple[str, ...] = eqx.field(static=True, default=())
+    coordinates: tuple[str, ...] = eqx.field(static=True, default=())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(d,), d the number of unconstrained coordinates."""
+        return (sum(math.prod(shape) for _, shape in self.sites),)
+
+    def log_q(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        """Log joint density of latents and data at one x."""
+        return self.density(x)
+
+    @eqx.filter_jit
+    def constrained(self, x: Float[Array, "..."]) -> dict[str, Float[Array, "n ..."]]:
+        """Values of the model's latents and deterministic sites, by its own names.
+
+        Args:
+            x: flat unconstrained draws, (n, d).
+
+        Returns:
+            name -> (n, *shape), in alphabetical order.
+
+        Raises:
+            TeacherError: where x is not of this shape.
+        """
+        if x.ndim != 2 or x.shape[1:] != self.shape:
+            raise TeacherError(
+                f"the posterior of {self.name} was given draws of shape {x.shape}; expected (n, {self.shape[0]})."
+            )
+        return jax.vmap(self.constrain)(x)

@@ -7,8 +7,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from pplemd.conditions import Condition
 from pplemd.errors import TeacherError
-from pplemd.teachers.base import AbstractDensity, AbstractDrawnTeacher
-from pplemd.teachers.noised import AbstractNoised, Quadratic
+from pplemd.teachers.base import AbstractDensity, AbstractDrawnTeacher, AbstractNoised, Quadratic
 
 
 class Flow(AbstractDensity, AbstractDrawnTeacher):

@@ -1,5 +1,6 @@
-"""Classifier-free guidance: a conditional denoiser that overstates what the condition says."""
+"""Denoisers around another one: guided, in the space of a codec, with a class that stands for none."""
 
+import dataclasses
 import math
 
 import equinox as eqx
@@ -7,10 +8,68 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pplemd.conditions import AbstractCondition, Condition
+from pplemd.codecs import AbstractCodec, Identity
+from pplemd.conditions import AbstractCondition, Classes, Condition
+from pplemd.diffusion import record_of
 from pplemd.errors import RecipeError, TeacherError
 from pplemd.teachers.base import AbstractDenoiser, AbstractTeacher
-from pplemd.teachers.wrapper import AbstractWrapper, with_classes, without
+from pplemd.teachers.denoiser import Preconditioned
+from pplemd.teachers.function import DenoiserFunction
+
+
+class AbstractWrapper(AbstractDenoiser):
+    """A denoiser around another one of the same x, whose network and convention of noise are its own.
+
+    Attributes:
+        denoiser: the other one, which may be wrapped itself.
+    """
+
+    denoiser: eqx.AbstractVar[AbstractDenoiser]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one x: the denoiser's."""
+        return self.denoiser.shape
+
+
+def without(denoiser: AbstractDenoiser, *kinds: type[AbstractWrapper]) -> AbstractDenoiser:
+    """The same denoiser without its wrappers of some kinds."""
+    if isinstance(denoiser, kinds):
+        return without(denoiser.denoiser, *kinds)
+    if not isinstance(denoiser, AbstractWrapper):
+        return denoiser
+    return dataclasses.replace(denoiser, denoiser=without(denoiser.denoiser, *kinds))
+
+
+def unwrapped(teacher: AbstractTeacher) -> AbstractTeacher:
+    """The teacher below all wrappers; one without wrappers as it is."""
+    while isinstance(teacher, AbstractWrapper):
+        teacher = teacher.denoiser
+    return teacher
+
+
+def convention(teacher: AbstractTeacher) -> object:
+    """How the network below all wrappers speaks of noise.
+
+    Returns:
+        The coefficients of a `Preconditioned`. The record of `pplemd.diffusion` that a `DenoiserFunction` asks, also
+        where it is compiled (`eqx.filter_jit`), and any other function as it is: nothing can be seen of it. Any other
+        teacher as it is: a `Denoiser` is of EDM's convention.
+    """
+    inner = unwrapped(teacher)
+    if isinstance(inner, Preconditioned):
+        return inner.coefficients
+    if not isinstance(inner, DenoiserFunction):
+        return inner
+    record = record_of(inner.function)
+    return convention(record) if isinstance(record, AbstractTeacher) else record  # as of other.denoise
+
+
+def with_classes(denoiser: AbstractDenoiser) -> str:
+    """How a denoiser that has too few classes is given more, for messages."""
+    if isinstance(unwrapped(denoiser), DenoiserFunction):
+        return "Say it: DenoiserFunction(function, shape, condition=<number of classes>)"
+    return "Build its network with classes=<number of classes>"
 
 
 class Guidance(eqx.Module):
@@ -96,3 +155,83 @@ def guidance_of(teacher: AbstractTeacher) -> Guidance | None:
             return teacher.guidance
         teacher = teacher.denoiser
     return None
+
+
+class LatentDiffusion(AbstractWrapper):
+    """A denoiser of encoded samples, with the codec that decodes them.
+
+    Its x are encoded; generator and score network start as copies of the denoiser alone.
+
+    Source: arXiv:2112.10752.
+
+    Attributes:
+        denoiser: of encoded samples.
+        codec: between them and the data.
+    """
+
+    denoiser: AbstractDenoiser
+    codec: AbstractCodec
+
+    @property
+    def condition(self) -> AbstractCondition | None:
+        """The form of what conditions the law: the denoiser's."""
+        return self.denoiser.condition
+
+    def denoise(
+        self,
+        x_sigma: Float[Array, "..."],
+        sigma: Float[Array, ""],
+        condition: Condition = None,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "..."]:
+        """The denoiser's."""
+        return self.denoiser.denoise(x_sigma, sigma, condition, key)
+
+
+def codec_of(teacher: AbstractTeacher) -> AbstractCodec:
+    """What decodes a teacher's x: the outermost codec among its wrappers, or the one that changes nothing."""
+    while isinstance(teacher, AbstractWrapper):
+        if isinstance(teacher, LatentDiffusion):
+            return teacher.codec
+        teacher = teacher.denoiser
+    return Identity()
+
+
+def decoded(teacher: AbstractTeacher, x: Float[Array, "count ..."]) -> Float[Array, "count ..."]:
+    """A teacher's x, as the data are."""
+    return jax.vmap(codec_of(teacher).decode)(x)
+
+
+class NullClassDenoiser(AbstractWrapper):
+    """A denoiser whose last class was taught as no class: that one stands for None, and for -1.
+
+    Attributes:
+        denoiser: of a law with two classes or more.
+    """
+
+    denoiser: AbstractDenoiser
+
+    def __check_init__(self) -> None:
+        if (self.denoiser.classes or 0) < 2:
+            raise TeacherError(
+                f"NullClassDenoiser needs a denoiser with 2 classes or more; found a {type(self.denoiser).__name__} "
+                f"with classes={self.denoiser.classes}. {with_classes(self.denoiser)}, that of no class counted; or "
+                "leave NullClassDenoiser out, where no class is the lack of a condition."
+            )
+
+    @property
+    def condition(self) -> AbstractCondition | None:
+        """Classes: one fewer than the denoiser's."""
+        return Classes((self.denoiser.classes or 0) - 1)
+
+    def denoise(
+        self,
+        x_sigma: Float[Array, "..."],
+        sigma: Float[Array, ""],
+        condition: Condition = None,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "..."]:
+        """Posterior mean of x, of the last class where there is none."""
+        null = (self.denoiser.classes or 0) - 1
+        label = jnp.asarray(null if condition is None else condition)
+        return self.denoiser.denoise(x_sigma, sigma, jnp.where((label >= 0) & (label < null), label, null), key)

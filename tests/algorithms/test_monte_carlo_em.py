@@ -16,7 +16,7 @@ from pplemd.dsl import Program, latent, observe, plate, trace_observed
 from pplemd.errors import RecipeError
 from pplemd.inference import HMC, Cancellation, Chain
 from pplemd.learning import Adam, Newton, Training
-from pplemd.learning.newton import Memory
+from pplemd.learning.optimisers import Memory
 from pplemd.parameterization import Fisher, Placement, Policy
 from pplemd.tasks.fit import Fit
 

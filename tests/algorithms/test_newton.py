@@ -11,8 +11,8 @@ from training_steps import fitting
 from pplemd.dsl import Program, latent, observe, plate, trace_observed
 from pplemd.errors import RecipeError
 from pplemd.learning import Adam, Newton
-from pplemd.learning.learner import descend, learner
-from pplemd.learning.newton import newton_step
+from pplemd.learning.optimisers import newton_step
+from pplemd.learning.state import descend, learner
 
 GROUPS, EACH = 20, 8
 GROUP = np.repeat(np.arange(GROUPS), EACH)

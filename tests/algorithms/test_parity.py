@@ -20,7 +20,7 @@ from pplemd.conditions import Classes, Labels
 from pplemd.diffusion import EDMWeight, KarrasUniform, LogNormal
 from pplemd.dsl import trace
 from pplemd.importers import blank, edm_denoiser
-from pplemd.importers.edm_names import slots
+from pplemd.importers.edm import slots
 from pplemd.learning import denoising_loss
 
 PARITY = Path(__file__).parents[3].parent / "shared" / "parity"

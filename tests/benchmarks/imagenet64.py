@@ -97,7 +97,7 @@ def parsed(text: str) -> dict:
 
 def planned(case: dict, toy: bool):
     """The plan of a case, and the device's peak for its precision."""
-    from pplemd.planning.known_devices import here
+    from pplemd.planning.sizing import here
     from pplemd.runs.declared import declare
 
     overrides = tuple(f"{name}={str(value).lower()}" for name, value in case.items())
@@ -202,8 +202,7 @@ def one(text: str, toy: bool, warm_up: int, steps: int, folder: Path | None) -> 
     import jax
     import numpy as np
 
-    from pplemd.planning.cost import products
-    from pplemd.planning.liveness import peak_bytes
+    from pplemd.planning.cost import peak_bytes, products
     from pplemd.tasks.describing import parameters
 
     began, case = time.perf_counter(), parsed(text)

@@ -3,7 +3,7 @@
 import pytest
 import typer
 
-from pplemd_cli.cluster import Cluster
+from pplemd_cli.options import Cluster
 
 
 def test_alone_where_there_are_no_others():

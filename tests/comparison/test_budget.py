@@ -10,8 +10,8 @@ import pytest
 
 import pplemd as em
 from pplemd.algorithms import DMD, EMD, Consistency, DiffInstruct, ScoreUpdates, SiD
-from pplemd.comparison import budget, forwards_per_step
-from pplemd.comparison.budget import one_forward, seconds_per_step
+from pplemd.comparison import forwards_per_step
+from pplemd.comparison.contenders import one_forward, seconds_per_step
 from pplemd.devices import ONE
 
 WIDTH, BATCH = 64, 512  # so large that optimisers and averages, once a batch, hardly count

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from exchanges import exchanges
 
-from pplemd.devices import ONE, chosen, mean_over_rows, over_rows, placing
+from pplemd.devices import ONE, chosen, mean_over_rows, mesh, over_rows
 from pplemd.learning import Interrupted, Training, Watcher, compiled_text, fit
 from pplemd.learning.loop import AbstractState
 from pplemd.storage.checkpoints import Checkpoints
 
-placing.LARGE = 64
+mesh.LARGE = 64
 KEY = jax.random.key(0)
 TRAINING = Training(steps=6, log_every=2, sample_every=3, checkpoint_every=3, patience=5)
 

@@ -15,11 +15,11 @@ import numpyro.distributions as dist
 from exchanges import exchanges
 
 import pplemd as em
-from pplemd.devices import ONE, chosen, placing
+from pplemd.devices import ONE, chosen, mesh
 from pplemd.learning import Interrupted, Watcher, compiled_text
 from pplemd.storage.checkpoints import Checkpoints
 
-placing.LARGE = 64  # networks of tests are small
+mesh.LARGE = 64  # networks of tests are small
 SIGMAS = em.LogUniform(0.3, 2.0)
 STEPS = 4
 

@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pytest
 
-from pplemd.diagnosis import arviz_draws, netcdf
+from pplemd.diagnosis import arviz_draws, chain_record
 from pplemd.diagnosis.chain_record import Chains
 from pplemd.errors import DataError
 
@@ -120,7 +120,7 @@ def test_arviz_opens_the_file(tmp_path):
     low, high = chains(0.5), chains(2.0, seed=1)
     run = {"block/sigma": low.draws["z"], **low.draws, "sigma": low.draws["z"]}
     low, high = dataclasses.replace(low, draws=run), dataclasses.replace(high, draws={**run, "eps": high.draws["eps"]})
-    netcdf.save_chains(path, [high, low])
+    chain_record.save_chains(path, [high, low])
     data = arviz_draws._arviz().from_netcdf(str(path), engine="h5netcdf")
     eps = data.posterior["eps"]
     assert eps.dims == ("chain", "draw", "sigma", "eps_dim_0", "eps_dim_1")
@@ -140,7 +140,7 @@ def test_arviz_opens_the_file(tmp_path):
 
 def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
     path = tmp_path / "chains.nc"
-    netcdf.save_chains(path, [chains()])
+    chain_record.save_chains(path, [chains()])
     before = path.read_bytes()
 
     def full(*_):
@@ -148,7 +148,7 @@ def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DataError, match="no space left"):
-        netcdf.save_chains(path, [chains(seed=1)])
+        chain_record.save_chains(path, [chains(seed=1)])
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["chains.nc"]
 
@@ -211,7 +211,7 @@ def test_ratios_that_give_no_weights_are_refused(ratios):
 def test_draws_are_one_chain_for_arviz(tmp_path):
     values = {"mu": np.arange(5.0), "a/theta": np.ones((5, 2, 3)), "draw": np.zeros(5)}
     chain = {name: value[None] for name, value in values.items()}
-    netcdf.save_groups(tmp_path / "draws.nc", {"posterior": chain}, {"pareto_k": 0.3})
+    chain_record.save_groups(tmp_path / "draws.nc", {"posterior": chain}, {"pareto_k": 0.3})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import arviz
@@ -228,14 +228,14 @@ def test_draws_are_one_chain_for_arviz(tmp_path):
 @pytest.mark.parametrize("values", [{}, {"a": np.zeros((1, 0))}, {"a": np.zeros((1, 2)), "b": np.zeros((1, 3))}])
 def test_draws_of_unlike_counts_are_refused(tmp_path, values):
     with pytest.raises(DataError, match="expected one count above 0"):
-        netcdf.save_groups(tmp_path / "draws.nc", {"posterior": values})
+        chain_record.save_groups(tmp_path / "draws.nc", {"posterior": values})
 
 
 def test_chains_of_a_law_without_sigma_have_no_such_dimension(tmp_path):
     run = chains(None)
     (row, _) = arviz_draws.table([run])
     assert (row.sigma, row.where, arviz_draws.table([chains(0.5)])[0].where) == (None, "", " at sigma = 0.5")
-    netcdf.save_chains(tmp_path / "chains.nc", [run])
+    chain_record.save_chains(tmp_path / "chains.nc", [run])
     data = arviz_draws._arviz().from_netcdf(str(tmp_path / "chains.nc"), engine="h5netcdf")
     assert data["posterior"]["z"].dims == ("chain", "draw")
     np.testing.assert_allclose(data["sample_stats"]["energy"].values, run.energy)

@@ -5,9 +5,8 @@ import pytest
 from PIL import Image
 
 from pplemd.diagnosis.arviz_draws import table
-from pplemd.diagnosis.chain_plots import draw_pictures, ranks
+from pplemd.diagnosis.chain_plots import before_after, draw_pictures, ranks
 from pplemd.diagnosis.chain_record import Chains
-from pplemd.diagnosis.correction import before_after
 from pplemd.errors import DataError
 
 NAMES = ["autocorrelation.png", "energy.png", "ess.png", "rank.png", "trace.png"]

@@ -1,6 +1,6 @@
 import numpy as np
 
-from pplemd.diagnosis.elements import ALL_UP_TO, autocorrelation, judged, lag_one, split_rhat
+from pplemd.diagnosis.arviz_draws import ALL_UP_TO, autocorrelation, judged, lag_one, split_rhat
 
 
 def autoregressive(rho, shape, seed=0):

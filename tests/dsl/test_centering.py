@@ -14,7 +14,7 @@ from numpyro.distributions import transforms
 
 from pplemd import dsl
 from pplemd.dsl import transport
-from pplemd.dsl.quantiles import STANDARD
+from pplemd.dsl.transport import STANDARD
 from pplemd.errors import ProgramError
 
 _LOC, _SCALE = jnp.array([0.3, -1.0, 2.0]), jnp.array([0.7, 2.5, 0.1])

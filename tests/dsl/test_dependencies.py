@@ -13,7 +13,7 @@ import pytest
 
 from pplemd import dsl
 from pplemd.conditions import as_condition
-from pplemd.dsl.dependencies import Origin, origin_of, origins
+from pplemd.dsl.graph import Origin, origin_of, origins
 
 
 class Wired(dsl.Program):

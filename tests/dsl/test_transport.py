@@ -9,7 +9,7 @@ import scipy.stats
 from numpyro.distributions import transforms
 
 from pplemd.dsl import transport
-from pplemd.dsl.masks import unmask
+from pplemd.dsl.effects import unmask
 
 _COVARIANCE = jnp.array([[1.0, 0.6, 0.1], [0.6, 2.0, -0.3], [0.1, -0.3, 0.5]])
 

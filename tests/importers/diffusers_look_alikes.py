@@ -9,9 +9,8 @@ import numpy as np
 from look_alikes import state_dict_zip
 
 from pplemd.importers import blank
-from pplemd.importers.diffusers_config import options
-from pplemd.importers.diffusers_names import constants, slots
-from pplemd.importers.safetensors import write_safetensors
+from pplemd.importers.diffusers import constants, options, slots
+from pplemd.importers.weights import write_safetensors
 from pplemd.networks import UNet2DModel
 
 SMALL = {

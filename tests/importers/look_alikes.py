@@ -219,8 +219,7 @@ TINY = {
 def tiny_weights(config: dict[str, Any] | None = None) -> dict[str, np.ndarray]:
     """Random weights of a SongUNet, by EDM's names."""
     from pplemd.importers import blank
-    from pplemd.importers.edm import edm_denoiser
-    from pplemd.importers.edm_names import slots
+    from pplemd.importers.edm import edm_denoiser, slots
 
     rng = np.random.default_rng(1)
     network = blank(lambda: edm_denoiser(TINY if config is None else config, None).network)

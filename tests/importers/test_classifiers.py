@@ -12,7 +12,7 @@ import pplemd as em
 from pplemd.errors import ImporterError
 from pplemd.importers import read_classifier
 from pplemd.importers.classifiers import classifier
-from pplemd.importers.safetensors import write_safetensors
+from pplemd.importers.weights import write_safetensors
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 LENET, RESNET = SHARED / "parity" / "feat_lenet_mnist.npz", SHARED / "parity" / "feat_resnet20_cifar10.npz"

@@ -8,9 +8,7 @@ import pytest
 from pplemd.diffusion import ContinuousVP, DiscreteVP, PlainVE, cosine_levels
 from pplemd.errors import ImporterError, RecipeError
 from pplemd.importers import blank, edm_denoiser
-from pplemd.importers.edm import FREQUENCIES
-from pplemd.importers.edm_config import options, variant
-from pplemd.importers.edm_names import filters, slots
+from pplemd.importers.edm import FREQUENCIES, filters, options, slots, variant
 from pplemd.networks import DhariwalUNet, FourierNoise, NetworkPrecision, Side, SongUNet
 from pplemd.teachers import Denoiser, Preconditioned
 

@@ -13,7 +13,7 @@ import pytest
 
 from pplemd.diffusion import karras_grid, precondition
 from pplemd.importers import blank, edm_denoiser
-from pplemd.importers.edm_names import slots
+from pplemd.importers.edm import slots
 from pplemd.networks import DhariwalUNet, UNetOptions
 from pplemd.teachers import Denoiser, HeunSampler
 

@@ -12,7 +12,7 @@ from look_alikes import TINY, checkpoint, state_dict_zip, tiny_weights
 from pplemd.errors import ImporterError, TeacherError
 from pplemd.importers import Checkpoint, build, convention, imported, read_checkpoint, shapes, write_teacher_folder
 from pplemd.importers.families import outline
-from pplemd.importers.safetensors import write_safetensors
+from pplemd.importers.weights import write_safetensors
 from pplemd.teachers import Denoiser
 
 ARRAYS = tiny_weights()

@@ -10,8 +10,8 @@ from look_alikes import state_dict_zip, weights
 
 from pplemd.errors import ImporterError
 from pplemd.importers import read_checkpoint
-from pplemd.importers.documents import MAX_BYTES
-from pplemd.importers.safetensors import write_safetensors
+from pplemd.importers.pipelines import MAX_BYTES
+from pplemd.importers.weights import write_safetensors
 
 UNET = {"_class_name": "UNet2DModel", "sample_size": 8, "in_channels": 3}
 SCHEDULE = {"_class_name": "DDPMScheduler", "beta_start": 0.0001}

@@ -10,7 +10,7 @@ from look_alikes import Called, Kept, Name, edm, network, pickled, state_dict_zi
 
 from pplemd.errors import ImporterError
 from pplemd.importers import read_checkpoint
-from pplemd.importers.safetensors import write_safetensors
+from pplemd.importers.weights import write_safetensors
 
 UNREAD, WAY = "does not read yet", 'docs/teachers.md, "Any PyTorch module"'
 GUIDED = ["time_embed.0.weight", "label_emb.weight", "input_blocks.0.0.weight", "input_blocks.1.0.in_layers.0.weight"]

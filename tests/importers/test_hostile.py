@@ -34,7 +34,7 @@ from look_alikes import (
 from pplemd.errors import ImporterError
 from pplemd.importers import build, edm_denoiser, read_checkpoint, read_classifier
 from pplemd.importers.pickles import machine
-from pplemd.importers.safetensors import write_safetensors
+from pplemd.importers.weights import write_safetensors
 
 CANARY = "pplemd_hostile_canary"
 TOUCH = f"import pathlib; pathlib.Path('{CANARY}').touch()"
@@ -474,7 +474,7 @@ def test_sizes_that_no_array_bounds(change, phrase):
 
 def test_places_without_end(quiet, monkeypatch):
     """Dictionaries of a training checkpoint that lie in each other, or are named again and again."""
-    monkeypatch.setattr("pplemd.importers.pickles.nested.MAX_ENTRIES", 2000)
+    monkeypatch.setattr("pplemd.importers.pickles.stand_ins.MAX_ENTRIES", 2000)
     value = {"weight": tensor(Kept(("storage", kind_of(A), "0", "cpu", 4)), (4,))}
     for _ in range(6):
         value = {f"{number}": value for number in range(40)}

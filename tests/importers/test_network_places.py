@@ -10,7 +10,7 @@ from look_alikes import TINY, Called, Kept, Name, kind_of, state_dict_zip, strid
 
 from pplemd.errors import ImporterError
 from pplemd.importers import build, notes, read_arrays, read_checkpoint
-from pplemd.importers.safetensors import write_safetensors
+from pplemd.importers.weights import write_safetensors
 
 RAW = tiny_weights()
 AVERAGE = {name: array + np.float32(0.25) for name, array in RAW.items()}

@@ -9,7 +9,7 @@ from look_alikes import state_dict_zip, weights
 
 from pplemd.errors import ImporterError
 from pplemd.importers import convention, notes, read_checkpoint
-from pplemd.importers.safetensors import write_safetensors
+from pplemd.importers.weights import write_safetensors
 
 UNET = {"_class_name": "UNet2DModel", "sample_size": 8, "in_channels": 3}
 SCHEDULE = {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction", "beta_schedule": "scaled_linear"}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from pplemd.importers.safetensors import read_safetensors, write_safetensors
+from pplemd.importers.weights import read_safetensors, write_safetensors
 
 ARRAYS = {
     "transposed": np.arange(6, dtype=np.float32).reshape(2, 3).T,

@@ -21,7 +21,7 @@ from pplemd.inference import (
     posterior_target,
     transformed,
 )
-from pplemd.inference.climbing import climbed
+from pplemd.inference.long_chains import climbed
 
 KEY = jax.random.key(0)
 SIZE, CHAINS = 5, 16

@@ -8,8 +8,8 @@ import optax
 import pytest
 
 from pplemd.learning import Adam, Optax
-from pplemd.learning.learner import Learner, average, copied, descend, learner, warmed
 from pplemd.learning.optimisers import norm
+from pplemd.learning.state import Learner, average, copied, descend, learner, warmed
 
 
 class Thing(eqx.Module):

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from pplemd.learning import Training, Watcher, fit, pace
-from pplemd.learning.loop import AbstractState
-from pplemd.learning.pace import Pace
+from pplemd.learning import Training, Watcher, fit, loop
+from pplemd.learning.loop import AbstractState, Pace
 
 SIDE = 400
 
@@ -57,8 +56,8 @@ def test_it_waits_for_each_slow_step_and_for_few_short_ones(monkeypatch, seconds
     def wait(newest):
         waited.append(newest)
 
-    monkeypatch.setattr(pace.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(pace.jax, "block_until_ready", wait)
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(loop.jax, "block_until_ready", wait)
     following = Pace()
     for each in range(40):
         clock[0] += seconds

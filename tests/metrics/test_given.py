@@ -9,7 +9,7 @@ import pplemd as em
 from pplemd.data import Dataset, Split
 from pplemd.errors import DataError
 from pplemd.metrics import ImageEvaluation, frechet
-from pplemd.metrics.given import ROWS_AT_ONCE
+from pplemd.metrics.features import ROWS_OF_A_FUNCTION
 
 CLASSES = 3
 
@@ -36,7 +36,7 @@ DATA = Dataset(images(900, 0), images(600, 1), CLASSES)
 
 def test_features_are_the_function_s_whatever_the_count():
     given = em.features(levels, classify=nearest)
-    x = images(2 * ROWS_AT_ONCE + 7, 2).x
+    x = images(2 * ROWS_OF_A_FUNCTION + 7, 2).x
     found = given.features(x)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, np.stack([x.mean((1, 2, 3)), x[:, 0, 0, 0]], axis=1), atol=1e-6)

@@ -5,7 +5,7 @@ import pytest
 
 from pplemd.errors import DataError
 from pplemd.metrics import kernel_distance
-from pplemd.metrics.kernel import squared_mmd
+from pplemd.metrics.distances import squared_mmd
 
 
 def _moment(mean_a, mean_b, count=200_000):

@@ -4,7 +4,7 @@ import scipy.stats
 
 from pplemd.errors import DataError
 from pplemd.metrics import mixture_modes
-from pplemd.metrics.modes import sharp_radius
+from pplemd.metrics.mixtures import sharp_radius
 
 MEANS = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
 WEIGHTS = np.array([0.2, 0.3, 0.5])

@@ -4,8 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pplemd.metrics.features import principal, train_classifier
-from pplemd.metrics.given import GivenFeatures
+from pplemd.metrics.features import GivenFeatures, principal, train_classifier
 
 SOME = np.random.default_rng(0).uniform(-1, 1, (1500, 8, 8, 1)).astype(np.float32)
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pplemd.networks.attention import SelfAttention
+from pplemd.networks.layers import SelfAttention
 
 
 def _attention(channels: int) -> SelfAttention:

@@ -20,7 +20,7 @@ from pplemd.networks import (
     narrowed,
     with_precision,
 )
-from pplemd.networks.attention import attend
+from pplemd.networks.layers import attend
 from pplemd.teachers import Denoiser, GaussianMixture, Guidance, Guided, one_step
 
 KEY = jax.random.key(0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pplemd.errors import RecipeError
-from pplemd.networks.resampling import check_taps, decimated, downsampled, margin, padded, upsampled
+from pplemd.networks.layers import check_taps, decimated, downsampled, margin, padded, upsampled
 
 TAPS = [(1, 1), (1, 3, 3, 1), (1, 2, 3, 4, 5, 7)]
 

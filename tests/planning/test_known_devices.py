@@ -3,7 +3,7 @@
 import pytest
 
 from pplemd.errors import RecipeError
-from pplemd.planning.known_devices import KINDS, KNOWN, here, named, of_kind
+from pplemd.planning.sizing import KINDS, KNOWN, here, named, of_kind
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from pplemd.networks import DhariwalUNet, UNetOptions
-from pplemd.planning.cost import traced
-from pplemd.planning.liveness import peak_bytes
+from pplemd.planning.cost import peak_bytes, traced
 
 SIDE = 64
 ONE = 4 * SIDE * SIDE  # bytes of a matrix

@@ -4,8 +4,7 @@ import dataclasses
 
 import pytest
 
-from pplemd.planning.known_devices import Device
-from pplemd.planning.sizing import USED, Needs, _options, sized
+from pplemd.planning.sizing import USED, Device, Needs, _options, sized
 
 NEEDS = Needs(resident=100, gradient=10, feature={False: 8.0, True: 2.0}, batch=16)
 

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from pplemd.plotting.curves import COLOURS, Curve, curves
-from pplemd.plotting.montage import MARGIN, TITLE, WIDTH, montage
+from pplemd.plotting.samples import MARGIN, TITLE, WIDTH, montage
 
 
 def curve(name, values):

@@ -3,8 +3,7 @@ import pytest
 from PIL import Image
 
 from pplemd.errors import DataError
-from pplemd.plotting.samples import draw, image_grid, save_png
-from pplemd.plotting.scatters import scatter
+from pplemd.plotting.samples import draw, image_grid, save_png, scatter
 
 
 def _images(count=5, shape=(8, 8, 1)):

@@ -1,4 +1,4 @@
-from pplemd.report.numbers import clean
+from pplemd.report.glossary import clean
 
 
 def test_what_html_cannot_hold_is_replaced_and_long_texts_are_cut():

@@ -10,8 +10,7 @@ import pytest
 from made_runs import HOSTILE, Seen
 
 from pplemd.report import ReportData, page, subjects
-from pplemd.report.page import policy
-from pplemd.report.sections.order import SECTIONS
+from pplemd.report.page import SECTIONS, policy
 from pplemd.report.subject import short_names
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pplemd.report.shortfall import shortfalls
+from pplemd.report.glossary import shortfalls
 
 GOOD = {"precision": 0.94, "recall": 0.94, "class_kl": 0.001, "modes": 8.0}
 WHY = "The run's alarms and curves tell why."

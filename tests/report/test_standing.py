@@ -7,8 +7,7 @@ import pytest
 from made_runs import metrics
 from rich.console import Console
 
-from pplemd.report.standing import State, look
-from pplemd.report.terminal import clock, line, shown, spark
+from pplemd.report.terminal import State, clock, line, look, shown, spark
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import pplemd as em
 from pplemd.errors import CheckpointError, DataError, PplemdError
 from pplemd.runs.loading import load
-from pplemd.storage.digests import digest_of_file
+from pplemd.storage.checkpoints import digest_of_file
 from pplemd.storage.folder import RunFolder
 from pplemd.tasks.distillation import Plan
 

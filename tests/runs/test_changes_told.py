@@ -6,8 +6,8 @@ from importlib.metadata import version
 import pytest
 
 from pplemd.errors import CheckpointError
-from pplemd.runs.changes import noted_changes
-from pplemd.storage.digests import digest_of_file
+from pplemd.runs.record import noted_changes
+from pplemd.storage.checkpoints import digest_of_file
 from pplemd.storage.folder import RunFolder
 
 

@@ -13,7 +13,7 @@ import pytest
 import pplemd as em
 from pplemd.errors import CheckpointError, ProgramError, RecipeError
 from pplemd.learning import Interrupted
-from pplemd.report.reporter import AbstractReporter, SilentProgress
+from pplemd.report.progress import AbstractReporter, SilentProgress
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from pplemd.errors import CheckpointError
-from pplemd.report.standing import State
+from pplemd.report.terminal import State
 from pplemd.runs.following import watch
 
 STEPS = 40

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import pplemd as em
-from pplemd.runs.report_data import report_data
-from pplemd.runs.reporting import write_report
+from pplemd.runs.reporting import report_data, write_report
 from pplemd.storage.folder import RunFolder
 from pplemd.tasks.report_pictures import PATHS
 

@@ -16,7 +16,7 @@ import pytest
 import pplemd as em
 from pplemd.devices import ONE
 from pplemd.errors import CheckpointError, DataError, DivergenceError, RecipeError
-from pplemd.report.reporter import AbstractReporter, SilentProgress
+from pplemd.report.progress import AbstractReporter, SilentProgress
 from pplemd.runs import record
 from pplemd.runs.declared import declare, declare_value
 from pplemd.storage.checkpoints import Checkpoints

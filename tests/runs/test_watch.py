@@ -12,7 +12,7 @@ import pplemd as em
 from pplemd.devices import ONE
 from pplemd.errors import DivergenceError
 from pplemd.learning import Interrupted
-from pplemd.report.reporter import AbstractReporter, SilentProgress
+from pplemd.report.progress import AbstractReporter, SilentProgress
 from pplemd.runs.watch import Watch
 from pplemd.storage.folder import RunFolder
 

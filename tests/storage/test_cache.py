@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pplemd.storage import cache
-from pplemd.storage.cache import cache_dir, cached_arrays
+from pplemd.storage import compiled
+from pplemd.storage.compiled import cache_dir, cached_arrays
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_a_failed_write_leaves_nothing_behind(folder, monkeypatch, caplog):
     def full(*_, **__):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(cache.np, "savez", full)
+    monkeypatch.setattr(compiled.np, "savez", full)
     assert cached_arrays("one", _Builder())["b"][0] == 1
     assert list(folder.iterdir()) == []
     assert "no space left" in caplog.text
@@ -76,10 +76,10 @@ def test_a_failed_write_leaves_nothing_behind(folder, monkeypatch, caplog):
 def test_where_the_cache_lies(folder, monkeypatch, tmp_path):
     assert cache_dir() == folder
     monkeypatch.delenv("PPLEMD_CACHE")
-    monkeypatch.setattr(cache.sys, "platform", "linux")
+    monkeypatch.setattr(compiled.sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_dir() == tmp_path / "pplemd"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_dir() == Path.home() / ".cache" / "pplemd"
-    monkeypatch.setattr(cache.sys, "platform", "darwin")
+    monkeypatch.setattr(compiled.sys, "platform", "darwin")
     assert cache_dir() == Path.home() / "Library" / "Caches" / "pplemd"

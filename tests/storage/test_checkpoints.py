@@ -16,10 +16,8 @@ import pytest
 
 from pplemd.errors import CheckpointError
 from pplemd.storage import checkpoints as module
-from pplemd.storage.checkpoints import Checkpoints
-from pplemd.storage.digests import digest
-from pplemd.storage.folder import MetricsFile, RunFolder, write_json
-from pplemd.storage.locks import PROBE_SECONDS, is_written_to
+from pplemd.storage.checkpoints import Checkpoints, digest
+from pplemd.storage.folder import PROBE_SECONDS, MetricsFile, RunFolder, is_written_to, write_json
 
 
 def tree(value):

@@ -18,7 +18,7 @@ from pplemd.errors import CheckpointError, ProgramError
 from pplemd.runs import record
 from pplemd.runs.declared import declare_value
 from pplemd.storage.folder import RunFolder
-from pplemd.tasks.double_precision import in_single, narrow, restored
+from pplemd.tasks.results import in_single, narrow, restored
 
 FAR = 1e8 + np.array([0.25, 1.0, 1.5])  # in 32 bits these are one number
 

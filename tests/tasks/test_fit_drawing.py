@@ -9,8 +9,8 @@ import pytest
 import pplemd as em
 from pplemd.dsl import trace_observed
 from pplemd.errors import ProgramError
-from pplemd.report.reporter import Silent
-from pplemd.tasks.fit_drawing import draw_posterior, save_posterior
+from pplemd.report.progress import Silent
+from pplemd.tasks.fit_results import draw_posterior, save_posterior
 from pplemd.tasks.results import Fitted
 
 

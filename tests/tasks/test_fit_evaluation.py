@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pplemd.inference import Marginal
-from pplemd.tasks.fit_evaluation import shown_marginal
+from pplemd.tasks.fit_results import shown_marginal
 
 RNG = np.random.default_rng(0)
 WEIGHTS = {  # log weights, and the doubt that is told

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import pplemd as em
-from pplemd.report.reporter import SilentProgress
-from pplemd.storage.cache import cached_arrays
-from pplemd.storage.locks import locked
+from pplemd.report.progress import SilentProgress
+from pplemd.storage.compiled import cached_arrays
+from pplemd.storage.folder import locked
 from pplemd.tasks import teacher_training
 from pplemd.tasks.teacher_training import is_ready, ready_teacher
 

@@ -5,9 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from pplemd.inference.target import TiltedTarget, log_normal
+from pplemd.errors import RecipeError
+from pplemd.inference.target import TiltedTarget, log_normal, without_potential
 
 LogDensity = Callable[[PyTree], Array]
 
@@ -89,3 +93,51 @@ class AbstractKernel(eqx.Module):
 
         Source: arXiv:2405.16852, section 3.3 (noise cancellation), for any kernel.
         """
+
+
+def with_common_noise(
+    kernel: Any, key: PRNGKeyArray, coupled: State, injected: float, reference: LogDensity = log_normal
+) -> State:
+    """One transition of the coupled chain: common random numbers, its own decisions.
+
+    By itself it is an exact chain of the base density, so it takes nothing but noise away. Where the chain's target has
+    no potential either, the two chains are one.
+
+    Raises:
+        RecipeError: where only the initial noise shall be cancelled: the injected one cannot be left out.
+    """
+    if not injected:
+        raise RecipeError(
+            f"{type(kernel).__name__} does not report its noise, so its coupled chain shares all of it: use "
+            "Cancellation(initial=..., injected=True)."
+        )
+    return kernel.step(key, coupled, without_potential(reference))[0]
+
+
+def per_leaf(step_size: PyTree, position: PyTree) -> PyTree:
+    """One step size for each leaf of a position.
+
+    Args:
+        step_size: a number, or a prefix of the position's structure with a number (or array) for each of its blocks.
+        position: the coordinates.
+
+    Raises:
+        RecipeError: where the step size was left to adaptation and nobody adapted it.
+    """
+    if step_size is None:
+        raise RecipeError("this kernel has no step size. Give one, Langevin(0.16) say, or adapt it before it is used.")
+    return jax.tree.map(lambda size, block: jax.tree.map(lambda _: size, block), step_size, position)
+
+
+def inverse_mass(step_size: PyTree, position: PyTree) -> Float[Array, " n"]:
+    """The diagonal inverse mass h^2, which makes a unit leapfrog step as long as steps h; raveled for BlackJAX."""
+
+    def squared(u: Array, h: Array | float) -> Array:
+        return jnp.broadcast_to(jnp.asarray(h, u.dtype) ** 2, u.shape)
+
+    return ravel_pytree(jax.tree.map(squared, position, per_leaf(step_size, position)))[0]
+
+
+def sized(kernel, step_size: PyTree):
+    """The same kernel with another step size."""
+    return eqx.tree_at(lambda k: k.step_size, kernel, step_size, is_leaf=lambda leaf: leaf is None)

@@ -7,8 +7,7 @@ from blackjax.sgmcmc.diffusions import overdamped_langevin
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from pplemd.errors import RecipeError
-from pplemd.inference.kernels.base import AbstractKernel, Info, LogDensity, State
-from pplemd.inference.kernels.step_sizes import per_leaf
+from pplemd.inference.kernels.base import AbstractKernel, Info, LogDensity, State, per_leaf
 from pplemd.inference.target import TiltedTarget, log_normal
 
 

@@ -8,10 +8,8 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from pplemd.errors import RecipeError
 from pplemd.inference.corrections import AbstractCorrection, Automatic, Unadjusted
-from pplemd.inference.kernels.base import AbstractKernel, Info, LogDensity, State
-from pplemd.inference.kernels.common_noise import with_common_noise
-from pplemd.inference.kernels.leapfrog import energised
-from pplemd.inference.kernels.step_sizes import inverse_mass
+from pplemd.inference.kernels.base import AbstractKernel, Info, LogDensity, State, inverse_mass, with_common_noise
+from pplemd.inference.kernels.hmc import energised
 from pplemd.inference.target import TiltedTarget, log_normal
 
 

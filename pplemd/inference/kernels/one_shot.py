@@ -10,9 +10,7 @@ from blackjax.mcmc import barker
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from pplemd.inference.corrections import AbstractCorrection, Automatic, gauss_legendre
-from pplemd.inference.kernels.base import AbstractKernel, Info, LogDensity, State
-from pplemd.inference.kernels.common_noise import with_common_noise
-from pplemd.inference.kernels.step_sizes import inverse_mass
+from pplemd.inference.kernels.base import AbstractKernel, Info, LogDensity, State, inverse_mass, with_common_noise
 from pplemd.inference.target import Point, TiltedTarget, log_normal
 
 

@@ -8,13 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from pplemd.networks.base import Label
-from pplemd.networks.diffusers.activations import ACTIVATIONS
-from pplemd.networks.diffusers.options import TimeKind, UNet2DOptions
-from pplemd.networks.edm.noise import SLOWEST, AbstractNoise, FourierNoise, waves
+from pplemd.networks.base import AbstractWide, Label
+from pplemd.networks.diffusers.options import ACTIVATIONS, TimeKind, UNet2DOptions
+from pplemd.networks.edm.options import SLOWEST, AbstractNoise, FourierNoise, waves
 from pplemd.networks.embeddings import ClassEmbedding, class_vector
 from pplemd.networks.layers import Linear, scaled_normal, widened
-from pplemd.networks.network_precision import AbstractWide
 
 
 class StepNoise(AbstractNoise):

@@ -1,15 +1,37 @@
 """Sizes and kinds of a UNet2DModel."""
 
+from collections.abc import Callable
 from enum import Enum
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+from jaxtyping import Array
 
 from pplemd.errors import RecipeError
 from pplemd.networks.base import check_dropout, check_shape, check_sizes
-from pplemd.networks.diffusers.activations import ACTIVATIONS
-from pplemd.networks.edm.noise import FourierNoise
+from pplemd.networks.edm.options import FourierNoise
+
+
+def mish(x: Array) -> Array:
+    """`x tanh(softplus(x))`. Source: arXiv:1908.08681, equation 1."""
+    return x * jnp.tanh(jax.nn.softplus(x))
+
+
+def gelu(x: Array) -> Array:
+    """GELU, exact. Source: arXiv:1606.08415, equation 2."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+    "mish": mish,
+    "gelu": gelu,
+    "relu": jax.nn.relu,
+}
+
 
 IMAGE = 3  # channels of the images that levels with a skip are written for
 

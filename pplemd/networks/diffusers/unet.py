@@ -8,13 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from pplemd.networks.base import AbstractClassNetwork, Label, check_input, options_of
-from pplemd.networks.diffusers.blocks import Stage
+from pplemd.networks.base import AbstractClassNetwork, Label, NetworkPrecision, check_input, options_of
 from pplemd.networks.diffusers.conditioning import UNet2DConditioning
-from pplemd.networks.diffusers.levels import Decoder, Encoder
+from pplemd.networks.diffusers.layers import Decoder, Encoder, Stage
 from pplemd.networks.diffusers.options import TimeKind, UNet2DOptions
 from pplemd.networks.layers import widened
-from pplemd.networks.network_precision import NetworkPrecision
 
 
 class UNet2DModel(AbstractClassNetwork):

@@ -8,7 +8,7 @@ import numpy as np
 
 from pplemd.diagnosis import Chains, autocorrelation
 from pplemd.plotting.charts import Curve, curves
-from pplemd.report.numbers import number
+from pplemd.report.glossary import number
 from pplemd.report.page_parts import Chart, Table, chart
 from pplemd.report.subject import Subject
 from pplemd.storage.run_reader import dig

@@ -1,11 +1,11 @@
-"""How good runs are: the student beside its teacher and real samples; of fits, what came out."""
+"""How good runs are, their curves and their health: figures beside teacher and real samples, alarms with repair."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from pplemd.plotting.charts import Interval, intervals
-from pplemd.report.glossary import figure_title, more_is_better
-from pplemd.report.numbers import number, value
+from pplemd.plotting.charts import Curve, Interval, colour, curves, intervals
+from pplemd.report.glossary import SAYS, figure_title, grouped, meaning, more_is_better, number, value
 from pplemd.report.page_parts import Cell, Chart, Table, chart
 from pplemd.report.subject import Subject
 from pplemd.storage.run_reader import as_number, dig
@@ -135,3 +135,99 @@ def _flat(found: Any) -> list[float]:
     if isinstance(found, list):
         return [x for one in found[:MOST_INTERVALS] for x in _flat(one)]
     return [as_number(found)] if isinstance(found, int | float) else []
+
+
+MOST = 60  # charts of one group
+
+
+def progress(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
+    """All curves by group."""
+    groups = []
+    for title, members in grouped(set().union(*(subject.names for subject in subjects))).items():
+        level = [name for name in members if _level(name, subjects)]
+        charts = [_drawn(name, subjects) for name in members[:MOST] if name not in level]
+        groups.append(
+            {"title": title, "says": SAYS.get(title, ""), "charts": charts, "level": _always(level, subjects)}
+        )
+    return groups
+
+
+def _level(name: str, subjects: Sequence[Subject]) -> bool:
+    """Whether a figure never changes: that is told in a word, and no chart."""
+    shown = (name, *filter(None, (meaning(name).second,)))
+    values = [value for one in shown for subject in subjects for value in subject.series(one)[1]]
+    return len(values) > 1 and len(set(values)) == 1
+
+
+def _always(names: Sequence[str], subjects: Sequence[Subject]) -> str:
+    """What never changes, in a sentence."""
+    values = [next(value for subject in subjects for value in subject.series(name)[1]) for name in names]
+    constant = [f"{meaning(name).title} {number(value)}" for name, value in zip(names, values, strict=True)]
+    return f"Always the same: {', '.join(constant)}." if constant else ""
+
+
+def _drawn(name: str, subjects: Sequence[Subject]) -> Chart:
+    """The chart of one figure, with its newest values beside the title."""
+    of = meaning(name)
+    shown = [_curve(subject, name) for subject in subjects if name in subject.names]
+    if of.second is not None:
+        shown += [_curve(subject, of.second, dashed=True) for subject in subjects if of.second in subject.names]
+    log = of.log and all(value > 0 for one in shown for value in one.y if math.isfinite(value))
+    newest = [(colour(subject.number), subject.newest(name)) for subject in subjects]
+    drawing = curves(f"{of.title} over steps", shown, log=(False, log), guide=of.guide)
+    return chart(drawing, of.title, of.says, [(kind, number(value)) for kind, value in newest if value is not None])
+
+
+def _curve(subject: Subject, name: str, dashed: bool = False) -> Curve:
+    steps, values = subject.series(name)
+    label = f"{subject.name}, {meaning(name).title}" if dashed else subject.name
+    return Curve(label, subject.number, [float(step) for step in steps], values, dashed)
+
+
+WATCHED = ("score_lag", "score_gap", "noise_norm", "latent_norm", "noise_chi2", "latents_chi2", "acceptance",
+           "divergences", "skipped", "run_finite")  # fmt: skip
+
+
+def health(subjects: Sequence[Subject]) -> dict[str, Any]:
+    """Alarms, a column for each run, then the newest figures of all."""
+    alarms = [{"subject": one, "raised": _alarms(one)} for one in subjects if one.run_record.lines]
+    return {"alarms": alarms, "newest": _newest(subjects)} if alarms else {}
+
+
+def _alarms(subject: Subject) -> list[dict[str, Any]]:
+    """Each alarm with where it was raised, and its words where they are known."""
+    first, count = _raised(subject)
+    words = {alarm.name: alarm for alarm in subject.report_data.alarms}
+    return [
+        {
+            "name": name.replace("_", " "),
+            "where": f" at step {step:,}" + ("" if count[name] == 1 else f", in {count[name]:,} lines"),
+            "words": words.get(name),
+        }
+        for name, step in first.items()
+    ]
+
+
+def _raised(subject: Subject) -> tuple[dict[str, int], dict[str, int]]:
+    """The step at which each alarm was first raised, and by how many lines."""
+    first: dict[str, int] = {}
+    count: dict[str, int] = {}
+    for line in subject.run_record.lines:
+        for name in dict.fromkeys(line.alarms):
+            first.setdefault(name, line.step)
+            count[name] = count.get(name, 0) + 1
+    return first, count
+
+
+def _newest(subjects: Sequence[Subject]) -> Table:
+    """Where the figures of health stand, and how they are read."""
+    names = [name for name in WATCHED if any(subject.newest(name) is not None for subject in subjects)]
+    rows: list[list[str | Cell]] = [
+        [
+            meaning(name).title,
+            *(number(subject.newest(name)) for subject in subjects),
+            Cell(meaning(name).says, small=True),
+        ]
+        for name in names
+    ]
+    return Table(["newest", *(subjects if len(subjects) > 1 else [""]), "read as"], rows)

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from pplemd.plotting.charts import Cloud, histogram, plane
-from pplemd.report.images import opened, picture, tiled
-from pplemd.report.page_parts import Chart, Picture, chart
+from pplemd.report.page_parts import Chart, Picture, chart, opened, picture, tiled
 from pplemd.report.subject import ReportData, Subject
 
 MOST_NUMBERS = 16  # of a posterior's, each with a histogram

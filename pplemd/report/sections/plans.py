@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pplemd.report.numbers import number, operations, shape, size, value
+from pplemd.report.glossary import number, operations, shape, size, value
 from pplemd.report.page_parts import Cell, Table
 from pplemd.report.subject import Subject
 from pplemd.storage.run_reader import dig

@@ -6,7 +6,7 @@ import pytest
 
 from pplemd.errors import RecipeError
 from pplemd.networks import FourierNoise, PositionalNoise
-from pplemd.networks.edm.noise import check_features, waves
+from pplemd.networks.edm.options import check_features, waves
 
 
 @pytest.mark.parametrize(("endpoint", "steps"), [(True, 3), (False, 4)])

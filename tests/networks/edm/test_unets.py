@@ -10,9 +10,8 @@ import pytest
 
 from pplemd.errors import RecipeError
 from pplemd.networks import DhariwalUNet, FourierNoise, Side, SongUNet, SongVariant, UNetOptions
-from pplemd.networks.edm.blocks import song_style
-from pplemd.networks.edm.levels import Encoder
-from pplemd.networks.resampling import downsampled
+from pplemd.networks.edm.layers import Encoder, song_style
+from pplemd.networks.layers import downsampled
 
 KEY = jax.random.key(0)
 TAPS = (1, 3, 3, 1)
