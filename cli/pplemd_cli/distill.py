@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -80,15 +80,16 @@ def distill(
     named = [] if algorithm is None else [f"algorithm={algorithm}"]  # first: --set changes numbers of that one
     changes = options.changes([*named, *(overrides or ())], steps, seed)
     if dry_run:
-        _refuse_unused(
-            {
-                "--out": out,
-                "--resume": resume,
-                "--tensorboard": tensorboard,
-                "--mesh": mesh,
-                "--no-evaluation": not evaluation,
-            }
-        )
+        given = {
+            "--out": out,
+            "--resume": resume,
+            "--tensorboard": tensorboard,
+            "--mesh": mesh,
+            "--no-evaluation": not evaluation,
+        }
+        for option, value in given.items():
+            if value:
+                raise typer.BadParameter(f"--dry-run trains nothing, so that {option} has no effect. Leave it out.")
         plans.show_plan(plans.planned(model, program, changes, teacher, compiled=False, target=target), json)
         return
     if target is not None:
@@ -109,13 +110,6 @@ def distill(
         )
     if options.speaks():
         _show(outcome, json)
-
-
-def _refuse_unused(given: dict[str, Any]) -> None:
-    """See that nothing was asked of --dry-run that only a run has."""
-    for option, value in given.items():
-        if value:
-            raise typer.BadParameter(f"--dry-run trains nothing, so that {option} has no effect. Leave it out.")
 
 
 def _show(outcome: "Outcome", json: bool) -> None:

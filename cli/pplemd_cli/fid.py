@@ -82,7 +82,9 @@ def fid(
         show.as_json({"samples": str(samples), "count": len(x), **figures, "note": note})
         return
     for name, value in figures.items():
-        print(f"{TITLES.get(name, name):<34} {_rounded(value, count)}")
+        digits = 5 if count >= ENOUGH else 3 if count >= FULL_RANK else 2
+        rounded = f"{float(f'{value:.{digits}g}'):.10g}"
+        print(f"{TITLES.get(name, name):<34} {rounded}")
     if note is not None:
         print(note)
 
@@ -96,12 +98,6 @@ def _note(count: int) -> str | None:
         f"Of {count:,} images alone: FID is biased upward the more the fewer there are{rank}. Compare only with "
         f"figures of as many; {USUAL:,} are usual."
     )
-
-
-def _rounded(value: float, count: int) -> str:
-    """A figure with as many digits as so many images are good for: two, three or five."""
-    digits = 5 if count >= ENOUGH else 3 if count >= FULL_RANK else 2
-    return f"{float(f'{value:.{digits}g}'):.10g}"
 
 
 def _range(text: str | None) -> tuple[float, float] | None:

@@ -62,7 +62,11 @@ def join(cluster: Cluster) -> None:
     """
     if not cluster.several(os.environ):
         return
-    _to_standard_error()
+    # what libraries print by themselves when processes meet goes there; standard output is the command's alone
+    sys.stdout.flush()
+    own = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = open(own, "w", encoding=sys.stdout.encoding, buffering=1)
     import jax
 
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from the loop
@@ -80,14 +84,6 @@ def join(cluster: Cluster) -> None:
             "all with the same --coordinator HOST:PORT, a port of the host of process 0 that the others can reach."
         ) from error
     stops.listen()  # whatever the meeting did to signals
-
-
-def _to_standard_error() -> None:
-    """What libraries print by themselves when processes meet goes there; standard output is the command's alone."""
-    sys.stdout.flush()
-    own = os.dup(1)
-    os.dup2(2, 1)
-    sys.stdout = open(own, "w", encoding=sys.stdout.encoding, buffering=1)
 
 
 ModelFile = Annotated[Path, typer.Argument(help="The model file: Python code, which is executed.", show_default=False)]

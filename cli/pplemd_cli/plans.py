@@ -63,7 +63,21 @@ def show_plan(plan: dict[str, Any], json: bool) -> None:
     console.print(_numbers("numbers  [not bold](change one by --set PATH=VALUE)", numbers, ""))
     if "numbers" in plan.get("teacher", {}):
         console.print(_numbers("the teacher's numbers", plan["teacher"]["numbers"], "teacher."))
-    _print_cost(console, plan)
+    memory, cost = plan["memory"], plan["cost"]
+    temporary = "unknown" if memory["temporary_bytes"] is None else show.size(memory["temporary_bytes"])
+    steps, length = plan["training"]["steps"], cost.get("kernel_steps_per_chain")
+    samples = _many(cost["chains"], "sample" if length is None else "chain")
+    chains = samples if length is None else f"{samples} of {_many(length, 'kernel step')}"
+    scores = f", {_many(cost['score_updates'], 'score update')}" if "score_updates" in cost else ""
+    console.print(f"[bold]memory[/bold]  {show.size(memory['held_bytes'])} held, {temporary} more during a step")
+    console.print("        of it " + ", ".join(f"{name} {show.size(count)}" for name, count in memory["of"].items()))
+    console.print(
+        f"[bold]cost[/bold]    {_operations(cost['flops_per_step'])} a step, "
+        f"{_operations(steps * cost['flops_per_step'])} in all {steps:,}; a step is {chains}{scores} "
+        "and an update of what is trained"
+    )
+    parts = ", ".join(f"{name} {_operations(count)}" for name, count in cost["parts"].items())
+    console.print(f"        of a step: {parts}")
     if "device" in plan:
         _print_device(console, plan["device"], plan)
 
@@ -130,24 +144,6 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(_value(item) for item in value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _print_cost(console: Console, plan: dict[str, Any]) -> None:
-    memory, cost = plan["memory"], plan["cost"]
-    temporary = "unknown" if memory["temporary_bytes"] is None else show.size(memory["temporary_bytes"])
-    steps, length = plan["training"]["steps"], cost.get("kernel_steps_per_chain")
-    samples = _many(cost["chains"], "sample" if length is None else "chain")
-    chains = samples if length is None else f"{samples} of {_many(length, 'kernel step')}"
-    scores = f", {_many(cost['score_updates'], 'score update')}" if "score_updates" in cost else ""
-    console.print(f"[bold]memory[/bold]  {show.size(memory['held_bytes'])} held, {temporary} more during a step")
-    console.print("        of it " + ", ".join(f"{name} {show.size(count)}" for name, count in memory["of"].items()))
-    console.print(
-        f"[bold]cost[/bold]    {_operations(cost['flops_per_step'])} a step, "
-        f"{_operations(steps * cost['flops_per_step'])} in all {steps:,}; a step is {chains}{scores} "
-        "and an update of what is trained"
-    )
-    parts = ", ".join(f"{name} {_operations(count)}" for name, count in cost["parts"].items())
-    console.print(f"        of a step: {parts}")
 
 
 def _print_device(console: Console, device: dict[str, Any], plan: dict[str, Any]) -> None:

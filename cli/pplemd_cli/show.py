@@ -70,7 +70,17 @@ class _Harmless(Table):
 def report(figures: dict[str, Any]) -> None:
     """What a run ends with: the figures of a student beside its teacher's, or those of a fit."""
     if "student" in figures:
-        _against_teacher(figures)
+        # a row for each figure; floor, teacher and student side by side
+        columns = {"floor": "real against real", "teacher": "teacher", "student": "student, one step"}
+        made = table(f"{figures['count']:,} samples, seed {figures['seed']}", "", *columns.values())
+        for column in made.columns[1:]:
+            column.justify = "right"
+        for name in dict.fromkeys(name for key in columns for name in figures[key]):
+            title = TITLES.get(name, name.replace("_", " "))
+            made.add_row(title, *(figure(figures[key].get(name)) for key in columns))
+        Console().print(made)
+        for verdict in short(figures):
+            print(verdict)
     else:
         _of_fit(figures)
 
@@ -79,20 +89,6 @@ def figures(report: "AbstractReport") -> dict[str, Any]:
     """A report for programs; with what falls short, where a student stands beside its teacher."""
     found = report.figures()
     return found | ({"falls_short": short(found)} if "student" in found else {})
-
-
-def _against_teacher(figures: dict[str, Any]) -> None:
-    """A row for each figure; floor, teacher and student side by side."""
-    columns = {"floor": "real against real", "teacher": "teacher", "student": "student, one step"}
-    made = table(f"{figures['count']:,} samples, seed {figures['seed']}", "", *columns.values())
-    for column in made.columns[1:]:
-        column.justify = "right"
-    for name in dict.fromkeys(name for key in columns for name in figures[key]):
-        title = TITLES.get(name, name.replace("_", " "))
-        made.add_row(title, *(figure(figures[key].get(name)) for key in columns))
-    Console().print(made)
-    for verdict in short(figures):
-        print(verdict)
 
 
 def unjudged(run: Path) -> None:

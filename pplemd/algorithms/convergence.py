@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pplemd.dsl import Program
 from pplemd.learning.alarms import Alarm, History
@@ -315,24 +315,17 @@ def remaining(
     climbed = [-jnp.min(climb.lost(at, form, shares * moves[form][None], draws)) for form in range(FORMS)]
     gains = jnp.minimum(gains, jnp.stack(climbed))
     best = jnp.argmax(gains)
-    ways, turns = _ways(moves[best], reach / REACH)
+    # where parameters may go: each alone to both sides, and all as the move says; and which ones go far there
+    move = moves[best]
+    own = reach / REACH
+    alone = jnp.diag(own)
+    together = move / jnp.maximum(jnp.max(jnp.abs(move) / own), jnp.finfo(own.dtype).tiny)
+    ways = jnp.concatenate([alone, -alone, together[None]])
+    ways, turns = ways, jnp.abs(ways) > OTHERS * own[None]
     losses = jnp.stack([climb.lost(at, form, ways, draws) for form in range(FORMS)])
     losses = jnp.where(jnp.isnan(losses), jnp.inf, losses).min(axis=0)  # the likelihood loses less than in either form
     least = jnp.where(turns, losses[:, None], jnp.inf).min(axis=0)
     return Remaining(rows * gains[best], rows * errors[best], unravel(moves[best]), unravel(rows * least))
-
-
-def _ways(move: Float[Array, " p"], own: Float[Array, " p"]) -> tuple[Float[Array, "ways p"], Bool[Array, "ways p"]]:
-    """Where parameters may go: each alone to both sides, and all as the move says; and which ones go far there.
-
-    Args:
-        move: of the next M-step.
-        own: how far is far.
-    """
-    alone = jnp.diag(own)
-    together = move / jnp.maximum(jnp.max(jnp.abs(move) / own), jnp.finfo(own.dtype).tiny)
-    ways = jnp.concatenate([alone, -alone, together[None]])
-    return ways, jnp.abs(ways) > OTHERS * own[None]
 
 
 def _gain(

@@ -80,7 +80,14 @@ def compare(comparison: Comparison, out: Path | str, reporter: AbstractReporter 
         PplemdError: where the model, a method or the folder cannot be used.
         Interrupted: after SIGINT or SIGTERM, once the run under way is saved.
     """
-    _check_changes(comparison)
+    # raise where a change is one that the comparison makes itself
+    changes = (*comparison.overrides, *(change for one in comparison.methods for change in one.overrides))
+    taken = sorted({change.split("=", 1)[0].strip() for change in changes} & {"training.steps", "training.seed"})
+    if taken:
+        raise RecipeError(
+            f"a comparison sets {' and '.join(taken)} of every run itself; expected --budget steps=N (or evaluations, "
+            "seconds) and --seeds N. Leave the change out."
+        )
     reporter, folder = reporter or Terminal(), Path(out)
     planned = _planned(comparison, folder, reporter)
     runs: list[dict[str, Any]] = []
@@ -94,17 +101,6 @@ def compare(comparison: Comparison, out: Path | str, reporter: AbstractReporter 
     draw_curves(folder / "curves.png", folder, found)
     draw_samples(folder / "samples.png", folder, comparison, found, reporter)
     return Compared(folder, found)
-
-
-def _check_changes(comparison: Comparison) -> None:
-    """Raise where a change is one that the comparison makes itself."""
-    changes = (*comparison.overrides, *(change for one in comparison.methods for change in one.overrides))
-    taken = sorted({change.split("=", 1)[0].strip() for change in changes} & {"training.steps", "training.seed"})
-    if taken:
-        raise RecipeError(
-            f"a comparison sets {' and '.join(taken)} of every run itself; expected --budget steps=N (or evaluations, "
-            "seconds) and --seeds N. Leave the change out."
-        )
 
 
 def _planned(comparison: Comparison, folder: Path, reporter: AbstractReporter) -> dict[str, Any]:
@@ -130,24 +126,27 @@ def _planned(comparison: Comparison, folder: Path, reporter: AbstractReporter) -
             )
     for one in comparison.methods:
         if one.name not in known["methods"]:
-            known["methods"][one.name] = _steps(comparison, one, reporter)
+            # steps of a method under the budget, and forward passes that one of its steps is worth
+            declared = declare(
+                comparison.model, comparison.name, (*comparison.overrides, *one.overrides), comparison.teacher
+            )
+            planned = declared.distillation.plan()
+            forwards, batch = forwards_per_step(planned), planned.model.training.batch
+            spent = 1.0
+            if comparison.budget.kind == "evaluations":
+                spent = forwards * batch
+            elif comparison.budget.kind == "seconds":
+                reporter.say(f"{one.name}: its first steps are timed.")
+                spent = seconds_per_step(planned.build(reporter, ONE))
+            steps = max(1, int(comparison.budget.amount / spent))
+            known["methods"][one.name] = {
+                "overrides": list(one.overrides),
+                "steps": steps,
+                "forwards_per_step": forwards,
+                "batch": batch,
+            }
             write_json(path, known)
     return known
-
-
-def _steps(comparison: Comparison, one: Contender, reporter: AbstractReporter) -> dict[str, Any]:
-    """Steps of a method under the budget, and forward passes that one of its steps is worth."""
-    declared = declare(comparison.model, comparison.name, (*comparison.overrides, *one.overrides), comparison.teacher)
-    planned = declared.distillation.plan()
-    forwards, batch = forwards_per_step(planned), planned.model.training.batch
-    spent = 1.0
-    if comparison.budget.kind == "evaluations":
-        spent = forwards * batch
-    elif comparison.budget.kind == "seconds":
-        reporter.say(f"{one.name}: its first steps are timed.")
-        spent = seconds_per_step(planned.build(reporter, ONE))
-    steps = max(1, int(comparison.budget.amount / spent))
-    return {"overrides": list(one.overrides), "steps": steps, "forwards_per_step": forwards, "batch": batch}
 
 
 def _judged(folder: Path, runs: list[dict[str, Any]], seed: int) -> Report | None:

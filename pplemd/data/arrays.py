@@ -161,15 +161,6 @@ def _roles(members: dict[str, _Member]) -> _Roles:
     return _Roles(images, labels, test_images, first(TEST_LABEL_KEYS) if test_images else None)
 
 
-def _check_sizes(members: dict[str, _Member], names: list[str]) -> None:
-    large = [name for name in names if members[name].bytes > MAX_MEMBER_BYTES]
-    if large:
-        raise DataError(
-            f"found {members[large[0]].bytes / 2**30:.3g} GiB in the array {large[0]!r}, expected at most "
-            f"{MAX_MEMBER_BYTES / 2**30:.3g} GiB: split the file or make the images smaller"
-        )
-
-
 def _read(path: str | PathLike[str], images_alone: bool = False) -> tuple[_Roles, dict[str, np.ndarray]]:
     """The roles of a file's arrays, and the arrays that have one; the others are named. Nothing is unpickled."""
     try:
@@ -180,7 +171,12 @@ def _read(path: str | PathLike[str], images_alone: bool = False) -> tuple[_Roles
             roles = _roles(members)
             known = [name for name in roles if name is not None]
             wanted = [roles.images] if images_alone else known
-            _check_sizes(members, wanted)
+            large = [name for name in wanted if members[name].bytes > MAX_MEMBER_BYTES]
+            if large:
+                raise DataError(
+                    f"found {members[large[0]].bytes / 2**30:.3g} GiB in the array {large[0]!r}, expected at most "
+                    f"{MAX_MEMBER_BYTES / 2**30:.3g} GiB: split the file or make the images smaller"
+                )
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in wanted}
     except FileNotFoundError as error:
@@ -194,12 +190,14 @@ def _read(path: str | PathLike[str], images_alone: bool = False) -> tuple[_Roles
     if unused:
         shapes = [f"{name} {members[name].shape or ''}".rstrip() for name in unused]
         used = ", ".join(wanted)
-        logger.warning("%s: of its arrays %s %s read; not used: %s", path, used, _is(len(wanted)), listed(shapes))
+        logger.warning(
+            "%s: of its arrays %s %s read; not used: %s",
+            path,
+            used,
+            "is" if len(wanted) == 1 else "are",
+            listed(shapes),
+        )
     return roles, found
-
-
-def _is(count: int) -> str:
-    return "is" if count == 1 else "are"
 
 
 def _labels(found: Shaped[np.ndarray, "..."]) -> Int32[np.ndarray, " n"]:

@@ -215,7 +215,10 @@ def _check_splits(parents: list[tuple[str, ...]], common: int) -> None:
     """See that at no level the folders are splits of the data."""
     for level in range(common, max(map(len, parents))):
         names = sorted({parent[level] for parent in parents if len(parent) > level})
-        if not _are_splits(names):
+        whole = {split for name in names for split in _splits("".join(_words(name)))}
+        parts = [_splits(*_words(name)[:1], *_words(name)[-1:]) for name in names]
+        are_splits = len(whole) > 1 or (all(parts) and len(set.union(*parts)) > 1)
+        if not are_splits:
             continue
         one = next((name for name in names if _splits(*_words(name)) == {"train"}), names[0])
         one = next("/".join(parent[: level + 1]) for parent in parents if parent[level : level + 1] == (one,))
@@ -224,13 +227,6 @@ def _check_splits(parents: list[tuple[str, ...]], common: int) -> None:
             f"sub-folder for each class: pass the {one} folder alone, in a zip by inside={one!r}; test_fraction= of it "
             f"is held out ({ANYWAY})"
         )
-
-
-def _are_splits(names: list[str]) -> bool:
-    """Whether two of the names are those of different splits, or all of them begin or end with such names."""
-    whole = {split for name in names for split in _splits("".join(_words(name)))}
-    parts = [_splits(*_words(name)[:1], *_words(name)[-1:]) for name in names]
-    return len(whole) > 1 or (all(parts) and len(set.union(*parts)) > 1)
 
 
 def _words(name: str) -> list[str]:

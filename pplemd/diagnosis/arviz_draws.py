@@ -167,7 +167,23 @@ def table(runs: Sequence[Chains]) -> list[Row]:
 
 def _row(run: Chains, site: str) -> Row:
     chosen = judged(run.flat(site))
-    of = _figures(chosen.x)
+    # arviZ's figures of each of the numbers, all NaN for one that is constant or not finite
+    x = chosen.x
+    import xarray
+
+    az = _arviz()
+    flat = x.astype(np.float64).reshape(-1, x.shape[2])
+    good = np.isfinite(flat).all(axis=0) & np.any(flat != flat[0], axis=0)
+    names = ("r_hat", "ess_bulk", "ess_tail", "mcse_mean", "mcse_over_sd")
+    found = {name: np.full(x.shape[2], np.nan) for name in names}
+    if good.any():
+        data = xarray.Dataset({"x": (("chain", "draw", "element"), x[..., good].astype(np.float64))})
+        found["r_hat"][good] = az.rhat(data)["x"].values
+        found["ess_bulk"][good] = az.ess(data, method="bulk")["x"].values
+        found["ess_tail"][good] = az.ess(data, method="tail")["x"].values
+        found["mcse_mean"][good] = az.mcse(data, method="mean")["x"].values
+        found["mcse_over_sd"][good] = found["mcse_mean"][good] / flat[:, good].std(axis=0, ddof=1)
+    of = found
     worst = _from_worst(of["ess_bulk"][: len(chosen.index)])[:NAMED]
     ess = float(np.min(of["ess_bulk"]))
     return Row(
@@ -200,25 +216,6 @@ def _index(run: Chains, site: str, chosen: Judged, place: np.integer) -> tuple[i
 def _from_worst(ess: np.ndarray) -> np.ndarray:
     """Places from the lowest ESS up, NaN before all."""
     return np.argsort(np.where(np.isnan(ess), -np.inf, ess), kind="stable")
-
-
-def _figures(x: np.ndarray) -> dict[str, np.ndarray]:
-    """ArviZ's figures of each of the numbers, all NaN for one that is constant or not finite."""
-    import xarray
-
-    az = _arviz()
-    flat = x.astype(np.float64).reshape(-1, x.shape[2])
-    good = np.isfinite(flat).all(axis=0) & np.any(flat != flat[0], axis=0)
-    names = ("r_hat", "ess_bulk", "ess_tail", "mcse_mean", "mcse_over_sd")
-    found = {name: np.full(x.shape[2], np.nan) for name in names}
-    if good.any():
-        data = xarray.Dataset({"x": (("chain", "draw", "element"), x[..., good].astype(np.float64))})
-        found["r_hat"][good] = az.rhat(data)["x"].values
-        found["ess_bulk"][good] = az.ess(data, method="bulk")["x"].values
-        found["ess_tail"][good] = az.ess(data, method="tail")["x"].values
-        found["mcse_mean"][good] = az.mcse(data, method="mean")["x"].values
-        found["mcse_over_sd"][good] = found["mcse_mean"][good] / flat[:, good].std(axis=0, ddof=1)
-    return found
 
 
 def _e_bfmi(energy: np.ndarray) -> float:

@@ -94,7 +94,10 @@ def _ess(rows: Sequence[Row]) -> Iterable[Finding]:
 
     for row in _worst(rows, short, 1.0):
         which, least = ("bulk", row.ess_bulk) if row.ess_bulk <= row.ess_tail else ("tail", row.ess_tail)
-        repair = f"Draw about {_round_up(row.draws * short(row)):,} from each chain (--draws), or let a transition go "
+        number = row.draws * short(row)
+        unit = 10 ** max(math.floor(math.log10(number)) - 1, 0)
+        round_up = math.ceil(number / unit) * unit
+        repair = f"Draw about {round_up:,} from each chain (--draws), or let a transition go "
         if short(row) > FAR_TOO_SHORT:
             repair = "Longer chains alone will hardly do: let a transition go "
         yield Finding(
@@ -221,9 +224,3 @@ def _others(rows: Sequence[Row], wrong: Callable[[Row], bool]) -> str:
     """How many other cases there are of the kind whose worst is reported."""
     count = sum(wrong(row) for row in rows)
     return f" ({count} of {len(rows)} cases)" if count > 1 else ""
-
-
-def _round_up(number: float) -> int:
-    """To two digits, so that the advice is read as the estimate that it is."""
-    unit = 10 ** max(math.floor(math.log10(number)) - 1, 0)
-    return math.ceil(number / unit) * unit

@@ -423,7 +423,16 @@ class Declarations(Messenger):
             refuse_unplated(msg["name"], msg["fn"], {frame.dim: frame.name for frame in frames})
             plates = tuple(frame.name for frame in reversed(frames))
             if msg["is_observed"]:
-                msg["value"] = self._observe(msg["name"], msg["fn"], msg["value"], plates)
+                name = msg["name"]
+                distribution = msg["fn"]
+                data = msg["value"]
+                self.check_name(name, "observe")
+                data = jnp.asarray(data)
+                check_data(name, distribution, data)
+                parameters, arrays = split_parameters(distribution)
+                family = type(innermost(distribution)).__name__
+                self.observed.append(DeclaredObserved(name, here(), parameters, data.shape, family, plates))
+                msg["value"] = bind_observed(len(self.observed) - 1, arrays, data)
             else:
                 msg["value"] = self._latent(msg["name"], msg["fn"], plates, msg["infer"].get("centered", "auto"))
             msg["stop"] = True
@@ -468,15 +477,6 @@ class Declarations(Messenger):
         if any(one.name == name for one in self.plates):
             raise ProgramError(f"{here()}: two plates are called {name!r}; expected a name for each. Rename one.")
         self.plates.append(DeclaredPlate(name, size, rows))
-
-    def _observe(self, name: str, distribution: dist.Distribution, data: Any, plates: tuple[str, ...]) -> Array:
-        self.check_name(name, "observe")
-        data = jnp.asarray(data)
-        check_data(name, distribution, data)
-        parameters, arrays = split_parameters(distribution)
-        family = type(innermost(distribution)).__name__
-        self.observed.append(DeclaredObserved(name, here(), parameters, data.shape, family, plates))
-        return bind_observed(len(self.observed) - 1, arrays, data)
 
     def _latent(self, name: str, distribution: dist.Distribution, plates: tuple[str, ...], centered: Any) -> Array:
         self.check_name(name, "latent")

@@ -14,7 +14,6 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Int, PyTree
 from numpyro.distributions import Distribution
 
-from pplemd.conditions import Condition
 from pplemd.devices import at_hand
 from pplemd.errors import ProgramError
 
@@ -162,10 +161,6 @@ def observed_index(equation: jex.JaxprEqn) -> int | None:
     return equation.params["index"] if equation.primitive is _observed_p else None
 
 
-def _is_cut(equation: jex.JaxprEqn) -> bool:
-    return equation.primitive in (_latent_p, _observed_p, _plate_p)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stage:
     """The equations between two declarations.
@@ -230,7 +225,9 @@ class Graph:
         Returns:
             The generated value, or None where the walk stopped at the latents or nothing is generated.
         """
-        conditions = self._condition(condition)
+        leaves = jax.tree.leaves(condition)
+        types = self.jaxpr.in_avals[len(self.jaxpr.in_avals) - len(leaves) :]
+        conditions = [jnp.asarray(leaf, aval.dtype) for leaf, aval in zip(leaves, types, strict=True)]
         arguments = [*inputs.constants, *self._arrays(program), *self._data(inputs), *conditions]
         values: dict[Any, Any] = dict(zip(self.jaxpr.jaxpr.constvars, self.jaxpr.consts, strict=True))
         values.update(zip(self.jaxpr.jaxpr.invars, arguments, strict=True))
@@ -271,12 +268,6 @@ class Graph:
                 "settings and array shapes (an EMA or an update of the traced program). Trace the new program."
             )
         return arrays
-
-    def _condition(self, condition: Condition) -> list[Array]:
-        """The arrays of a condition, of the types that were traced."""
-        leaves = jax.tree.leaves(condition)
-        types = self.jaxpr.in_avals[len(self.jaxpr.in_avals) - len(leaves) :]
-        return [jnp.asarray(leaf, aval.dtype) for leaf, aval in zip(leaves, types, strict=True)]
 
     def _data(self, inputs: Inputs) -> list[Any]:
         """The columns of data, in the order of the arguments."""
@@ -374,7 +365,7 @@ def cut(closed: jex.ClosedJaxpr) -> tuple[tuple[Stage, ...], tuple[PyTree, ...]]
     pieces: list[list[Any]] = [[]]
     cuts: list[Any] = []
     for equation in closed.jaxpr.eqns:
-        if _is_cut(equation):
+        if equation.primitive in (_latent_p, _observed_p, _plate_p):
             cuts.append(equation)
             pieces.append([])
         else:
@@ -484,11 +475,10 @@ def known(function: Callable, given: PyTree, unknown: PyTree, wanted: Sequence[b
     pure = [equation for equation in jaxpr.eqns if not equation.effects]
     with jax.ensure_compile_time_eval():
         advance(stage_of(closed, pure, variables(chosen)), values)
-    return [read(atom, values) if one else _shape(atom) for atom, one in zip(jaxpr.outvars, of, strict=True)]
-
-
-def _shape(atom: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype)
+    return [
+        read(atom, values) if one else jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype)
+        for atom, one in zip(jaxpr.outvars, of, strict=True)
+    ]
 
 
 def _results(equation: Any, operands: list[Origins]) -> list[Origins]:

@@ -355,7 +355,10 @@ def _raised(file: Path, error: BaseException) -> str:
             "file in the same folder. Install it, or correct the name."
         )
     if isinstance(error, FileNotFoundError) and error.filename is not None:
-        return _missing(place, str(error.filename))
+        path = str(error.filename)
+        names = [name for name, value in _loading.get().values.items() if value and Path(value) == Path(path)]
+        repair = f"Check the path: --set given.{names[0]}=PATH" if names else "Check its path in that line"
+        return f"{place}: found no file {path!r}; expected one to read. {repair}."
     if isinstance(error, UnicodeDecodeError | json.JSONDecodeError):
         return _unread(place, error)
     return (
@@ -376,13 +379,6 @@ def _unread(place: str, error: UnicodeDecodeError | json.JSONDecodeError) -> str
         "expected UTF-8 text, or whole JSON. Read data by em.data.table(path), which takes .json, .jsonl and .csv, in "
         "a .zip or .gz too, and names what is wrong in them."
     )
-
-
-def _missing(place: str, path: str) -> str:
-    """A file that is not there: whose path it is decides who repairs it."""
-    names = [name for name, value in _loading.get().values.items() if value and Path(value) == Path(path)]
-    repair = f"Check the path: --set given.{names[0]}=PATH" if names else "Check its path in that line"
-    return f"{place}: found no file {path!r}; expected one to read. {repair}."
 
 
 @contextlib.contextmanager

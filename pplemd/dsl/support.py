@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array, Bool, PyTree, Shaped
+from jaxtyping import Array, Bool, PyTree
 from numpyro.distributions import constraints, transforms
 
 from pplemd.dsl.graph import Parameters
@@ -68,7 +68,15 @@ class Support:
             )
         if self.constraint is None or values.size == 0:
             return None
-        inside = self._inside(values)
+        # which events NumPyro's constraint takes, as they are or in 64 bits, where sums are rounded less
+        assert self.constraint is not None
+        wide = values.astype(np.float64)
+        inside = np.asarray(self.constraint(wide))
+        if values.dtype == np.float32:  # tolerances of unit vectors go by the type
+            inside = inside | np.asarray(self.constraint(values))
+        if self.constraint.is_discrete:
+            inside = inside & np.asarray(wide % 1 == 0).all(axis=tuple(range(inside.ndim, wide.ndim)))
+        inside = np.asarray(inside)
         of_event = tuple(range(inside.ndim, values.ndim))
         wrong = np.asarray(~inside & np.broadcast_to(self.seen, values.shape).any(axis=of_event))
         if not wrong.any():
@@ -79,17 +87,6 @@ class Support:
             f"{_shown(values[first])}, at {first}); expected {_words(self.constraint, first, wrong.shape)}. "
             f"{_repair(self.constraint)}"
         )
-
-    def _inside(self, values: Shaped[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
-        """Which events NumPyro's constraint takes, as they are or in 64 bits, where sums are rounded less."""
-        assert self.constraint is not None
-        wide = values.astype(np.float64)
-        inside = np.asarray(self.constraint(wide))
-        if values.dtype == np.float32:  # tolerances of unit vectors go by the type
-            inside = inside | np.asarray(self.constraint(values))
-        if self.constraint.is_discrete:
-            inside = inside & np.asarray(wide % 1 == 0).all(axis=tuple(range(inside.ndim, wide.ndim)))
-        return np.asarray(inside)
 
 
 def or_nan(array: PyTree) -> np.ndarray:

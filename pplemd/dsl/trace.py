@@ -222,8 +222,10 @@ def _check_names(program: Program, data: Mapping[str, Any]) -> None:
 def _column(name: str, found: Any, by_row: bool) -> Array | HostColumn:
     kind = np.asarray(found).dtype.kind if np.isscalar(found) else getattr(getattr(found, "dtype", None), "kind", None)
     if kind not in ("b", "i", "u", "f", "V"):  # V: bfloat16 and its like
+        dtype = getattr(found, "dtype", None)
+        described = f"a {type(found).__name__}" if dtype is None else f"an array of {dtype}"
         raise DataError(
-            f"column {name!r} is {_described(found)}; expected an array of numbers. Convert it with np.asarray, and "
+            f"column {name!r} is {described}; expected an array of numbers. Convert it with np.asarray, and "
             "code words as numbers: np.unique(words, return_inverse=True)."
         )
     if isinstance(found, np.ndarray) and found.dtype.kind in "iu" and found.size and not isinstance(found, np.memmap):
@@ -241,11 +243,6 @@ def _check_range(name: str, found: np.ndarray) -> None:
             f"column {name!r} has whole numbers from {low} to {high}; expected {kept.min} to {kept.max}, which JAX "
             "counts in. Number what they stand for from 0 (np.unique(..., return_inverse=True)), or make them float."
         )
-
-
-def _described(found: Any) -> str:
-    dtype = getattr(found, "dtype", None)
-    return f"a {type(found).__name__}" if dtype is None else f"an array of {dtype}"
 
 
 def _listed(names: Any) -> str:

@@ -388,7 +388,11 @@ def from_base(
             s = _standard(distribution)[0](u)
         else:
             ones = jnp.ones_like(u)
-            s = of.standard(_from_unconstrained(distribution, u), ones, ones)
+            theta = transforms.biject_to(distribution.support)(u)
+            for part in reversed(_unwrap(distribution)[1]):
+                theta = part.inv(theta)
+            from_unconstrained = theta
+            s = of.standard(from_unconstrained, ones, ones)
         return of.partly(s, loc, scale)
 
 
@@ -411,13 +415,6 @@ def to_unconstrained(
         bijection = transforms.biject_to(distribution.support)
         u = bijection.inv(z)
         return u, log_det - jnp.sum(bijection.log_abs_det_jacobian(u, z))
-
-
-def _from_unconstrained(distribution: dist.Distribution, u: Array) -> Array:
-    theta = transforms.biject_to(distribution.support)(u)
-    for part in reversed(_unwrap(distribution)[1]):
-        theta = part.inv(theta)
-    return theta
 
 
 def log_base(distribution: dist.Distribution, u: Float[Array, "..."]) -> Float[Scalar, ""]:

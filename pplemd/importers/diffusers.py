@@ -72,6 +72,10 @@ def options(config: Mapping[str, Any], compute: DTypeLike | None = None, remater
         raise given.wrong("out_channels", f"{image}, its in_channels, or with a learnt variance {2 * image}")
     modulated = given.one_of("resnet_time_scale_shift", "default", ("default", "scale_shift")) == "scale_shift"
     classes, as_times = _classes(given)
+    found = given.whole("downsample_padding", 1)
+    if found > 1:
+        raise given.wrong("downsample_padding", "0 or 1")
+    padded_evenly = found == 1
     return UNet2DOptions(
         shape=(*_size(given), image),
         channels=given.wholes("block_out_channels", CHANNELS),
@@ -94,7 +98,7 @@ def options(config: Mapping[str, Any], compute: DTypeLike | None = None, remater
         width=given.optional("time_embedding_dim"),
         classes=classes,
         classes_as_times=as_times,
-        padded_evenly=_padded_evenly(given),
+        padded_evenly=padded_evenly,
         centred=given.flag("center_input_sample", False),
         out_channels=computed,
         dropout=given.number("dropout", 0.0),
@@ -118,7 +122,9 @@ def _kinds(given: Arguments, name: str, known: Sequence[str], resampling: str) -
     found = given.given.get(name, USUAL[name])
     if not isinstance(found, Sequence) or isinstance(found, str):
         raise given.wrong(name, f"a list of {', '.join(known)}")
-    by_block = (given.given.get(resampling) or "conv") != "conv" and _resized_by_block(given, resampling)
+    by_block = (given.given.get(resampling) or "conv") != "conv" and (
+        given.one_of(resampling, "conv", ("conv", "resnet")) == "resnet"
+    )
     kinds = []
     for item in found:
         kind = str(item).removeprefix(PREFIX)
@@ -130,10 +136,6 @@ def _kinds(given: Arguments, name: str, known: Sequence[str], resampling: str) -
         attend, skip, resnet = kind.startswith("Attn"), "Skip" in kind, kind.startswith("Resnet")
         kinds.append(LevelKind(attend, skip or resnet or (attend and by_block), skip))
     return tuple(kinds)
-
-
-def _resized_by_block(given: Arguments, name: str) -> bool:
-    return given.one_of(name, "conv", ("conv", "resnet")) == "resnet"
 
 
 def _middle(given: Arguments) -> bool:
@@ -154,13 +156,6 @@ def _classes(given: Arguments) -> tuple[int | None, bool]:
         return count, False
     given.one_of("class_embed_type", "timestep", ("timestep",))  # an identity wants vectors, which are no classes
     return count or given.optional("num_train_timesteps") or 1000, True
-
-
-def _padded_evenly(given: Arguments) -> bool:
-    found = given.whole("downsample_padding", 1)
-    if found > 1:
-        raise given.wrong("downsample_padding", "0 or 1")
-    return found == 1
 
 
 Arrays = Mapping[str, Any]
@@ -373,7 +368,11 @@ def unet_2d(
     sizes = options({name: value for name, value in config.items() if name != SCHEDULER}, compute, rematerialise)
     if arrays is None:
         return blank(lambda: UNet2DModel(sizes, key=jax.random.key(0)))
-    _check_volume(sizes, arrays)
+    # refuse a configuration of far more than the arrays hold, before it is built
+    widest, classes = max((1, *sizes.channels)), 0 if sizes.classes_as_times else sizes.classes or 0
+    times = sizes.times or 0 if sizes.time is TimeKind.LEARNED else 0
+    largest = max(9 * widest**2, sizes.features * max(sizes.features, classes), times * max((1, *sizes.channels[:1])))
+    check_volume(arrays, sizes.blocks * len(sizes.channels), largest)
     sizes = _with_frequencies(sizes, arrays)
     network = blank(lambda: UNet2DModel(sizes, key=jax.random.key(0)))
     return fill(network, slots(network, arrays), arrays, constants(network, arrays))
@@ -397,11 +396,3 @@ def _with_frequencies(sizes: UNet2DOptions, arrays: Mapping[str, Any]) -> UNet2D
     if values.shape != sizes.channels[:1] or not np.all(np.isfinite(values)):
         return sizes  # and `fill` says what is wrong with them
     return dataclasses.replace(sizes, frequencies=FourierNoise(tuple(values.tolist())))
-
-
-def _check_volume(sizes: UNet2DOptions, arrays: Mapping[str, Any]) -> None:
-    """Refuse a configuration of far more than the arrays hold, before it is built."""
-    widest, classes = max((1, *sizes.channels)), 0 if sizes.classes_as_times else sizes.classes or 0
-    times = sizes.times or 0 if sizes.time is TimeKind.LEARNED else 0
-    largest = max(9 * widest**2, sizes.features * max(sizes.features, classes), times * max((1, *sizes.channels[:1])))
-    check_volume(arrays, sizes.blocks * len(sizes.channels), largest)

@@ -27,7 +27,7 @@ from pplemd.importers.filling import (
 )
 from pplemd.networks import DhariwalUNet, FourierNoise, PositionalNoise, Side, SongUNet, SongVariant, UNetOptions
 from pplemd.networks.edm.layers import Block, DecoderLevel, EncoderLevel, Resample
-from pplemd.networks.layers import Conv, GroupNorm, Linear, Taps
+from pplemd.networks.layers import Conv, GroupNorm, Linear
 from pplemd.teachers import AbstractDenoiser, Denoiser, Preconditioned
 
 PRECONDITIONED = {  # class of the checkpoint's network -> class of the network inside it, where it does not say
@@ -159,18 +159,15 @@ def filters(network: SongUNet | DhariwalUNet) -> Iterator[Constant]:
     if decoder[0].output is not None and len(decoder) > 1:
         names += [f"dec.{size}_aux_up" for size in sizes[:-1]]
     for name in names:
-        yield Constant(f"model.{name}.resample_filter", _square(taps))
+        weights = np.asarray(taps) / np.sum(taps)
+        square = np.outer(weights, weights)[None, None]
+        yield Constant(f"model.{name}.resample_filter", square)
 
 
 def _sizes(network: SongUNet | DhariwalUNet) -> list[str]:
     """The originals' names of the levels, finest first."""
     side = network.shape[0]
     return [f"{side >> level}x{side >> level}" for level in range(len(network.trunk.encoder.levels))]
-
-
-def _square(taps: Taps) -> np.ndarray:
-    weights = np.asarray(taps) / np.sum(taps)
-    return np.outer(weights, weights)[None, None]
 
 
 def _layer(layer: Linear | Conv | GroupNorm, key: str, weight: Layout | None = None) -> Iterator[Slot]:

@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,15 @@ def json_object(raw: bytes | memoryview, what: str) -> dict[str, Any]:
         raise ImporterError(f"{what} has {len(raw):,} bytes; expected a JSON object of at most {MAX_BYTES:,}.")
     try:
         value = json.loads(bytes(raw).decode(), object_pairs_hook=_unique, parse_constant=_constant)
-        if _deep(value):
+        # whether lists and objects lie in each other so deep that a recursion over them could fail
+        level = [value]
+        for _ in range(MAX_DEPTH):
+            inner = [
+                item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)
+            ]
+            level = list(itertools.chain.from_iterable(inner))
+        deep = any(isinstance(item, dict | list) for item in level)
+        if deep:
             raise RecursionError
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
@@ -45,15 +52,6 @@ def json_file(path: Path) -> dict[str, Any]:
         ImporterError: where there is none.
     """
     return json_object(view(path), str(path))
-
-
-def _deep(value: Any) -> bool:
-    """Whether lists and objects lie in each other so deep that a recursion over them could fail."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
-        level = list(itertools.chain.from_iterable(inner))
-    return any(isinstance(item, dict | list) for item in level)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -154,25 +152,22 @@ def check_parts(folder: Path) -> None:
         kind = "a pipeline"
     else:
         said = json_file(index)
-        parts, kind = _strange(said), f"a {ascii(str(said.get('_class_name')))[1:-1][:60]}"
+        # the parts of a pipeline that are not understood, with their classes
+        found = {}
+        for name, value in said.items():
+            if name.startswith("_") or not isinstance(value, list) or not any(isinstance(item, str) for item in value):
+                continue  # a setting, or a part that is left out: [null, null]
+            kind = str(value[-1])
+            if kind not in UNDERSTOOD and not (name.endswith("scheduler") or kind.endswith("Scheduler")):
+                found[name] = ascii(kind)[1:-1][:60]
+        strange = found
+        parts, kind = strange, f"a {ascii(str(said.get('_class_name')))[1:-1][:60]}"
     if parts:
         shown = ", ".join(f"{ascii(name)[1:-1][:40]} ({what})" for name, what in list(parts.items())[:6])
         raise ImporterError(
             f"{folder} is {kind} with parts that pplemd does not understand: {shown}; expected a UNet2DModel and a "
             f"scheduler alone, which predict pixels: what another part makes of them would be left out. {WAY}"
         )
-
-
-def _strange(said: Mapping[str, Any]) -> dict[str, str]:
-    """The parts of a pipeline that are not understood, with their classes."""
-    found = {}
-    for name, value in said.items():
-        if name.startswith("_") or not isinstance(value, list) or not any(isinstance(item, str) for item in value):
-            continue  # a setting, or a part that is left out: [null, null]
-        kind = str(value[-1])
-        if kind not in UNDERSTOOD and not (name.endswith("scheduler") or kind.endswith("Scheduler")):
-            found[name] = ascii(kind)[1:-1][:60]
-    return found
 
 
 def _is_pipeline(folder: Path) -> bool:

@@ -189,10 +189,6 @@ def read_weights(path: Path) -> StateDicts:
     """
     if path.suffix == ".safetensors" or is_safetensors(view(path)):
         return {"": read_safetensors(path)}
-    return _read_torch(path)
-
-
-def _read_torch(path: Path) -> StateDicts:
     data = view(path)
     try:
         found = state_dicts(read_torch_save(data, Budget(len(data))))

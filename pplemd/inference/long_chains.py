@@ -181,10 +181,15 @@ def long_chains(
     keys = jax.vmap(lambda k: _keys(k, warm_up, draws), out_axes=(0, 1))(jax.random.split(key, chains))
     tuner = _Tuner(kernel, target)
     begun = jax.vmap(lambda k, start: tuner.begin(k, start, warm_up > 0))(keys[0], starts)
+    # of each transition, whether warm-up goes on, in a slow window, and at the end of one
+    with jax.numpy_dtype_promotion("standard"):  # BlackJAX stacks integers with booleans
+        stages = jnp.asarray(build_schedule(warm_up)) == 1 if warm_up else jnp.zeros((0, 2), bool)
+    adapting = jnp.concatenate([jnp.ones((warm_up, 1), bool), stages], axis=1)
+    schedule = jnp.concatenate([adapting, jnp.zeros((draws, 3), bool)])
     (warm, positions), infos = jax.lax.scan(
         lambda carry, given: _moved(tuner, carry, *given),
         (begun, jax.tree.map(lambda leaf: jnp.zeros((chains, draws, *leaf.shape[1:]), leaf.dtype), starts)),
-        (jnp.maximum(jnp.arange(-warm_up, draws), 0), keys[1], _schedule(warm_up, draws)),
+        (jnp.maximum(jnp.arange(-warm_up, draws), 0), keys[1], schedule),
     )
     acceptance, diverging, energy, gain, evaluations = (jnp.swapaxes(one[warm_up:], 0, 1) for one in infos)
     energy = energy + jax.lax.cumsum(gain, axis=1, reverse=True)  # log rho counted from where each chain ends
@@ -198,14 +203,6 @@ def _keys(key: PRNGKeyArray, warm_up: int, draws: int) -> tuple[PRNGKeyArray, Ke
     key_warm, key_draw = jax.random.split(key)
     key_start, key_steps = jax.random.split(key_warm)
     return key_start, jnp.concatenate([jax.random.split(key_steps, warm_up), jax.random.split(key_draw, draws)])
-
-
-def _schedule(warm_up: int, draws: int) -> Bool[Array, "transition 3"]:
-    """Of each transition, whether warm-up goes on, in a slow window, and at the end of one."""
-    with jax.numpy_dtype_promotion("standard"):  # BlackJAX stacks integers with booleans
-        stages = jnp.asarray(build_schedule(warm_up)) == 1 if warm_up else jnp.zeros((0, 2), bool)
-    adapting = jnp.concatenate([jnp.ones((warm_up, 1), bool), stages], axis=1)
-    return jnp.concatenate([adapting, jnp.zeros((draws, 3), bool)])
 
 
 def _moved(

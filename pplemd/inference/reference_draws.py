@@ -47,34 +47,9 @@ def reference_draws(teacher: AbstractTeacher, count: int, seed: int = 0) -> Floa
             f"chains on the density of the {type(teacher).__name__} did not move or left for infinity; expected a "
             "proper distribution. Check the density's tails and scale, or judge by draws of your own."
         )
-    _see_that_they_will_do(run, min(count, WORTH), type(teacher).__name__)
-    drawn = np.moveaxis(x, 0, 1).reshape(-1, *teacher.shape)
-    return drawn[np.linspace(0, len(drawn) - 1, count).astype(int)]
-
-
-@eqx.filter_jit
-def _starts(key: PRNGKeyArray, teacher: AbstractDensity) -> Float[Array, "chain ..."]:
-    """Standard normal points; of a posterior, points within 2 of 0, or near its own start where these will not do.
-
-    Chains that all start at one point would agree on the mode that lies next to it. These are NumPyro's starts.
-    """
-    noise = jax.random.normal(key, (CHAINS, *teacher.shape))
-    if not isinstance(teacher, Posterior):
-        return noise
-    wide = jax.random.uniform(key, noise.shape, noise.dtype, -2.0, 2.0)
-    near = jnp.asarray(teacher.start, noise.dtype)[None] + 0.1 * noise
-    value, slope = jax.vmap(jax.value_and_grad(teacher.log_q))(wide)
-    return jnp.where((jnp.isfinite(value) & jnp.isfinite(slope).all(axis=1))[:, None], wide, near)
-
-
-def _see_that_they_will_do(run: Run, worth: int, name: str) -> None:
-    """See that chains can be judged by: of one distribution, decided by energies that are known, worth so many draws.
-
-    Of each number and of its distance from its median: chains may agree where they are and not in how wide they are.
-
-    Raises:
-        DivergenceError: where they cannot.
-    """
+    # see that chains can be judged by: of one distribution, decided by energies that are known, worth so many draws
+    worth = min(count, WORTH)
+    name = type(teacher).__name__
     apart, ess = (float(figure) for figure in _mixing(run.positions))
     accepted, energy = float(jnp.mean(run.acceptance)), np.asarray(run.energy)
     known = np.isfinite(energy).all() and np.ptp(energy, axis=1).all()
@@ -95,6 +70,23 @@ def _see_that_they_will_do(run: Run, worth: int, name: str) -> None:
             "so unlike in scale that 32 bits do not hold them. Write the model in other coordinates (non-centered, in "
             "units near its s.d.), or judge by draws of your own."
         )
+    drawn = np.moveaxis(x, 0, 1).reshape(-1, *teacher.shape)
+    return drawn[np.linspace(0, len(drawn) - 1, count).astype(int)]
+
+
+@eqx.filter_jit
+def _starts(key: PRNGKeyArray, teacher: AbstractDensity) -> Float[Array, "chain ..."]:
+    """Standard normal points; of a posterior, points within 2 of 0, or near its own start where these will not do.
+
+    Chains that all start at one point would agree on the mode that lies next to it. These are NumPyro's starts.
+    """
+    noise = jax.random.normal(key, (CHAINS, *teacher.shape))
+    if not isinstance(teacher, Posterior):
+        return noise
+    wide = jax.random.uniform(key, noise.shape, noise.dtype, -2.0, 2.0)
+    near = jnp.asarray(teacher.start, noise.dtype)[None] + 0.1 * noise
+    value, slope = jax.vmap(jax.value_and_grad(teacher.log_q))(wide)
+    return jnp.where((jnp.isfinite(value) & jnp.isfinite(slope).all(axis=1))[:, None], wide, near)
 
 
 @eqx.filter_jit

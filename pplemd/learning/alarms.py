@@ -202,8 +202,16 @@ def score_lags(history: History, watched: Watched) -> Alarm | None:
 
     Seen by its loss, or by a pull that does not fall: each step moves the student, and none brings it nearer.
     """
-    lag, first, last = _newest(history, "score_lag"), _first(history, "pull", STARTED), _last(history, "pull", JUDGED)
-    late = _newest(history, "pull") is not None and _step(history) >= PATIENCE and len(history) >= STARTED + JUDGED
+    lag, first, last = (
+        _newest(history, "score_lag"),
+        list(islice(_values(history, "pull"), STARTED)),
+        _last(history, "pull", JUDGED),
+    )
+    late = (
+        _newest(history, "pull") is not None
+        and int(history[-1].get("step", 0)) >= PATIENCE
+        and len(history) >= STARTED + JUDGED
+    )
     found = ""
     if lag is not None and lag > LAG:
         found = f"score_lag is {lag:.3g}: the score network knows the student less well than the teacher does"
@@ -272,11 +280,6 @@ def _before(history: History, name: str) -> list[float]:
     return [value for value in _values(known, name) if math.isfinite(value)]
 
 
-def _first(history: History, name: str, count: int) -> list[float]:
-    """The first values of a figure."""
-    return list(islice(_values(history, name), count))
-
-
 def _last(history: History, name: str, count: int) -> list[float]:
     """The newest values of a figure, the newest first."""
     return list(islice(_values(reversed(history), name), count))
@@ -285,10 +288,6 @@ def _last(history: History, name: str, count: int) -> list[float]:
 def _values(lines: Iterable[Mapping[str, Any]], name: str) -> Iterator[float]:
     """The values of a figure, NaN where it was not finite."""
     return (math.nan if line[name] is None else float(line[name]) for line in lines if name in line)
-
-
-def _step(history: History) -> int:
-    return int(history[-1].get("step", 0))
 
 
 def _bound(bound: float, watched: Watched) -> float:

@@ -69,8 +69,13 @@ def score_figures(
     """
     teacher, score = with_precision((teacher, score), NetworkPrecision())
     key_lag, key_curl, key_loop = keys
+
+    def one(x_sigma, sigma, condition):
+        return sigma * (teacher.score(x_sigma, sigma, condition) - score.score(x_sigma, sigma, condition))
+
+    score_gap = _root_mean_square(mapped(one, (samples.x_sigma, samples.sigma, samples.conditions), parts))
     figures = {
-        "score_gap": _score_gap(teacher, score, samples, parts),
+        "score_gap": score_gap,
         "score_lag": score_lag(score, teacher, key_lag, (samples.x, learned, samples.conditions), weighting, parts),
     }
     for name, known in (("teacher", teacher), ("student", score)):
@@ -200,13 +205,6 @@ def mean_square(tree: PyTree) -> Float[Array, ""]:
     """Mean square over all entries of a pytree: 1 where they are standard normal."""
     leaves = jax.tree.leaves(tree)
     return sum(jnp.sum(leaf**2) for leaf in leaves) / sum(leaf.size for leaf in leaves)
-
-
-def _score_gap(teacher: AbstractTeacher, score: AbstractTeacher, seen: Samples, parts: int) -> Float[Array, ""]:
-    def one(x_sigma, sigma, condition):
-        return sigma * (teacher.score(x_sigma, sigma, condition) - score.score(x_sigma, sigma, condition))
-
-    return _root_mean_square(mapped(one, (seen.x_sigma, seen.sigma, seen.conditions), parts))
 
 
 def _mean_curl(known: AbstractTeacher, key: PRNGKeyArray, seen: Samples, parts: int) -> Float[Array, ""]:

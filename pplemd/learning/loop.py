@@ -307,25 +307,16 @@ def _nothing(metrics: dict[str, PyTree]) -> tuple[dict[str, Array], Array]:
     return jax.tree.map(lambda metric: jnp.zeros(metric.shape, metric.dtype), metrics), jnp.zeros((), jnp.int32)
 
 
-def _emptied(window: Window, devices: Devices) -> Window:
-    """The window after its report."""
-    return Window(window.state, *devices.everywhere(_nothing(window.sums)))
-
-
 def _compiled(devices: Devices) -> Callable[[Step, Window, PRNGKeyArray], Window]:
     """A step with its metrics summed, compiled; only the window's buffers are donated."""
 
     @eqx.filter_jit(donate="all-except-first", compiler_options=read_fast())  # type: ignore[call-overload]  # as above
     def advance(placed: Step, window: Window, key: PRNGKeyArray) -> Window:
-        return devices.kept(_after(placed, window, key))
+        state, metrics = _stepped(placed, window.state, key)
+        after = Window(state, jax.tree.map(jnp.add, window.sums, metrics), window.count + 1)
+        return devices.kept(after)
 
     return advance
-
-
-def _after(step: Step, window: Window, key: PRNGKeyArray) -> Window:
-    """The window a step later."""
-    state, metrics = _stepped(step, window.state, key)
-    return Window(state, jax.tree.map(jnp.add, window.sums, metrics), window.count + 1)
 
 
 def compiled_text(step: Step, state: AbstractState, key: PRNGKeyArray, devices: Devices) -> str:
@@ -368,7 +359,7 @@ def _keep_up(
     if logging:
         count = int(window.count)
         found = {name: float(total) / count for name, total in window.sums.items()} | found
-        window = _emptied(window, devices)
+        window = Window(window.state, *devices.everywhere(_nothing(window.sums)))
     if found:
         onlookers.look("report", done, watcher.report, done, found | onlookers.failed(), otherwise=None)
     if logging:

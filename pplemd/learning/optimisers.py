@@ -190,7 +190,27 @@ class Newton(AbstractOptimiser):
             if value_fn is None or params is None:
                 raise RecipeError("Newton needs the likelihood that it climbs, which em.Fit alone has; distil by Adam.")
             gain = (1 + jnp.maximum(state.count - self.settle * steps, 0) / SLOWLY) ** -POWER
-            return _stepped(updates, state, params, value_fn, gain)
+            # the update of one step, and the memory after it
+            at, unravel = ravel_pytree(params)
+            form = state.count % FORMS
+
+            def value(theta: Array) -> Array:
+                return value_fn(unravel(theta))
+
+            kept, seen = state.curvature[form], jax.hessian(value)(at)
+            mixed = jnp.where(jnp.all(jnp.isfinite(seen)), kept + gain * (seen - kept), kept)
+            move = gain * newton_step(ravel_pytree(updates)[0], mixed, REACH * jnp.maximum(1.0, jnp.abs(at)))
+            before = value(at)
+            most = before + ROUNDING * (1 + jnp.abs(before))
+
+            def worse(share: Array) -> Array:
+                return (share > 0) & ~(value(at + share * move) <= most)  # what is not finite is worse
+
+            def halved(share: Array) -> Array:
+                return jnp.where(share > 0.5**HALVINGS, share / 2, 0.0)
+
+            move = jax.lax.while_loop(worse, halved, jnp.ones(())) * move
+            return unravel(move), Memory(state.count + 1, state.curvature.at[form].set(mixed))
 
         return optax.GradientTransformationExtraArgs(init, update)
 
@@ -205,32 +225,6 @@ class Memory(eqx.Module):
 
     count: Int[Array, ""]
     curvature: Float[Array, "forms p p"]
-
-
-def _stepped(
-    gradient: PyTree, memory: Memory, params: PyTree, value_fn: Callable[[PyTree], Array], gain: Float[Array, ""]
-) -> tuple[PyTree, Memory]:
-    """The update of one step, and the memory after it."""
-    at, unravel = ravel_pytree(params)
-    form = memory.count % FORMS
-
-    def value(theta: Array) -> Array:
-        return value_fn(unravel(theta))
-
-    kept, seen = memory.curvature[form], jax.hessian(value)(at)
-    mixed = jnp.where(jnp.all(jnp.isfinite(seen)), kept + gain * (seen - kept), kept)
-    move = gain * newton_step(ravel_pytree(gradient)[0], mixed, REACH * jnp.maximum(1.0, jnp.abs(at)))
-    before = value(at)
-    most = before + ROUNDING * (1 + jnp.abs(before))
-
-    def worse(share: Array) -> Array:
-        return (share > 0) & ~(value(at + share * move) <= most)  # what is not finite is worse
-
-    def halved(share: Array) -> Array:
-        return jnp.where(share > 0.5**HALVINGS, share / 2, 0.0)
-
-    move = jax.lax.while_loop(worse, halved, jnp.ones(())) * move
-    return unravel(move), Memory(memory.count + 1, memory.curvature.at[form].set(mixed))
 
 
 def newton_step(

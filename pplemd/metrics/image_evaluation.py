@@ -36,7 +36,9 @@ def feature_figures(
     rows_real, rows_fake = flat(real, "real features", k + 1), flat(fake, "features", k + 1)
     same_width(rows_real, rows_fake)
     kernel, around = kernel_distance(rows_real, rows_fake, seed=seed), balls(rows_real, rows_fake, k)
-    some_real, some_fake = (rows[_some(len(rows), seed)] for rows in in_deviations(rows_real, rows_fake))
+    some_real, some_fake = (
+        rows[np.random.default_rng(seed).permutation(len(rows))[:PAIRS]] for rows in in_deviations(rows_real, rows_fake)
+    )
     return {
         "frechet": frechet(rows_fake, rows_real),
         "kid": kernel.mean,
@@ -48,10 +50,6 @@ def feature_figures(
         "mmd": mmd(some_real, some_fake),
         "c2st": c2st(some_fake, some_real),
     }
-
-
-def _some(count: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).permutation(count)[:PAIRS]
 
 
 @runtime_checkable

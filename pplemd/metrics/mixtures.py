@@ -4,7 +4,7 @@ import math
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int, Num
+from jaxtyping import Float, Float32, Int, Num
 from scipy.special import gammainccinv, rel_entr
 
 from pplemd.errors import DataError
@@ -78,17 +78,19 @@ def mixture_modes(
     check_mixture(means, weights, std)
     rows, centres = flat(x, "samples"), flat(means, "means")
     same_width(rows, centres)
-    scaled = np.stack([_distance(rows, centre) / scale for centre, scale in zip(centres, std, strict=True)], axis=1)
+    scaled = np.stack(
+        [
+            np.sqrt(((rows - centre[None, :]) ** 2).sum(axis=1)) / scale
+            for centre, scale in zip(centres, std, strict=True)
+        ],
+        axis=1,
+    )
     nearest = scaled.argmin(axis=1)
     sharp = scaled.min(axis=1) <= sharp_radius(rows.shape[1])
     counts = np.bincount(nearest[sharp], minlength=len(centres))
     share = np.bincount(nearest, minlength=len(centres)) / len(rows)
     found = int((counts >= DUE_SHARE * weights * len(rows)).sum())
     return ModeFigures(found, float(sharp.mean()), float(rel_entr(share, weights.astype(np.float64)).sum()))
-
-
-def _distance(rows: Float64[np.ndarray, "n d"], centre: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, " n"]:
-    return np.sqrt(((rows - centre[None, :]) ** 2).sum(axis=1))
 
 
 _REFERENCE, _REAL = 0, 1  # streams of draws: the reference never shares one with `real`

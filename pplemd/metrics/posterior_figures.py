@@ -36,7 +36,10 @@ class PosteriorMeasure(AbstractMeasure):
         same_width(rows, reference)
         own, known = self._numbers(x), self._numbers(self.reference)
         scale = known.std(axis=0)
-        b, a = (part[_some(len(part), seed)] for part in in_deviations(reference, rows))
+        b, a = (
+            part[np.random.default_rng(seed).permutation(len(part))[:MOST_OF_PAIRS]]
+            for part in in_deviations(reference, rows)
+        )
         return {
             "mean_error": float(np.max(np.abs(own.mean(axis=0) - known.mean(axis=0)) / scale)),
             "sd_error": float(np.max(np.abs(own.std(axis=0) / scale - 1))),
@@ -82,10 +85,6 @@ class PosteriorEvaluation(AbstractEvaluation):
 def _side_by_side(named: dict[str, np.ndarray]) -> Float64[np.ndarray, "n m"]:
     rows = [flat(value.reshape(len(value), -1).astype(np.float64), name) for name, value in named.items()]
     return np.concatenate(rows, axis=1)
-
-
-def _some(count: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).permutation(count)[:MOST_OF_PAIRS]
 
 
 def mmd(a: Float[np.ndarray, "n d_a"], b: Float[np.ndarray, "m d_b"]) -> float:

@@ -225,7 +225,7 @@ class NetworkPrecision(eqx.Module):
         key: Key[Array, ""] | None,
     ) -> Float[Array, "*shape"]:
         """A network's prediction for one sample, in the sample's own type."""
-        keeping = _nodes(network)  # one with blocks sees to them itself
+        keeping = any(map(_is_one, jax.tree.leaves(network, is_leaf=_is_one)))  # one with blocks sees to them itself
         apply = eqx.filter_jit(network) if keeping else self.block(network)
         return apply(self.entered(x), time, condition, key).astype(x.dtype)
 
@@ -272,7 +272,3 @@ def narrowed(tree: TreeT, dtype: DTypeLike) -> TreeT:
 
 def _is_one(node: Any) -> bool:
     return isinstance(node, NetworkPrecision)
-
-
-def _nodes(tree: PyTree) -> bool:
-    return any(map(_is_one, jax.tree.leaves(tree, is_leaf=_is_one)))

@@ -144,7 +144,13 @@ class CouplingFlow(eqx.Module):
         if not scale > 0:
             raise RecipeError(f"CouplingFlow: scale is {scale}; expected a standard deviation above 0, in data units.")
         self.in_shape = self.out_shape = shape
-        self.orders = _orders(size, layers)
+        # an order for each layer: at random, then the same with the halves exchanged; fixed by the sizes alone
+        rng = np.random.default_rng(size)
+        orders: list[np.ndarray] = []
+        while len(orders) < layers:
+            order = rng.permutation(size)
+            orders += [order, np.roll(order, size - size // 2)]  # what was moved comes first
+        self.orders = tuple(tuple(int(i) for i in order) for order in orders[:layers])
         kept = size // 2
         self.layers = tuple(Layer(kept, size - kept, width, depth, key=k) for k in jax.random.split(key, layers))
         nothing = jnp.zeros(size)
@@ -190,13 +196,3 @@ class CouplingFlow(eqx.Module):
 def _halves(x: Float[Array, " d"], order: tuple[int, ...]) -> tuple[Array, Array]:
     ordered = x[np.asarray(order)]
     return ordered[: len(order) // 2], ordered[len(order) // 2 :]
-
-
-def _orders(size: int, layers: int) -> tuple[tuple[int, ...], ...]:
-    """An order for each layer: at random, then the same with the halves exchanged; fixed by the sizes alone."""
-    rng = np.random.default_rng(size)
-    orders: list[np.ndarray] = []
-    while len(orders) < layers:
-        order = rng.permutation(size)
-        orders += [order, np.roll(order, size - size // 2)]  # what was moved comes first
-    return tuple(tuple(int(i) for i in order) for order in orders[:layers])

@@ -79,22 +79,6 @@ class ConvBlock(eqx.Module):
         return out if self.attention is None else self.attention(out)
 
 
-def _check_unet(shape: tuple[int, ...], multipliers: tuple[int, ...], attention: tuple[int, ...]) -> None:
-    factor = 2 ** (len(multipliers) - 1)
-    if len(shape) != 3 or shape[0] % factor or shape[1] % factor:
-        raise RecipeError(
-            f"UNet: shape is {shape} with {len(multipliers)} levels; expected (h, w, c) with h and w divisible by "
-            f"{factor}. Use fewer multipliers, or pad the images."
-        )
-    check_heights("UNet", attention)
-    heights = tuple(shape[0] // 2**level for level in range(len(multipliers)))
-    if not set(attention) <= set(heights):
-        raise RecipeError(
-            f"UNet: attention is at heights {attention}; expected some of {heights}, the heights of the levels. "
-            "The middle of the network attends in any case."
-        )
-
-
 def _encoder(
     levels: list[tuple[int, bool]], blocks: int, channels: int, width: int, *, key: Key[Array, ""]
 ) -> tuple[tuple[ConvBlock, ...], ...]:
@@ -175,7 +159,19 @@ class UNet(AbstractClassNetwork):
         check_dropout("UNet", dropout)
         check_shape("UNet", "multipliers", multipliers)
         check_sizes("UNet", {"channels": channels, "blocks": blocks, "classes": classes})
-        _check_unet(shape, multipliers, attention)
+        factor = 2 ** (len(multipliers) - 1)
+        if len(shape) != 3 or shape[0] % factor or shape[1] % factor:
+            raise RecipeError(
+                f"UNet: shape is {shape} with {len(multipliers)} levels; expected (h, w, c) with h and w divisible by "
+                f"{factor}. Use fewer multipliers, or pad the images."
+            )
+        check_heights("UNet", attention)
+        heights = tuple(shape[0] // 2**level for level in range(len(multipliers)))
+        if not set(attention) <= set(heights):
+            raise RecipeError(
+                f"UNet: attention is at heights {attention}; expected some of {heights}, the heights of the levels. "
+                "The middle of the network attends in any case."
+            )
         key_condition, key_first, key_down, key_middle, key_up, key_last = jax.random.split(key, 6)
         width = 4 * channels  # of the conditioning vector: arXiv:2006.11239's code
         levels = [(channels * multiplier, shape[0] // 2**i in attention) for i, multiplier in enumerate(multipliers)]

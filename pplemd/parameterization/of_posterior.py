@@ -4,8 +4,7 @@ import functools
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -18,7 +17,7 @@ from pplemd.dsl import NumpyroModel, numpyro_model, settled
 from pplemd.errors import ProgramError
 from pplemd.inference import Potential, TiltedTarget
 from pplemd.parameterization.placement import Placement, flat
-from pplemd.parameterization.policy import Trial, described, parameterize, pooled
+from pplemd.parameterization.policy import described, parameterize, pooled
 from pplemd.storage.compiled import cached_arrays, is_cached
 from pplemd.teachers import Posterior
 
@@ -109,28 +108,30 @@ def _chosen(model: NumpyroModel, key: str) -> dict[str, np.ndarray]:
         bar = functools.partial(tqdm, desc=f"pilot chains of {model.name}", delay=PATIENCE, disable=None, leave=False)
         choice, last = parameterize(jax.random.key(SEED), Placement(model, None), law, progress=bar)
         free = {site.name: choice.lam.loc[site.name] for site in model.sites if site.free}
-        units = _units(model, pooled(last.u))
+        # lambda 0 or 1 of sites of constant location and scale: the units in which draws have the s.d. nearer to 1
+        u = pooled(last.u)
+        own = jax.vmap(lambda one: model.from_base(None, one, model.centering(1.0)))(u)
+        found = {}
+        for name in model.units:
+            prior, as_it_is = (float(jnp.exp(jnp.mean(jnp.log(jnp.std(v[name], axis=0))))) for v in (u, own))
+            lam = float(abs(math.log(as_it_is)) <= abs(math.log(prior)))
+            found_sd = f"draws' s.d. is {prior:.2g} in units of the prior, {as_it_is:.2g} in its own"
+            found[name] = (lam, f"{name}: lambda {lam:g}, a choice of units: {found_sd}")
+        units = found
         lines = [line for line in described(choice) if line.partition(":")[0] not in (*units, *model.said)]
-        words = [*lines, *(word for _, word in units.values()), _mixed(last)]
+        # how the last pilot went, in a sentence
+        divergences = int(jnp.sum(last.run.diverging))
+        went = f"R-hat {float(last.r_hat):.3f}, {divergences} divergences, {1e3 * float(last.rate):.3g} effective draws"
+        doubt = "" if bool(last.sound) else "; they do not agree: see `pplemd diagnose`, or say centered="
+        mixed = f"pilot chains in the last of these: {went} per 1,000 gradients{doubt}"
+        words = [*lines, *(word for _, word in units.values()), mixed]
         lambdas = {**free, **{name: np.asarray(lam) for name, (lam, _) in units.items()}}
-        return {"lambdas": np.asarray(_as_json(lambdas)), "words": np.asarray(words)}
+        rounded = {name: np.round(np.asarray(loc, np.float64), DIGITS) for name, loc in lambdas.items()}
+        shown = {name: each.flat[0] if np.ptp(each) == 0 else each.ravel().tolist() for name, each in rounded.items()}
+        as_json = json.dumps(shown, separators=(",", ":"))
+        return {"lambdas": np.asarray(as_json), "words": np.asarray(words)}
 
     return cached_arrays(key, found)
-
-
-def _units(model: NumpyroModel, u: dict[str, Array]) -> dict[str, tuple[float, str]]:
-    """Lambda 0 or 1 of sites of constant location and scale: the units in which draws have the s.d. nearer to 1.
-
-    All coordinates of x have one noise level. Chains of a diagonal mass do not see the difference.
-    """
-    own = jax.vmap(lambda one: model.from_base(None, one, model.centering(1.0)))(u)
-    found = {}
-    for name in model.units:
-        prior, as_it_is = (float(jnp.exp(jnp.mean(jnp.log(jnp.std(v[name], axis=0))))) for v in (u, own))
-        lam = float(abs(math.log(as_it_is)) <= abs(math.log(prior)))
-        found_sd = f"draws' s.d. is {prior:.2g} in units of the prior, {as_it_is:.2g} in its own"
-        found[name] = (lam, f"{name}: lambda {lam:g}, a choice of units: {found_sd}")
-    return found
 
 
 class _Energy(eqx.Module):
@@ -144,18 +145,3 @@ class _Energy(eqx.Module):
 
 def _flat_base(u: PyTree) -> Float[Array, ""]:
     return jnp.zeros(())
-
-
-def _as_json(lambdas: Mapping[str, Any]) -> str:
-    """Lambdas by site, one number where all elements agree."""
-    rounded = {name: np.round(np.asarray(loc, np.float64), DIGITS) for name, loc in lambdas.items()}
-    shown = {name: each.flat[0] if np.ptp(each) == 0 else each.ravel().tolist() for name, each in rounded.items()}
-    return json.dumps(shown, separators=(",", ":"))
-
-
-def _mixed(last: Trial) -> str:
-    """How the last pilot went, in a sentence."""
-    divergences = int(jnp.sum(last.run.diverging))
-    went = f"R-hat {float(last.r_hat):.3f}, {divergences} divergences, {1e3 * float(last.rate):.3g} effective draws"
-    doubt = "" if bool(last.sound) else "; they do not agree: see `pplemd diagnose`, or say centered="
-    return f"pilot chains in the last of these: {went} per 1,000 gradients{doubt}"

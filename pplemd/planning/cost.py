@@ -140,7 +140,9 @@ def peak_bytes(trace: Jaxpr) -> int:
         value.bytes = 0
     for place, operation in enumerate(operations):
         for value in operation.gives:
-            _fuse(value, operation.reads)
+            if not value.kept:
+                value.roots = frozenset().union(*(read.sources() for read in operation.reads))
+                value.kept = sum(0 < value.bytes / 2 <= root.bytes for root in value.roots) > MOST
         for value in operation.reads:
             for source in value.sources():
                 source.last = place
@@ -148,13 +150,6 @@ def peak_bytes(trace: Jaxpr) -> int:
         for source in value.sources():
             source.last = len(operations)
     return _peak(operations)
-
-
-def _fuse(value: Value, reads: tuple[Value, ...]) -> None:
-    """See what an elementwise result is fused from, and whether that is too much."""
-    if not value.kept:
-        value.roots = frozenset().union(*(read.sources() for read in reads))
-        value.kept = sum(0 < value.bytes / 2 <= root.bytes for root in value.roots) > MOST
 
 
 def _peak(operations: list[Operation]) -> int:

@@ -35,6 +35,16 @@ def describe(plan: AbstractPlan, compiled: bool = True) -> dict[str, Any]:
     declared = plan.described()
     counts: Any = declared.pop("counts")
     networks: Any = declared.pop("networks")
+    # bytes of what is held, by what it is
+    learners = state.learners.values()
+    found = {
+        "networks": sum(size_in_bytes(one.module) for one in learners),
+        "averages": size_in_bytes(state.averages),
+        "optimisers": sum(size_in_bytes(one) - size_in_bytes(one.module) for one in learners),
+        "memory": size_in_bytes((state.memory, state.tuning)),
+        "teacher and data": size_in_bytes(step),
+    }
+    memory_of = {name: count for name, count in found.items() if count}
     return {
         "program": None if plan.problem is None else plan.problem.name,
         "sites": [] if plan.problem is None else [site(one) for one in plan.problem.sites],
@@ -44,7 +54,7 @@ def describe(plan: AbstractPlan, compiled: bool = True) -> dict[str, Any]:
         "memory": {
             "held_bytes": size_in_bytes(state) + size_in_bytes(step),
             "temporary_bytes": _temporary(call, arguments) if compiled else peak_bytes(trace),
-            "of": _memory_of(step, state),
+            "of": memory_of,
         },
         "cost": {
             "flops_per_step": sum(counted.values()),
@@ -76,19 +86,6 @@ def _temporary(call: Callable, arguments: tuple[Any, Any]) -> int | None:
     """What the compiler says that a step needs besides what is held."""
     analysis = jax.jit(call).lower(*arguments).compile(COMPILER_OPTIONS).memory_analysis()
     return getattr(analysis, "temp_size_in_bytes", None)
-
-
-def _memory_of(step: Step, state: TrainState) -> dict[str, int]:
-    """Bytes of what is held, by what it is."""
-    learners = state.learners.values()
-    found = {
-        "networks": sum(size_in_bytes(one.module) for one in learners),
-        "averages": size_in_bytes(state.averages),
-        "optimisers": sum(size_in_bytes(one) - size_in_bytes(one.module) for one in learners),
-        "memory": size_in_bytes((state.memory, state.tuning)),
-        "teacher and data": size_in_bytes(step),
-    }
-    return {name: count for name, count in found.items() if count}
 
 
 def _call(step: Step, state: TrainState) -> tuple[Callable, tuple[Any, Any]]:

@@ -53,16 +53,11 @@ def curves(panels: Mapping[str, Sequence[Curve]], spent: str) -> Image.Image:
             colour, dashes = COLOURS[place % len(COLOURS)], ("-", "--", ":")[place // len(COLOURS) % 3]
             axes.plot(curve.x, curve.middle, dashes, color=colour, label=curve.name, linewidth=1.5)
             axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
-        _scale(axes, some)
+        low, high = (f([f(values) for curve in some for values in (curve.low, curve.high)]) for f in (np.min, np.max))
+        if low > 0 and high > 20 * low:
+            axes.set_yscale("log")
         axes.set(title=title.replace("_", " "), xlabel=spent)
     handles = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels())}  # noqa: B905
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), 6))
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-
-
-def _scale(axes, some: Sequence[Curve]) -> None:
-    """Logarithmic where all values are positive and the largest is 20 times the smallest or more."""
-    low, high = (f([f(values) for curve in some for values in (curve.low, curve.high)]) for f in (np.min, np.max))
-    if low > 0 and high > 20 * low:
-        axes.set_yscale("log")

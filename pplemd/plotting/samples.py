@@ -136,14 +136,6 @@ def _limits(sets: list[np.ndarray], dimension: int) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _histogram(axes: Axes, sets: list[np.ndarray]) -> None:
-    bins = np.linspace(*_limits(sets, 0), 81)
-    for rows, colour, name in zip(sets, (SAMPLE_COLOUR, REFERENCE_COLOUR), ("samples", "reference"), strict=False):
-        heights = np.histogram(rows[:, 0], bins)[0] / (max(len(rows), 1) * np.diff(bins))
-        axes.stairs(heights, bins, color=colour, label=name, fill=name == "samples", alpha=0.8)
-    axes.set(xlabel="x", ylabel="density")
-
-
 def _cloud(axes: Axes, sets: list[np.ndarray], first: int) -> None:
     named = list(zip(sets, (SAMPLE_COLOUR, REFERENCE_COLOUR), ("samples", "reference"), strict=False))
     for rows, colour, name in reversed(named):  # samples on top
@@ -181,7 +173,13 @@ def scatter(x: Num[np.ndarray, "n *shape"], reference: Num[np.ndarray, "m *shape
     for panel in range(panels):
         axes = figure.add_subplot(1, panels, panel + 1)
         if width == 1:
-            _histogram(axes, sets)
+            bins = np.linspace(*_limits(sets, 0), 81)
+            for rows, colour, name in zip(
+                sets, (SAMPLE_COLOUR, REFERENCE_COLOUR), ("samples", "reference"), strict=False
+            ):
+                heights = np.histogram(rows[:, 0], bins)[0] / (max(len(rows), 1) * np.diff(bins))
+                axes.stairs(heights, bins, color=colour, label=name, fill=name == "samples", alpha=0.8)
+            axes.set(xlabel="x", ylabel="density")
         else:
             _cloud(axes, sets, 2 * panel)
     dropped = len(x) - int(np.isfinite(flat(x)).all(axis=1).sum())

@@ -81,7 +81,9 @@ class TensorBoard(AbstractBoard):
     def figures(self, step: int, figures: dict[str, float]) -> None:
         """A scalar for each figure."""
         for name, value in figures.items():
-            self._writer.add_scalar(_tag(name), value, step)
+            begin = next((begin for begin in GROUPED if name.startswith(begin)), None)
+            tag = name if begin is None else f"{begin[:-1]}/{name.removeprefix(begin)}"
+            self._writer.add_scalar(tag, value, step)
         self._writer.flush()
 
     def picture(self, step: int, image: Image.Image) -> None:
@@ -92,12 +94,6 @@ class TensorBoard(AbstractBoard):
         """Finish the file."""
         if self._writer is not None:
             self._writer.close()
-
-
-def _tag(name: str) -> str:
-    """A name as TensorBoard groups it: run_recall is run/recall."""
-    begin = next((begin for begin in GROUPED if name.startswith(begin)), None)
-    return name if begin is None else f"{begin[:-1]}/{name.removeprefix(begin)}"
 
 
 def board_of(folder: Path, wanted: bool) -> AbstractBoard:

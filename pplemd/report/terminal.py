@@ -157,7 +157,14 @@ def shown(standing: Standing, *, rows: int = ROWS, plain: bool = False) -> Rende
     parts += [Text(clean(note), "yellow") for note in subject.notes if subject.run_record.lines]
     parts += [Text(clean(line), "red") for line in _unconverged(subject.run_record)]
     if _is_scored(standing, subject):
-        parts.append(_scores(subject))
+        table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+        for heading in ("", "real", "teacher", "student"):
+            table.add_column(heading, justify="right" if heading else "left")
+        for name in subject.scored:
+            figures = (number(subject.score(who, name)) for who in ("floor", "teacher", "student"))
+            table.add_row(Text(clean(figure_title(name))), *figures)
+        scores = table
+        parts.append(scores)
         parts += [Text(line, "yellow") for line in subject.shortfalls]
     return Group(*parts)
 
@@ -287,13 +294,3 @@ def _unconverged(run_record: RunRecord) -> list[str]:
     if dig(found, bool, "converged") is not False:
         return []
     return [f"not converged: {dig(found, str, 'found')}", f"repair: {dig(found, str, 'repair')}"]
-
-
-def _scores(subject: Subject) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-    for heading in ("", "real", "teacher", "student"):
-        table.add_column(heading, justify="right" if heading else "left")
-    for name in subject.scored:
-        figures = (number(subject.score(who, name)) for who in ("floor", "teacher", "student"))
-        table.add_row(Text(clean(figure_title(name))), *figures)
-    return table

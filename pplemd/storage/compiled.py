@@ -46,21 +46,6 @@ def _load(path: Path) -> dict[str, np.ndarray] | None:
         return None
 
 
-def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write beside the path, then rename: a reader sees the whole file or none. Failure only warns."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **dict(arrays))  # type: ignore[arg-type]  # numpy 2.1 added one flag among the names
-        os.replace(temporary, path)
-    except OSError as error:
-        logger.warning("the cache folder %s cannot be written (%s); nothing is kept", path.parent, error)
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-
-
 def cached_arrays(
     key: str, build: Callable[[], Mapping[str, np.ndarray]], *, shared: bool = False
 ) -> dict[str, np.ndarray]:
@@ -83,7 +68,18 @@ def cached_arrays(
         return found
     built = dict(build())
     if first() or not shared:
-        _save(path, built)
+        # write beside the path, then rename: a reader sees the whole file or none. Failure only warns
+        temporary = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, **dict(built))  # type: ignore[arg-type]  # numpy 2.1 added one flag among the names
+            os.replace(temporary, path)
+        except OSError as error:
+            logger.warning("the cache folder %s cannot be written (%s); nothing is kept", path.parent, error)
+            if temporary is not None and os.path.exists(temporary):
+                os.unlink(temporary)
     return built
 
 

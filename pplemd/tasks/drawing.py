@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
-from pplemd.conditions import AbstractCondition, AbstractConditionPrior, Condition, Labels, classes_of
+from pplemd.conditions import AbstractCondition, Condition, Labels, classes_of
 from pplemd.diagnosis import save_groups
 from pplemd.errors import DataError, RecipeError
 from pplemd.plotting.samples import draw, image_grid, save_png
@@ -147,17 +147,13 @@ def save_samples(path: Path, samples: Samples, shape: tuple[int, ...], correctio
         save_png(path, draw(samples.x, shape), {name: str(value) for name, value in _corrected(correction).items()})
         return
     buffer = io.BytesIO()
-    arrays = {"x": samples.x, **_named_conditions(samples.conditions)}
+    leaves = jax.tree_util.tree_leaves_with_path(samples.conditions)
+    paths = [(jax.tree_util.keystr(path, simple=True, separator="."), np.asarray(leaf)) for path, leaf in leaves]
+    named_conditions = {f"condition.{path}" if path else "label": leaf for path, leaf in paths}
+    arrays = {"x": samples.x, **named_conditions}
     facts = {name: np.asarray(value) for name, value in _corrected(correction).items()}
     np.savez(buffer, **arrays, **facts)  # type: ignore[arg-type]  # numpy 2.1 added one flag among the names
     write(path, buffer.getvalue())
-
-
-def _named_conditions(conditions: Condition) -> dict[str, np.ndarray]:
-    """Arrays of conditions by the names that they have in files."""
-    leaves = jax.tree_util.tree_leaves_with_path(conditions)
-    paths = [(jax.tree_util.keystr(path, simple=True, separator="."), np.asarray(leaf)) for path, leaf in leaves]
-    return {f"condition.{path}" if path else "label": leaf for path, leaf in paths}
 
 
 def save_named(
@@ -262,11 +258,6 @@ def some_classes(classes: int) -> Int[np.ndarray, " rows"]:
     return np.linspace(0, classes - 1, min(classes, MOST_ROWS)).round().astype(np.int32)
 
 
-def _each_row(prior: AbstractConditionPrior) -> Condition:
-    """A condition for each row of a picture."""
-    return some_classes(prior.classes) if isinstance(prior, Labels) else prior.in_turn(ROWS)
-
-
 def picture_side_by_side(
     distilled: Distilled, teacher: AbstractTeacher, seed: int, reporter: AbstractReporter
 ) -> Image.Image:
@@ -288,7 +279,7 @@ def picture_side_by_side(
         return scatter(drawn, draw_teacher(teacher, prior, seed, count=SIDE_POINTS).x)
     conditions, count = None, EACH * ROWS
     if prior is not None:
-        rows = _each_row(prior)
+        rows = some_classes(prior.classes) if isinstance(prior, Labels) else prior.in_turn(ROWS)
         conditions = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf), EACH, axis=0), rows)
         count = EACH * len(jax.tree.leaves(rows)[0])
     with reporter.progress("sample", 2) as progress:

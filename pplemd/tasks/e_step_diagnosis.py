@@ -1,7 +1,6 @@
 """Diagnosing a distillation: long chains of its E-step's law at several sigma, judged, drawn and kept."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -261,8 +260,21 @@ def diagnose(
     condition = _condition(context, options.label, named(key, "condition"))
     label = None if context.problem.classes is None else int(condition)
     sigmas, kernel = options.sigmas or typical_sigmas(emd.sigmas), options.kernel or emd.chain.kernel
-    law = _law(context, emd, state, condition, key)
-    runs = _chains(law, sigmas, kernel, options, key, reporter)
+    student = Student(context.problem, state.networks["generator"], state.networks["score"])
+    latents = None if emd.move_latents else context.problem.draw(jax.random.fold_in(key, 1), student.program, condition)
+    law = Law(context.teacher, student, condition, latents)
+    runs = []
+    with reporter.progress("chains", len(sigmas), ("acceptance",)) as progress:
+        for number, sigma in enumerate(sorted(sigmas)):
+            run = law.chains(
+                jax.random.fold_in(key, 2 + number),
+                jnp.asarray(sigma, jnp.float32),
+                kernel,
+                (options.chains, options.warm_up, options.draws),
+            )
+            runs.append(recorded(sigma, run))
+            progress.to(number + 1)
+            progress.show({"acceptance": float(np.mean(runs[-1].acceptance))})
     rows = table(runs)
     length = (options.chains, options.warm_up, options.draws)
     x = x_rows(context, emd, state, rows, kernel, length, named(key, "x"), condition)
@@ -270,13 +282,7 @@ def diagnose(
     found = Diagnosis(int(state.step), as_data(kernel), rows, findings(rows), folder, label, x, coordinates)
     moved = corrections(context, emd, state, sigmas, key)
     save_chains(folder / "chains.nc", runs)
-    _draw(folder, runs, rows, moved)
-    write_json(folder / "diagnosis.json", found.figures())
-    return found
-
-
-def _draw(folder: Path, runs: list[Chains], rows: Sequence[Row], moved: Mapping[str, Any]) -> None:
-    """The pictures of a diagnosis, and that of what the chains correct."""
+    # the pictures of a diagnosis, and that of what the chains correct
     from pplemd.diagnosis.chain_plots import (
         before_after,  # here: Matplotlib and SciPy's statistics take a second,
         draw_pictures,  # which every command would wait for
@@ -284,6 +290,8 @@ def _draw(folder: Path, runs: list[Chains], rows: Sequence[Row], moved: Mapping[
 
     draw_pictures(folder, runs, rows)
     before_after(moved, folder / "correction.png")
+    write_json(folder / "diagnosis.json", found.figures())
+    return found
 
 
 def typical_sigmas(law: AbstractSigmas) -> tuple[float, ...]:
@@ -302,36 +310,6 @@ def _condition(context: DistillationContext, label: int | None, key: PRNGKeyArra
     if isinstance(prior, Labels):
         return jnp.asarray(np.argmax(prior.weights), jnp.int32)
     return jax.tree.map(lambda leaf: leaf[0], prior.draw(key, 1))
-
-
-def _law(context: DistillationContext, emd: EMD, state: TrainState, condition: Condition, key: PRNGKeyArray) -> Law:
-    """The laws of a state; latents that do not move are one fresh draw, the same in every chain."""
-    student = Student(context.problem, state.networks["generator"], state.networks["score"])
-    latents = None if emd.move_latents else context.problem.draw(jax.random.fold_in(key, 1), student.program, condition)
-    return Law(context.teacher, student, condition, latents)
-
-
-def _chains(
-    law: Law,
-    sigmas: tuple[float, ...],
-    kernel: AbstractKernel,
-    options: ChainOptions,
-    key: PRNGKeyArray,
-    reporter: AbstractReporter,
-) -> list[Chains]:
-    runs = []
-    with reporter.progress("chains", len(sigmas), ("acceptance",)) as progress:
-        for number, sigma in enumerate(sorted(sigmas)):
-            run = law.chains(
-                jax.random.fold_in(key, 2 + number),
-                jnp.asarray(sigma, jnp.float32),
-                kernel,
-                (options.chains, options.warm_up, options.draws),
-            )
-            runs.append(recorded(sigma, run))
-            progress.to(number + 1)
-            progress.show({"acceptance": float(np.mean(runs[-1].acceptance))})
-    return runs
 
 
 def recorded(sigma: float, run: Run) -> Chains:

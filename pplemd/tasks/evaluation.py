@@ -222,19 +222,14 @@ def _of_teacher(
 
 def _against_teacher(teacher: AbstractTeacher, conditions: AbstractConditionPrior | None) -> SampleEvaluation:
     """The evaluation of a model without one; of fewer samples where each is a reverse diffusion's."""
-    reference = _reference(teacher, conditions)
-    if isinstance(teacher, AbstractDrawnTeacher | AbstractDensity):
-        return SampleEvaluation(reference)
-    return SampleEvaluation(reference, SOLVED)
 
-
-def _reference(teacher: AbstractTeacher, conditions: AbstractConditionPrior | None) -> Callable[[int, int], np.ndarray]:
-    """Draws of the teacher as the reference, for models without an evaluation."""
-
+    # draws of the teacher as the reference, for models without an evaluation
     def reference(count: int, seed: int) -> np.ndarray:
         return _of_teacher(teacher, named(jax.random.key(seed), "teacher's draws"), count, conditions).x
 
-    return reference
+    if isinstance(teacher, AbstractDrawnTeacher | AbstractDensity):
+        return SampleEvaluation(reference)
+    return SampleEvaluation(reference, SOLVED)
 
 
 def instead(declared: AbstractEvaluation | None, options: EvaluationOptions) -> AbstractEvaluation | None:

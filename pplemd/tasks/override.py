@@ -127,7 +127,15 @@ class _Slot:
     @property
     def kinds(self) -> dict[str, type]:
         """The final classes that it may be of, by the letters of their names."""
-        return _kinds(self.types)
+        # final classes of declared types, by the letters of their names, so that a record may be given by name
+        waiting = [option for option in self.types if isinstance(option, type) and issubclass(option, eqx.Module)]
+        found: dict[str, type] = {}
+        while waiting:
+            kind = waiting.pop()
+            waiting.extend(kind.__subclasses__())
+            if not inspect.isabstract(kind) and not kind.__name__.startswith("Abstract"):
+                found[_letters(kind.__name__)] = kind
+        return found
 
     @property
     def like(self) -> Any:
@@ -220,18 +228,6 @@ def _paths(record: Any) -> list[str]:
     return found
 
 
-def _kinds(options: tuple[Any, ...]) -> dict[str, type]:
-    """Final classes of declared types, by the letters of their names, so that a record may be given by name."""
-    waiting = [option for option in options if isinstance(option, type) and issubclass(option, eqx.Module)]
-    found: dict[str, type] = {}
-    while waiting:
-        kind = waiting.pop()
-        waiting.extend(kind.__subclasses__())
-        if not inspect.isabstract(kind) and not kind.__name__.startswith("Abstract"):
-            found[_letters(kind.__name__)] = kind
-    return found
-
-
 def _letters(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
@@ -269,29 +265,30 @@ def _parse(slot: _Slot, text: str) -> Any:
         if isinstance(like, float):
             return _number(text)
         if isinstance(like, tuple) and like and all(isinstance(item, float | int) for item in like):
-            return _numbers(text, len(like))
+            count = len(like)
+            values = tuple(_number(part) for part in text.strip("() ").split(","))
+            if len(values) != count:
+                raise ValueError(text)
+            return values
     except (KeyError, ValueError):
         or_none = " or none" if slot.optional else ""
         wanted = slot.expected if slot.value is None else f"a value like {like!r} ({type(like).__name__}){or_none}"
         raise RecipeError(f"--set {whole}={text}: expected {wanted}.") from None
     if isinstance(like, eqx.Module):
-        raise RecipeError(_of_a_record(slot, text))
+        # the message where a record is given a text that is none of its kinds
+        inner = ", ".join(f"{slot.path}.{field.name}" for field in dataclasses.fields(slot.value))
+        kinds = sorted(kind.__name__ for kind in slot.kinds.values())
+        near = [slot.kinds[one].__name__ for one in difflib.get_close_matches(_letters(text), slot.kinds, 1, 0.7)]
+        meant = f" Did you mean {slot.path}={near[0]}?" if near else ""
+        another = f" Or name another kind: {', '.join(kinds)}.{meant}" if len(kinds) > 1 else ""
+        kind = type(slot.value).__name__
+        of_a_record = f"--set {slot.path}: this is a {kind}; set one of its fields: {inner or 'none'}.{another}"
+        raise RecipeError(of_a_record)
     if slot.expected not in ("", "none"):
         raise RecipeError(f"--set {whole}: {text!r} cannot be set from the command line; expected {slot.expected}.")
     raise RecipeError(
         f"--set {whole}: a {type(like).__name__} cannot be set from the command line; edit the model file."
     )
-
-
-def _of_a_record(slot: _Slot, text: str) -> str:
-    """The message where a record is given a text that is none of its kinds."""
-    inner = ", ".join(f"{slot.path}.{field.name}" for field in dataclasses.fields(slot.value))
-    kinds = sorted(kind.__name__ for kind in slot.kinds.values())
-    near = [slot.kinds[one].__name__ for one in difflib.get_close_matches(_letters(text), slot.kinds, 1, 0.7)]
-    meant = f" Did you mean {slot.path}={near[0]}?" if near else ""
-    another = f" Or name another kind: {', '.join(kinds)}.{meant}" if len(kinds) > 1 else ""
-    kind = type(slot.value).__name__
-    return f"--set {slot.path}: this is a {kind}; set one of its fields: {inner or 'none'}.{another}"
 
 
 def _integer(text: str) -> int:
@@ -310,10 +307,3 @@ def _number(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(text)
     return value
-
-
-def _numbers(text: str, count: int) -> tuple[float, ...]:
-    values = tuple(_number(part) for part in text.strip("() ").split(","))
-    if len(values) != count:
-        raise ValueError(text)
-    return values

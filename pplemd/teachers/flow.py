@@ -1,7 +1,5 @@
 """A flowjax distribution as a teacher; the only module that meets flowjax."""
 
-from typing import Any
-
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
@@ -26,7 +24,15 @@ class Flow(AbstractDensity, AbstractDrawnTeacher):
     condition: None
 
     def __init__(self, flow: PyTree, noised: AbstractNoised | None = None):
-        if not isinstance(flow, _distribution()):
+        # flowjax's base class
+        try:
+            from flowjax.distributions import AbstractDistribution  # here: an optional extra
+        except ImportError as error:
+            raise TeacherError(
+                f"em.Flow found no flowjax ({error}); expected it to be installed: pip install 'pplemd[flows]'."
+            ) from error
+        distribution = AbstractDistribution
+        if not isinstance(flow, distribution):
             raise TeacherError(
                 f"em.Flow was given a {type(flow).__name__}; expected a flowjax distribution, such as "
                 "flowjax.flows.masked_autoregressive_flow(...). Wrap other densities by em.Density."
@@ -52,18 +58,3 @@ class Flow(AbstractDensity, AbstractDrawnTeacher):
         """One draw of the flow."""
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             return self.flow.sample(key)
-
-
-def _distribution() -> Any:
-    """Flowjax's base class.
-
-    Raises:
-        TeacherError: where flowjax is not installed.
-    """
-    try:
-        from flowjax.distributions import AbstractDistribution  # here: an optional extra
-    except ImportError as error:
-        raise TeacherError(
-            f"em.Flow found no flowjax ({error}); expected it to be installed: pip install 'pplemd[flows]'."
-        ) from error
-    return AbstractDistribution

@@ -230,9 +230,9 @@ def _plain(value: Any, depth: int, left: list[int]) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item, depth + 1, left) for item in value]
     if isinstance(value, dict) and all(isinstance(key, str) and len(key) <= MAX_TEXT for key in value):
-        return {key: _plain(item, depth + 1, left) for key, item in value.items() if not _infinite(item)}
+        return {
+            key: _plain(item, depth + 1, left)
+            for key, item in value.items()
+            if not (isinstance(item, float) and math.isinf(item))
+        }
     raise ImporterError(f"its configuration holds a {type(value).__name__} that is no plain value. It was refused.")
-
-
-def _infinite(value: Any) -> bool:
-    return isinstance(value, float) and math.isinf(value)

@@ -95,7 +95,18 @@ def _from_stream(data: memoryview, budget: Budget) -> Any:
 
 def _from_zip(data: memoryview, budget: Budget) -> Any:
     """NAME/data.pkl, and NAME/data/KEY for each storage, all of them stored, none compressed."""
-    entries = _entries(data)
+    # the entries of a zip, as views of it
+    found = zip_entries(data)
+    if sum(entry.file_size for entry in found) > len(data):
+        raise ImporterError("its zip unpacks to more than it has, as zip bombs do; expected stored numbers.")
+    entries = {}
+    for entry in found:
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size or entry.flag_bits & 1:
+            raise ImporterError("its zip is compressed or encrypted; expected stored numbers, as torch.save writes.")
+        cursor = Cursor(data, max(entry.header_offset, 0))
+        header = cursor.take(LOCAL_HEADER)
+        cursor.take(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"))
+        entries[entry.filename] = cursor.take(entry.file_size)
     pickles = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(pickles) != 1:
         raise ImporterError(f"it is a zip with {len(pickles)} data.pkl; expected one, as torch.save writes.")
@@ -111,26 +122,6 @@ def _from_zip(data: memoryview, budget: Budget) -> Any:
             raise ImporterError(f"it lacks the storage {ascii(key[:20])}. It is damaged: download it again.")
         storages.fill(key, raw)
     return value
-
-
-def _entries(data: memoryview) -> dict[str, memoryview]:
-    """The entries of a zip, as views of it.
-
-    Raises:
-        ImporterError: where it is damaged, has compressed entries, or more bytes than the file.
-    """
-    found = zip_entries(data)
-    if sum(entry.file_size for entry in found) > len(data):
-        raise ImporterError("its zip unpacks to more than it has, as zip bombs do; expected stored numbers.")
-    entries = {}
-    for entry in found:
-        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size or entry.flag_bits & 1:
-            raise ImporterError("its zip is compressed or encrypted; expected stored numbers, as torch.save writes.")
-        cursor = Cursor(data, max(entry.header_offset, 0))
-        header = cursor.take(LOCAL_HEADER)
-        cursor.take(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"))
-        entries[entry.filename] = cursor.take(entry.file_size)
-    return entries
 
 
 PLACES = ("ema", "net", "model")  # where a checkpoint keeps its network, the averaged one first

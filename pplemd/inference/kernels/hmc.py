@@ -45,7 +45,7 @@ def energised(factory: Callable[..., Any], target: TiltedTarget, correction: Abs
         def step(state: IntegratorState, step_size: Any) -> Any:
             start: Any = state.logdensity_grad
             moved = integrate(state._replace(logdensity_grad=start.score), step_size)
-            new, *rest = moved if _is_pair(moved) else (moved,)
+            new, *rest = moved if (not isinstance(moved, IntegratorState)) else (moved,)
             end = target.visit(new.position)
             gain = correction.gain(target, start, end)
             carried = IntegratorState(new.position, new.momentum, state.logdensity + gain, end)
@@ -54,11 +54,6 @@ def energised(factory: Callable[..., Any], target: TiltedTarget, correction: Abs
         return step
 
     return build
-
-
-def _is_pair(moved: Any) -> bool:
-    """Whether an integrator returned (state, change of kinetic energy), as isokinetic ones do."""
-    return not isinstance(moved, IntegratorState)
 
 
 class HMC(AbstractKernel):

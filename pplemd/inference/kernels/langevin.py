@@ -48,7 +48,8 @@ class Langevin(AbstractKernel):
 
     def step(self, key: PRNGKeyArray, state: State, target: TiltedTarget) -> tuple[State, Info]:
         """One step, always accepted."""
-        kick = self._kick(key, state.position)
+        zero = jax.tree.map(jnp.zeros_like, state.position)
+        kick = overdamped_langevin()(key, zero, zero, 1.0)
         position = self._move(state.position, target.score(state.position), kick)
         certain, never, unknown = jnp.ones((), bool), jnp.zeros((), bool), jnp.zeros(())
         return State(position), Info(jnp.ones(()), certain, never, unknown, unknown, 1, kick)
@@ -59,11 +60,6 @@ class Langevin(AbstractKernel):
         """Nu <- (1 - gamma) nu + sqrt(2 gamma) n in base coordinates, the paper's book-kept noise."""
         kick = jax.tree.map(lambda noise: injected * noise, info.noise)
         return State(self._move(coupled.position, jax.grad(reference)(coupled.position), kick))
-
-    def _kick(self, key: PRNGKeyArray, position: PyTree) -> PyTree:
-        """BlackJAX's Euler step of unit length, from zero without a drift: sqrt(2) n."""
-        zero = jax.tree.map(jnp.zeros_like, position)
-        return overdamped_langevin()(key, zero, zero, 1.0)
 
     def _move(self, position: PyTree, score: PyTree, kick: PyTree) -> PyTree:
         """U + gamma score + sqrt(gamma) kick, block by block; shared by the chain and its coupled chain."""

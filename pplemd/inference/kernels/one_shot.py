@@ -11,7 +11,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from pplemd.inference.corrections import AbstractCorrection, Automatic, gauss_legendre
 from pplemd.inference.kernels.base import AbstractKernel, Info, LogDensity, State, inverse_mass, with_common_noise
-from pplemd.inference.target import Point, TiltedTarget, log_normal
+from pplemd.inference.target import TiltedTarget, log_normal
 
 
 class OneShot(AbstractKernel):
@@ -46,7 +46,14 @@ class OneShot(AbstractKernel):
 
     def step(self, key: PRNGKeyArray, state: State, target: TiltedTarget) -> tuple[State, Info]:
         """One transition."""
-        log_density = self._relative(target, state.memory)
+
+        def log_density(u: PyTree) -> Array:
+            still = jax.lax.stop_gradient(u)
+            end = jax.lax.stop_gradient(target.visit(still))
+            gain = jax.lax.stop_gradient(self.correction.gain(target, state.memory, end))
+            slopes = jax.tree.map(lambda s, v, w: jnp.sum(s * (v - w)), end.score, u, still)
+            return gain + jax.tree.reduce(jnp.add, slopes)
+
         start = self.algorithm_init(state.position, log_density)
         with jax.numpy_dtype_promotion("standard"):  # BlackJAX multiplies booleans with floats
             new, info = self.algorithm_step(key, start, log_density, inverse_mass(self.step_size, state.position))
@@ -68,16 +75,6 @@ class OneShot(AbstractKernel):
     ) -> State:
         """Common random numbers."""
         return with_common_noise(self, key, coupled, injected, reference)
-
-    def _relative(self, target: TiltedTarget, start: Point) -> Callable[[PyTree], Array]:
-        def log_density(u: PyTree) -> Array:
-            still = jax.lax.stop_gradient(u)
-            end = jax.lax.stop_gradient(target.visit(still))
-            gain = jax.lax.stop_gradient(self.correction.gain(target, start, end))
-            slopes = jax.tree.map(lambda s, v, w: jnp.sum(s * (v - w)), end.score, u, still)
-            return gain + jax.tree.reduce(jnp.add, slopes)
-
-        return log_density
 
 
 def barkers(step_size: PyTree = None, target_acceptance: float = 0.4) -> OneShot:

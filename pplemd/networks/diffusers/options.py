@@ -162,11 +162,7 @@ class UNet2DOptions(eqx.Module):
                 f"{owner}: shape is {self.shape} with {levels} levels; expected (h, w, c) with h and w divisible by "
                 f"{factor}. Use fewer levels, or pad the images."
             )
-        self._check_skips(owner)
-        self._check_kinds(owner)
-
-    def _check_skips(self, owner: str) -> None:
-        """The image is halved, and doubled again, in levels with a skip alone, so none may be left out on its way."""
+        # the image is halved, and doubled again, in levels with a skip alone, so none may be left out on its way
         down, up = [kind.skip for kind in self.down[:-1]], [kind.skip for kind in self.up]
         if down != sorted(down, reverse=True) or up != sorted(up):
             raise RecipeError(
@@ -178,6 +174,7 @@ class UNet2DOptions(eqx.Module):
                 f"{owner}: levels with a skip are for images of {IMAGE} channels; found {self.shape[2]} in and "
                 f"{self.computed} out. Use levels without."
             )
+        self._check_kinds(owner)
 
     def _check_kinds(self, owner: str) -> None:
         if self.computed < self.shape[2]:

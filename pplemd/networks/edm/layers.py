@@ -150,12 +150,10 @@ class Block(eqx.Module):
         else:
             hidden = self.norm_last(hidden + modulation)
         hidden = self.conv_last(dropout(jax.nn.silu(hidden), rate, key))
-        out = (hidden + self._skipped(x)) * self.style.residual_scale
-        return out if self.attention is None else self.attention(out) * self.style.residual_scale
-
-    def _skipped(self, x: Array) -> Array:
         resampled = self.style.resampled(x, self.resample)
-        return resampled if self.skip is None else self.skip(resampled)
+        skipped = resampled if self.skip is None else self.skip(resampled)
+        out = (hidden + skipped) * self.style.residual_scale
+        return out if self.attention is None else self.attention(out) * self.style.residual_scale
 
 
 def check_groups(channels: int) -> None:

@@ -34,11 +34,13 @@ def _of(subject: Subject) -> dict[str, Any]:
     own = [_over_sigma(subject, title, *both) for title, both in subject.report_data.by_sigma.items()]
     by_sigma = [figure for field in BY_SIGMA if (figure := _by_sigma(rows, field)) is not None]
     cells = [[row["site"], *(number(dig(row, float, name)) for name in FIELDS)] for row in rows]
+    found = [one for one in dig(subject.run_record.diagnosis, list, "findings") or [] if isinstance(one, dict)]
+    findings = [[dig(one, str, name) or "" for name in ("found", "expected", "repair")] for one in found[:MOST_ROWS]]
     return {
         "subject": subject,
         "kernel": _kernel(subject),
         "rows": Table(HEADINGS, cells) if rows else None,
-        "findings": _findings(subject),
+        "findings": findings,
         "charts": by_sigma + own,
         "traces": [figure for run in subject.chains[:MOST_SIGMAS] for figure in _run(subject, run)] if rows else [],
     }
@@ -57,12 +59,6 @@ def _kernel(subject: Subject) -> str:
     row = (_rows(subject) or [{}])[0]
     many = f"{number(dig(row, float, 'chains'))} chains of {number(dig(row, float, 'draws'))} draws"
     return f"{many} by {kernel}, from the checkpoint of step {step:,}."
-
-
-def _findings(subject: Subject) -> list[list[str]]:
-    """What was found, what was expected, and the repair, of each finding."""
-    found = [one for one in dig(subject.run_record.diagnosis, list, "findings") or [] if isinstance(one, dict)]
-    return [[dig(one, str, name) or "" for name in ("found", "expected", "repair")] for one in found[:MOST_ROWS]]
 
 
 def _by_sigma(rows: list[dict[str, Any]], field: str) -> Chart | None:

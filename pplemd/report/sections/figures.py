@@ -146,9 +146,10 @@ def progress(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
     for title, members in grouped(set().union(*(subject.names for subject in subjects))).items():
         level = [name for name in members if _level(name, subjects)]
         charts = [_drawn(name, subjects) for name in members[:MOST] if name not in level]
-        groups.append(
-            {"title": title, "says": SAYS.get(title, ""), "charts": charts, "level": _always(level, subjects)}
-        )
+        values = [next(value for subject in subjects for value in subject.series(name)[1]) for name in level]
+        constant = [f"{meaning(name).title} {number(value)}" for name, value in zip(level, values, strict=True)]
+        always = f"Always the same: {', '.join(constant)}." if constant else ""
+        groups.append({"title": title, "says": SAYS.get(title, ""), "charts": charts, "level": always})
     return groups
 
 
@@ -157,13 +158,6 @@ def _level(name: str, subjects: Sequence[Subject]) -> bool:
     shown = (name, *filter(None, (meaning(name).second,)))
     values = [value for one in shown for subject in subjects for value in subject.series(one)[1]]
     return len(values) > 1 and len(set(values)) == 1
-
-
-def _always(names: Sequence[str], subjects: Sequence[Subject]) -> str:
-    """What never changes, in a sentence."""
-    values = [next(value for subject in subjects for value in subject.series(name)[1]) for name in names]
-    constant = [f"{meaning(name).title} {number(value)}" for name, value in zip(names, values, strict=True)]
-    return f"Always the same: {', '.join(constant)}." if constant else ""
 
 
 def _drawn(name: str, subjects: Sequence[Subject]) -> Chart:
@@ -196,7 +190,13 @@ def health(subjects: Sequence[Subject]) -> dict[str, Any]:
 
 def _alarms(subject: Subject) -> list[dict[str, Any]]:
     """Each alarm with where it was raised, and its words where they are known."""
-    first, count = _raised(subject)
+    # the step at which each alarm was first raised, and by how many lines
+    first: dict[str, int] = {}
+    count: dict[str, int] = {}
+    for line in subject.run_record.lines:
+        for name in dict.fromkeys(line.alarms):
+            first.setdefault(name, line.step)
+            count[name] = count.get(name, 0) + 1
     words = {alarm.name: alarm for alarm in subject.report_data.alarms}
     return [
         {
@@ -206,17 +206,6 @@ def _alarms(subject: Subject) -> list[dict[str, Any]]:
         }
         for name, step in first.items()
     ]
-
-
-def _raised(subject: Subject) -> tuple[dict[str, int], dict[str, int]]:
-    """The step at which each alarm was first raised, and by how many lines."""
-    first: dict[str, int] = {}
-    count: dict[str, int] = {}
-    for line in subject.run_record.lines:
-        for name in dict.fromkeys(line.alarms):
-            first.setdefault(name, line.step)
-            count[name] = count.get(name, 0) + 1
-    return first, count
 
 
 def _newest(subjects: Sequence[Subject]) -> Table:

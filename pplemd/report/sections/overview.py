@@ -17,24 +17,17 @@ Tile = tuple[str, str, str]  # title, figure, what stands below
 def card(subject: Subject) -> dict[str, Any]:
     """What is said of a run first."""
     config = subject.run_record.config
+    parts = dict.fromkeys((dig(config, str, "environment", "device") or "").split(": "))
+    device = ": ".join(parts) or None
     facts = [
         subject.state,
         f"seed {value(dig(config, int, 'training', 'seed'))}",
-        _device(dig(config, str, "environment", "device")),
+        device,
         _started(dig(config, str, "started")),
     ]
-    return {"subject": subject, "kind": _kind(subject), "facts": list(filter(None, facts)), "tiles": _tiles(subject)}
-
-
-def _kind(subject: Subject) -> str:
     model = dig(subject.run_record.config, str, "model", "name")
-    return f"{'fit' if subject.of_fit else 'distillation'}{f' of {model}' if model else ''}"
-
-
-def _device(text: str | None) -> str | None:
-    """JAX's platform and kind of device, once where they are the same."""
-    parts = dict.fromkeys((text or "").split(": "))
-    return ": ".join(parts) or None
+    kind = f"{'fit' if subject.of_fit else 'distillation'}{f' of {model}' if model else ''}"
+    return {"subject": subject, "kind": kind, "facts": list(filter(None, facts)), "tiles": _tiles(subject)}
 
 
 def _started(text: str | None) -> str | None:

@@ -31,7 +31,18 @@ def _of(subject: Subject) -> dict[str, Any]:
     if not shown.corrections:
         cards += _kept(subject, "correction", "Before and after the E-step", "of pplemd diagnose")
     reliance = f"Corrected by importance weights: {shown.reliance}" if shown.reliance else ""
-    return {"subject": subject, "cards": cards, "moved": _pulled(shown), "reliance": reliance}
+    # what the E-step does to samples, for each noise level
+    found: list[Card] = []
+    for name, (before, after) in shown.corrections.items():
+        if shown.pictured:
+            both = np.stack([before, after], axis=1).reshape(-1, *before.shape[1:])
+            columns = 2 * max(1, min(PAIRS, len(before) // 3))
+            pairs = picture(tiled(both, columns), f"E-step, {name}", "pairs: g(z), then where the chain pulls it")
+            found.append(pairs)
+        else:
+            found.append(_ways(name, _flat(before), _flat(after)))
+    pulled = found
+    return {"subject": subject, "cards": cards, "moved": pulled, "reliance": reliance}
 
 
 def _kept(subject: Subject, name: str, title: str, says: str) -> list[Card]:
@@ -60,24 +71,6 @@ def _images(shown: ReportData) -> list[Card]:
             picture(tiled(flat, steps), "From one latent to another", "a row a path: u = cos(a) u0 + sin(a) u1")
         )
     return found
-
-
-def _pulled(shown: ReportData) -> list[Card]:
-    """What the E-step does to samples, for each noise level."""
-    found: list[Card] = []
-    for name, (before, after) in shown.corrections.items():
-        if shown.pictured:
-            found.append(_pairs(name, before, after))
-        else:
-            found.append(_ways(name, _flat(before), _flat(after)))
-    return found
-
-
-def _pairs(name: str, before: np.ndarray, after: np.ndarray) -> Picture:
-    """Images in pairs."""
-    both = np.stack([before, after], axis=1).reshape(-1, *before.shape[1:])
-    columns = 2 * max(1, min(PAIRS, len(before) // 3))
-    return picture(tiled(both, columns), f"E-step, {name}", "pairs: g(z), then where the chain pulls it")
 
 
 def _points(shown: ReportData) -> list[Card]:

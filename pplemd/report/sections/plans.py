@@ -19,7 +19,15 @@ def plans(subjects: Sequence[Subject]) -> dict[str, Any]:
     found = [one for one in map(_plan, subjects) if one["sentence"] or one["numbers"]]
     if len(subjects) == 1:
         return {"plans": found} if found else {}
-    rows = _differences(subjects)
+    # a row for each value that is not the same in all runs
+    records = [_compared(subject) for subject in subjects]
+    paths = list(dict.fromkeys(path for record in records for path in record))
+    paths.sort(key=lambda path: sum(path not in record for record in records))  # what all have comes first
+    rows = []
+    for path in paths:
+        cells = [_short(path, record[path]) if path in record else "-" for record in records]
+        if len(set(cells)) > 1:
+            rows.append([path, *cells])
     headings: list[str | Subject] = ["", *subjects]
     return {"differ": Table(headings, rows[:FEW]), "more": Table(headings, rows[FEW:MOST_ROWS]), "plans": found}
 
@@ -32,19 +40,6 @@ def flat(record: Any, path: str = "", depth: int = 0) -> dict[str, Any]:
     for name, one in record.items():
         found |= flat(one, f"{path}.{name}".lstrip("."), depth + 1)
     return found
-
-
-def _differences(subjects: Sequence[Subject]) -> list[list[str]]:
-    """A row for each value that is not the same in all runs."""
-    records = [_compared(subject) for subject in subjects]
-    paths = list(dict.fromkeys(path for record in records for path in record))
-    paths.sort(key=lambda path: sum(path not in record for record in records))  # what all have comes first
-    rows = []
-    for path in paths:
-        cells = [_short(path, record[path]) if path in record else "-" for record in records]
-        if len(set(cells)) > 1:
-            rows.append([path, *cells])
-    return rows
 
 
 def _short(path: str, found: Any) -> str:
@@ -71,7 +66,7 @@ def _plan(subject: Subject) -> dict[str, Any]:
         "Numbers": ("", numbers or None),
         "The teacher's numbers": ("teacher.", dig(config, dict, "teacher", "taught")),
     }
-    changed = _changed(config)
+    changed = {one.split("=", 1)[0] for one in dig(config, list, "overrides") or [] if isinstance(one, str)}
     return {
         "subject": subject,
         "sentence": "" if plan is None else _sentence(plan),
@@ -81,11 +76,6 @@ def _plan(subject: Subject) -> dict[str, Any]:
             (title, _numbers(found, changed, prefix)) for title, (prefix, found) in parts.items() if found is not None
         ],
     }
-
-
-def _changed(config: Mapping[str, Any]) -> set[str]:
-    """Paths that --set changed."""
-    return {one.split("=", 1)[0] for one in dig(config, list, "overrides") or [] if isinstance(one, str)}
 
 
 def _sentence(plan: Mapping[str, Any]) -> str:
