@@ -115,7 +115,7 @@ def distill(
 def _show(outcome: "Outcome", json: bool) -> None:
     """How good it is, what went wrong on the way, and what to do next."""
     from pplemd.report.terminal import first_alarms
-    from pplemd.storage.run_reader import read_run
+    from pplemd.storage.folder import read_run
 
     run, seconds, alarms = str(outcome.folder), round(outcome.seconds, 1), first_alarms(read_run(outcome.folder))
     figures = None if outcome.report is None else outcome.report.figures()

@@ -24,5 +24,5 @@ from pplemd.importers.imported import Imported as Imported
 from pplemd.importers.imported import imported as imported
 from pplemd.importers.pixel_transformer import pixel_transformer_denoiser as pixel_transformer_denoiser
 from pplemd.importers.reading import read_checkpoint as read_checkpoint
-from pplemd.importers.teacher_folder import write_teacher_folder as write_teacher_folder
+from pplemd.importers.reading import write_teacher_folder as write_teacher_folder
 from pplemd.importers.weights import read_arrays as read_arrays

@@ -33,9 +33,9 @@ from pplemd.metrics.neighbours import balls_around as balls_around
 from pplemd.metrics.neighbours import copy_test as copy_test
 from pplemd.metrics.neighbours import nearness as nearness
 from pplemd.metrics.neighbours import region as region
-from pplemd.metrics.posterior_figures import PosteriorEvaluation as PosteriorEvaluation
-from pplemd.metrics.posterior_figures import PosteriorMeasure as PosteriorMeasure
-from pplemd.metrics.posterior_figures import c2st as c2st
-from pplemd.metrics.posterior_figures import mmd as mmd
+from pplemd.metrics.sample_evaluation import PosteriorEvaluation as PosteriorEvaluation
+from pplemd.metrics.sample_evaluation import PosteriorMeasure as PosteriorMeasure
 from pplemd.metrics.sample_evaluation import SampleEvaluation as SampleEvaluation
 from pplemd.metrics.sample_evaluation import SampleMeasure as SampleMeasure
+from pplemd.metrics.sample_evaluation import c2st as c2st
+from pplemd.metrics.sample_evaluation import mmd as mmd

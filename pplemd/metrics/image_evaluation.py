@@ -11,7 +11,7 @@ from pplemd.metrics.base import AbstractEvaluation, AbstractMeasure, flat, in_de
 from pplemd.metrics.distances import class_kl, frechet, kernel_distance
 from pplemd.metrics.features import AbstractFeatures, principal, train_classifier
 from pplemd.metrics.neighbours import CopyTest, Region, balls, balls_around, copy_test, region
-from pplemd.metrics.posterior_figures import c2st, mmd
+from pplemd.metrics.sample_evaluation import c2st, mmd
 
 PAIRS = 2000  # samples of each set that figures over all pairs are of: their cost is quadratic
 

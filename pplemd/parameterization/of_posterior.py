@@ -16,7 +16,7 @@ from tqdm import tqdm
 from pplemd.dsl import NumpyroModel, numpyro_model, settled
 from pplemd.errors import ProgramError
 from pplemd.inference import Potential, TiltedTarget
-from pplemd.parameterization.placement import Placement, flat
+from pplemd.parameterization.fisher import Placement, flat
 from pplemd.parameterization.policy import described, parameterize, pooled
 from pplemd.storage.compiled import cached_arrays, is_cached
 from pplemd.teachers import Posterior

@@ -14,8 +14,17 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 from pplemd.dsl import Centering
 from pplemd.errors import RecipeError
 from pplemd.inference import NUTS, AbstractKernel, Run, TiltedTarget, bulk_ess, climbed, long_chains, r_hat
-from pplemd.parameterization.fisher import AbstractCriterion, Fisher, shares
-from pplemd.parameterization.placement import Change, Pilot, Placement, Values, flat, scored
+from pplemd.parameterization.fisher import (
+    AbstractCriterion,
+    Change,
+    Fisher,
+    Pilot,
+    Placement,
+    Values,
+    flat,
+    scored,
+    shares,
+)
 
 
 class Trial(eqx.Module):

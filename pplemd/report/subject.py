@@ -11,7 +11,7 @@ from jaxtyping import Num
 
 from pplemd.diagnosis import Chains, load_chains
 from pplemd.report.glossary import number, shortfalls
-from pplemd.storage.run_reader import RunRecord, dig, read_run
+from pplemd.storage.folder import RunRecord, dig, read_run
 
 
 @dataclasses.dataclass(frozen=True)

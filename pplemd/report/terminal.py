@@ -16,8 +16,7 @@ from rich.text import Text
 
 from pplemd.report.glossary import clean, figure_title, grouped, meaning, number
 from pplemd.report.subject import ReportData, Subject
-from pplemd.storage.folder import RunFolder, is_written_to, snapshots
-from pplemd.storage.run_reader import RunRecord, dig, read_run
+from pplemd.storage.folder import RunFolder, RunRecord, dig, is_written_to, read_run, snapshots
 
 RECENT = 20  # marks that a pace is taken from: it follows the machine's load
 LONG_SECONDS = 1800.0  # of judging without an end: then it was stopped

@@ -11,10 +11,9 @@ from typing import Any
 from pplemd.planning.describe import describe
 from pplemd.report import RaisedAlarm, ReportData, page, subjects
 from pplemd.report.progress import AbstractReporter, Terminal
+from pplemd.runs.journal import Judge
 from pplemd.runs.loading import load
-from pplemd.runs.watch import Judge
-from pplemd.storage.folder import RunFolder, reason, write
-from pplemd.storage.run_reader import read_run
+from pplemd.storage.folder import RunFolder, read_run, reason, write
 from pplemd.tasks.results import restored
 
 STAGES = 8

@@ -123,7 +123,7 @@ def test_a_teacher_folder_is_whole_or_not_there(files, tmp_path, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pplemd.importers.teacher_folder.write_json", full)
+    monkeypatch.setattr("pplemd.importers.reading.write_json", full)
     with pytest.raises(ImporterError, match="cannot be written"):
         write_teacher_folder(tmp_path / "teacher", found, {})
     assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,7 @@ from PIL import Image
 
 from pplemd.learning import Watcher
 from pplemd.report.tensorboard import AbstractBoard, NoBoard
-from pplemd.runs.watch import with_board
+from pplemd.runs.journal import with_board
 
 
 class RaisedAlarm(AbstractBoard):

@@ -8,7 +8,7 @@ import pytest
 import pplemd as em
 from pplemd.comparison import Budget, Comparison, compare, contenders
 from pplemd.errors import CheckpointError
-from pplemd.runs.opening import RunOptions, opened
+from pplemd.runs.session import RunOptions, opened
 
 RING = Path(__file__).parent.parent / "cli" / "tiny_ring.py"
 

@@ -13,7 +13,7 @@ from pplemd.devices import ONE
 from pplemd.errors import DivergenceError
 from pplemd.learning import Interrupted
 from pplemd.report.progress import AbstractReporter, SilentProgress
-from pplemd.runs.watch import Watch
+from pplemd.runs.journal import Watch
 from pplemd.storage.folder import RunFolder
 
 pytestmark = pytest.mark.slow

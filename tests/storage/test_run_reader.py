@@ -6,7 +6,7 @@ import math
 import pytest
 
 from pplemd.errors import CheckpointError
-from pplemd.storage.run_reader import LARGEST_STEP, NAMES, dig, read_run
+from pplemd.storage.folder import LARGEST_STEP, NAMES, dig, read_run
 
 
 @pytest.fixture

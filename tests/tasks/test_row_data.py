@@ -13,7 +13,7 @@ import pplemd as em
 from pplemd.errors import CheckpointError, DataError, ProgramError
 from pplemd.learning import first_window
 from pplemd.tasks.fit import data_digest
-from pplemd.tasks.latent_posteriors import posteriors
+from pplemd.tasks.fit_results import posteriors
 
 RNG = np.random.default_rng(0)
 SIDE, LATENTS = 6, 2

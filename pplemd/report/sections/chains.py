@@ -11,7 +11,7 @@ from pplemd.plotting.charts import Curve, curves
 from pplemd.report.glossary import number
 from pplemd.report.page_parts import Chart, Table, chart
 from pplemd.report.subject import Subject
-from pplemd.storage.run_reader import dig
+from pplemd.storage.folder import dig
 
 HEADINGS = ("site", "sigma", "R-hat", "ESS", "tail ESS", "ESS per gradient", "MCSE / s.d.", "E-BFMI", "accepted")
 FIELDS = ("sigma", "r_hat", "ess_bulk", "ess_tail", "ess_per_gradient", "mcse_over_sd", "e_bfmi", "acceptance")

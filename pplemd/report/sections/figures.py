@@ -8,7 +8,7 @@ from pplemd.plotting.charts import Curve, Interval, colour, curves, intervals
 from pplemd.report.glossary import SAYS, figure_title, grouped, meaning, more_is_better, number, value
 from pplemd.report.page_parts import Cell, Chart, Table, chart
 from pplemd.report.subject import Subject
-from pplemd.storage.run_reader import as_number, dig
+from pplemd.storage.folder import as_number, dig
 
 MOST_ROWS, MOST_ELEMENTS, MOST_INTERVALS = 60, 20, 40
 ROWS = {"floor": "real", "teacher": "teacher", "student": "student"}

@@ -8,7 +8,7 @@ from typing import Any
 from pplemd.report.glossary import UNIMPORTANT, figure_title, number, value
 from pplemd.report.page_parts import Table
 from pplemd.report.subject import Subject
-from pplemd.storage.run_reader import dig
+from pplemd.storage.folder import dig
 
 TILES = 4
 Tile = tuple[str, str, str]  # title, figure, what stands below

@@ -6,7 +6,7 @@ from typing import Any
 from pplemd.report.glossary import number, operations, shape, size, value
 from pplemd.report.page_parts import Cell, Table
 from pplemd.report.subject import Subject
-from pplemd.storage.run_reader import dig
+from pplemd.storage.folder import dig
 
 MOST_ROWS, DEEPEST, FEW = 80, 12, 16
 DIGEST, LONGEST = 12, 80  # characters of a digest, and of a value beside others
