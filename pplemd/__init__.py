@@ -76,6 +76,7 @@ from pplemd.tasks.distillation import Model as Model
 from pplemd.tasks.fit import Fit as Fit
 from pplemd.tasks.importance import Weighted as Weighted
 from pplemd.tasks.importance import importance as importance
+from pplemd.tasks.results import Diffused as Diffused
 from pplemd.tasks.results import Distilled as Distilled
 from pplemd.tasks.results import Fitted as Fitted
 from pplemd.tasks.teacher_training import teach as teach

@@ -1,4 +1,4 @@
-"""What training gives: a one-step generator, or a fitted program; many samples in chunks of one compiled size."""
+"""What training gives: generators of one step or of several, a fitted program; many samples in equal chunks."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,16 @@ from pplemd.diffusion import AbstractConvention
 from pplemd.dsl import Centering, Problem, Program, in_own_mode
 from pplemd.errors import ProgramError
 from pplemd.plotting.samples import draw
-from pplemd.teachers import AbstractTeacher, Posterior
+from pplemd.teachers import (
+    AbstractDenoiser,
+    AbstractTeacher,
+    DDIMSampler,
+    HeunSampler,
+    Posterior,
+    codec_of,
+    decoded,
+    sample,
+)
 
 P, T = ParamSpec("P"), TypeVar("T")
 
@@ -127,6 +136,44 @@ class Distilled(eqx.Module):
             return self.problem.generate(self.program, u, condition)
 
         return jax.vmap(one)(jax.random.split(key_latents, count), conditions)
+
+    def picture(self, seed: int = SEED) -> Image.Image:
+        """A grid of images, one condition after the other, or a cloud of points."""
+        count = IMAGES if len(self.shape) == 3 else POINTS
+        conditions = None if self.conditions is None else self.conditions.in_turn(count)
+        return draw(np.asarray(self.sample(jax.random.key(seed), count, conditions)), self.shape)
+
+
+class Diffused(eqx.Module):
+    """A denoiser as a generator of several steps: its reverse diffusion.
+
+    Attributes:
+        teacher: the denoiser.
+        conditions: the prior of its conditions, or None.
+        sampler: the reverse diffusion, and how many steps it has.
+    """
+
+    teacher: AbstractDenoiser
+    conditions: AbstractConditionPrior | None = None
+    sampler: HeunSampler | DDIMSampler = HeunSampler()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample, decoded."""
+        return codec_of(self.teacher).decoded_shape(self.teacher.shape)
+
+    def sample(self, key: PRNGKeyArray, count: int, conditions: Condition = None) -> Float[Array, "count ..."]:
+        """Draw x, several network evaluations each.
+
+        Args:
+            key: a key.
+            count: how many.
+            conditions: one for each, with a leading dimension count; drawn from their prior by default.
+        """
+        key_conditions, key_x = jax.random.split(key)
+        if conditions is None and self.conditions is not None:
+            conditions = self.conditions.draw(key_conditions, count)
+        return decoded(self.teacher, sample(key_x, self.teacher, count, conditions, self.sampler))
 
     def picture(self, seed: int = SEED) -> Image.Image:
         """A grid of images, one condition after the other, or a cloud of points."""

@@ -15,18 +15,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
-from PIL import Image
 
 from pplemd.algorithms import ScoreMatching, TeachingContext
 from pplemd.codecs import AbstractCodec, Identity
-from pplemd.conditions import AbstractCondition, Condition, Labels, Listed, as_condition
+from pplemd.conditions import AbstractCondition, AbstractConditionPrior, Condition, Labels, Listed, as_condition
 from pplemd.data import Dataset
 from pplemd.devices import ONE, Devices, first
 from pplemd.errors import CheckpointError, DataError, RecipeError, TeacherError
 from pplemd.importers import Imported
 from pplemd.learning import History, Step, Training, TrainState, Watcher
 from pplemd.networks import AbstractNetwork
-from pplemd.plotting.samples import draw
 from pplemd.report.progress import AbstractReporter
 from pplemd.storage.checkpoints import Checkpoints, digest
 from pplemd.storage.compiled import cache_dir, cached_arrays, is_cached
@@ -46,7 +44,7 @@ from pplemd.tasks.base import (
 )
 from pplemd.tasks.drawing import USUAL, Samples, chosen_class, save_samples
 from pplemd.tasks.override import as_data
-from pplemd.tasks.results import IMAGES, POINTS, SEED
+from pplemd.tasks.results import Diffused
 from pplemd.teachers import (
     AbstractDenoiser,
     AbstractTeacher,
@@ -55,9 +53,7 @@ from pplemd.teachers import (
     Guided,
     LatentDiffusion,
     Posterior,
-    decoded,
     guidance_of,
-    sample,
 )
 
 VERSION = 2  # of the training; raised when a change of code would train another teacher from the same numbers
@@ -211,7 +207,7 @@ def teach(
 
 
 @dataclasses.dataclass(frozen=True)
-class TeachingPlan(AbstractPlan[AbstractDenoiser]):
+class TeachingPlan(AbstractPlan[Diffused]):
     """A teacher's training planned: its shapes.
 
     Attributes:
@@ -229,19 +225,25 @@ class TeachingPlan(AbstractPlan[AbstractDenoiser]):
         """What was declared."""
         return self.taught
 
-    def result(self, state: TrainState) -> AbstractDenoiser:
-        """The teacher of a state: the averaged denoiser, guided where that was declared."""
-        return self.taught.guided(state.averages["denoiser"])
+    def result(self, state: TrainState) -> Diffused:
+        """The teacher of a state: the averaged denoiser, guided where that was declared; and its reverse diffusion."""
+        teacher = self.taught.guided(state.averages["denoiser"])
+        conditions: AbstractConditionPrior | None = None
+        if teacher.classes is not None:
+            conditions = Labels.uniform(teacher.classes)
+        elif teacher.condition is not None:
+            conditions = Listed(self.taught.conditions)
+        return Diffused(teacher, conditions)
 
-    def shapes_of(self, function: Callable[[Work[AbstractDenoiser]], ShapesT]) -> ShapesT:
+    def shapes_of(self, function: Callable[[Work[Diffused]], ShapesT]) -> ShapesT:
         """What a function gives of the work, as shapes."""
         return eqx.filter_eval_shape(lambda: function(self.assemble()))
 
-    def build(self, reporter: AbstractReporter, devices: Devices) -> Work[AbstractDenoiser]:
+    def build(self, reporter: AbstractReporter, devices: Devices) -> Work[Diffused]:
         """Put it together."""
         return self.assemble()
 
-    def assemble(self) -> Work[AbstractDenoiser]:
+    def assemble(self) -> Work[Diffused]:
         """Put it together, its data on the device."""
         taught, conditions = self.taught, None
         if self.denoiser.condition is not None:
@@ -253,11 +255,11 @@ class TeachingPlan(AbstractPlan[AbstractDenoiser]):
         def initial() -> TrainState:
             return step.init({"denoiser": eqx.filter_jit(taught.build)()})
 
-        return Work(step, initial, key, self.result, functools.partial(_picture, taught))
+        return Work(step, initial, key, self.result, Diffused.picture)
 
     def judge(
         self,
-        result: AbstractDenoiser,
+        result: Diffused,
         options: EvaluationOptions,
         history: History,
         reporter: AbstractReporter,
@@ -282,7 +284,7 @@ class TeachingPlan(AbstractPlan[AbstractDenoiser]):
             "counts": {"samples": self.taught.training.batch},
         }
 
-    def draw(self, result: AbstractDenoiser, step: int, options: DrawOptions, reporter: AbstractReporter) -> Written:
+    def draw(self, result: Diffused, step: int, options: DrawOptions, reporter: AbstractReporter) -> Written:
         """Draw samples by reverse diffusion, into a picture or an .npz file.
 
         Raises:
@@ -291,10 +293,10 @@ class TeachingPlan(AbstractPlan[AbstractDenoiser]):
         if options.correct or options.side_by_side or options.target.suffix == ".nc":
             raise RecipeError("--correct, --side-by-side and netCDF are for distilled generators; leave them out.")
         count, began = options.count or USUAL, time.perf_counter()
-        conditions = _in_turn(self.taught, result, count)
+        conditions = None if result.conditions is None else result.conditions.in_turn(count)
         if options.label is not None:
-            conditions = np.full(count, chosen_class(result.condition, options.label), np.int32)
-        x = np.asarray(decoded(result, sample(jax.random.key(options.seed), result, count, conditions)))
+            conditions = np.full(count, chosen_class(result.teacher.condition, options.label), np.int32)
+        x = np.asarray(result.sample(jax.random.key(options.seed), count, conditions))
         rate = count / (time.perf_counter() - began)
         save_samples(options.target, Samples(x, conditions, rate), x.shape[1:])
         return Written({"count": count, "per_second": round(rate)}, f"{count:,} samples of step {step:,}")
@@ -308,20 +310,6 @@ class TeachingPlan(AbstractPlan[AbstractDenoiser]):
             RecipeError: always.
         """
         raise RecipeError(f"{self.taught.words} learns without chains: there is nothing to diagnose.")
-
-
-def _picture(taught: Taught, teacher: AbstractDenoiser) -> Image.Image:
-    shape = taught.data.shape
-    count = IMAGES if len(shape) == 3 else POINTS
-    x = sample(jax.random.key(SEED), teacher, count, _in_turn(taught, teacher, count))
-    return draw(np.asarray(decoded(teacher, x)), shape)
-
-
-def _in_turn(taught: Taught, teacher: AbstractDenoiser, count: int) -> Condition:
-    """A condition for each of some samples: one class after the other, or those of the training images."""
-    if teacher.classes is not None:
-        return Labels.uniform(teacher.classes).in_turn(count)
-    return None if teacher.condition is None else Listed(taught.conditions).in_turn(count)
 
 
 def ready_teacher(teacher: AnyTeacher, reporter: AbstractReporter, devices: Devices = ONE) -> AbstractTeacher:
