@@ -28,7 +28,7 @@ from numpyro.primitives import Messenger
 from pplemd.conditions import Condition
 from pplemd.dsl import transport
 from pplemd.dsl.effects import how_centered, imputed, unmask
-from pplemd.dsl.graph import origin_of, origins
+from pplemd.dsl.graph import hoisted, inlined, origin_of, origins
 from pplemd.dsl.locations import place_of
 from pplemd.dsl.posterior_checks import check_data, check_sites, is_declared, is_latent
 from pplemd.dsl.problem import AbstractLatents, Centering, Site, Values
@@ -230,6 +230,31 @@ def _opaque(function: Callable, kind: Any) -> Callable:
 
 TRIES = 100  # starts of which one must have a finite density: as many as NumPyro gives itself
 Coordinates = Callable[[Array, Array, Array], Any]  # v, lambda_loc and lambda_scale, each flat, sites by name
+
+
+class Traced(eqx.Module):
+    """A function of a NumPyro model, traced with its data; these are arguments of whatever is compiled with it.
+
+    Attributes:
+        constants: large arrays that the model was given or closed over.
+        opened: the traced function, of the constants and the coordinates.
+        structure: of what it gives.
+        whole: the same of the coordinates alone, its constants within, for the other mode of 32 or 64 bits.
+        wide: whether it was traced in the mode of 64 bits.
+    """
+
+    constants: tuple[Array, ...]
+    opened: jex.ClosedJaxpr = eqx.field(static=True)
+    structure: PyTree = eqx.field(static=True)
+    whole: Callable[[Array, Array, Array], PyTree] = eqx.field(static=True)
+    wide: bool = eqx.field(static=True)
+
+    def __call__(self, v: Array, loc: Array, scale: Array) -> PyTree:
+        """What it gives at v; lambda_loc and lambda_scale are flat, as v is."""
+        kind = jnp.dtype(jnp.float64 if self.wide else jnp.float32)
+        if v.dtype != kind or bool(jax.config.read("jax_enable_x64")) != self.wide:
+            return self.whole(v, loc, scale)
+        return jax.tree.unflatten(self.structure, jex.jaxpr_as_fun(self.opened)(*self.constants, v, loc, scale))
 
 
 class NumpyroModel(AbstractLatents):
@@ -511,11 +536,12 @@ def _unconstrained(sites: dict[str, Any], latents: list[str]) -> dict[str, Array
     return values
 
 
-def _running(closed: jex.ClosedJaxpr, shapes: Any, kind: Any) -> Coordinates:
+def _running(closed: jex.ClosedJaxpr, shapes: Any, kind: Any) -> "Traced":
     """A traced function, in the mode of 32 or 64 bits that it was traced in, without a handler."""
-    structure = jax.tree.structure(shapes)
-    run = jex.jaxpr_as_fun(closed)
-    return in_own_mode(lambda *args: jax.tree.unflatten(structure, run(*args)), kind)
+    structure, run = jax.tree.structure(shapes), jex.jaxpr_as_fun(closed)
+    whole = in_own_mode(lambda *args: jax.tree.unflatten(structure, run(*args)), kind)
+    opened, constants = hoisted(inlined(closed))
+    return Traced(tuple(jnp.asarray(one) for one in constants), opened, structure, whole, jnp.dtype(kind) == jnp.float64)
 
 
 def _digest(closed: jex.ClosedJaxpr) -> str:

@@ -2,6 +2,7 @@
 
 import warnings
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -206,3 +207,22 @@ def test_data_that_were_left_out_and_could_be_latents_are_told():
     assert "y=None" in teacher.notes[0]
     assert em.posterior(optional, 1.0).notes == ()  # an argument of another kind
     assert em.posterior(handlers.condition(logistic, {"y": Y}), X).notes == ()
+
+
+def test_large_data_are_arguments_of_what_is_compiled():
+    def model(x, y):
+        w = numpyro.sample("w", dist.Normal(0.0, 1.0))
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("y", dist.Normal(x * w, 1.0), obs=y)
+
+    def at(rows: int) -> tuple[int, float, float]:
+        x = np.random.default_rng(0).standard_normal(rows).astype(np.float32)
+        teacher = em.posterior(model, x, 2 * x, centered=True)
+        score = eqx.filter_jit(lambda teacher, w: jax.grad(teacher.log_q)(w))
+        w = jnp.array([0.5])
+        exact = -0.5 + float(np.sum(x.astype(np.float64) * (2 * x - 0.5 * x)))
+        return len(score.lower(teacher, w).as_text()), float(score(teacher, w)[0]), exact
+
+    (small, _, _), (large, found, exact) = at(6000), at(60_000)
+    assert abs(large / small - 1) < 0.01
+    assert found == pytest.approx(exact, rel=1e-4)
