@@ -175,15 +175,14 @@ def _row(run: Chains, site: str) -> Row:
     flat = x.astype(np.float64).reshape(-1, x.shape[2])
     good = np.isfinite(flat).all(axis=0) & np.any(flat != flat[0], axis=0)
     names = ("r_hat", "ess_bulk", "ess_tail", "mcse_mean", "mcse_over_sd")
-    found = {name: np.full(x.shape[2], np.nan) for name in names}
+    of = {name: np.full(x.shape[2], np.nan) for name in names}
     if good.any():
         data = xarray.Dataset({"x": (("chain", "draw", "element"), x[..., good].astype(np.float64))})
-        found["r_hat"][good] = az.rhat(data)["x"].values
-        found["ess_bulk"][good] = az.ess(data, method="bulk")["x"].values
-        found["ess_tail"][good] = az.ess(data, method="tail")["x"].values
-        found["mcse_mean"][good] = az.mcse(data, method="mean")["x"].values
-        found["mcse_over_sd"][good] = found["mcse_mean"][good] / flat[:, good].std(axis=0, ddof=1)
-    of = found
+        of["r_hat"][good] = az.rhat(data)["x"].values
+        of["ess_bulk"][good] = az.ess(data, method="bulk")["x"].values
+        of["ess_tail"][good] = az.ess(data, method="tail")["x"].values
+        of["mcse_mean"][good] = az.mcse(data, method="mean")["x"].values
+        of["mcse_over_sd"][good] = of["mcse_mean"][good] / flat[:, good].std(axis=0, ddof=1)
     worst = _from_worst(of["ess_bulk"][: len(chosen.index)])[:NAMED]
     ess = float(np.min(of["ess_bulk"]))
     return Row(

@@ -541,7 +541,9 @@ def _running(closed: jex.ClosedJaxpr, shapes: Any, kind: Any) -> "Traced":
     structure, run = jax.tree.structure(shapes), jex.jaxpr_as_fun(closed)
     whole = in_own_mode(lambda *args: jax.tree.unflatten(structure, run(*args)), kind)
     opened, constants = hoisted(inlined(closed))
-    return Traced(tuple(jnp.asarray(one) for one in constants), opened, structure, whole, jnp.dtype(kind) == jnp.float64)
+    return Traced(
+        tuple(jnp.asarray(one) for one in constants), opened, structure, whole, jnp.dtype(kind) == jnp.float64
+    )
 
 
 def _digest(closed: jex.ClosedJaxpr) -> str:

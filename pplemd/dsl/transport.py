@@ -391,8 +391,7 @@ def from_base(
             theta = transforms.biject_to(distribution.support)(u)
             for part in reversed(_unwrap(distribution)[1]):
                 theta = part.inv(theta)
-            from_unconstrained = theta
-            s = of.standard(from_unconstrained, ones, ones)
+            s = of.standard(theta, ones, ones)
         return of.partly(s, loc, scale)
 
 

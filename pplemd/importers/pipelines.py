@@ -160,8 +160,7 @@ def check_parts(folder: Path) -> None:
             kind = str(value[-1])
             if kind not in UNDERSTOOD and not (name.endswith("scheduler") or kind.endswith("Scheduler")):
                 found[name] = ascii(kind)[1:-1][:60]
-        strange = found
-        parts, kind = strange, f"a {ascii(str(said.get('_class_name')))[1:-1][:60]}"
+        parts, kind = found, f"a {ascii(str(said.get('_class_name')))[1:-1][:60]}"
     if parts:
         shown = ", ".join(f"{ascii(name)[1:-1][:40]} ({what})" for name, what in list(parts.items())[:6])
         raise ImporterError(

@@ -111,13 +111,12 @@ def _chosen(model: NumpyroModel, key: str) -> dict[str, np.ndarray]:
         # lambda 0 or 1 of sites of constant location and scale: the units in which draws have the s.d. nearer to 1
         u = pooled(last.u)
         own = jax.vmap(lambda one: model.from_base(None, one, model.centering(1.0)))(u)
-        found = {}
+        units = {}
         for name in model.units:
             prior, as_it_is = (float(jnp.exp(jnp.mean(jnp.log(jnp.std(v[name], axis=0))))) for v in (u, own))
             lam = float(abs(math.log(as_it_is)) <= abs(math.log(prior)))
-            found_sd = f"draws' s.d. is {prior:.2g} in units of the prior, {as_it_is:.2g} in its own"
-            found[name] = (lam, f"{name}: lambda {lam:g}, a choice of units: {found_sd}")
-        units = found
+            spread = f"draws' s.d. is {prior:.2g} in units of the prior, {as_it_is:.2g} in its own"
+            units[name] = (lam, f"{name}: lambda {lam:g}, a choice of units: {spread}")
         lines = [line for line in described(choice) if line.partition(":")[0] not in (*units, *model.said)]
         # how the last pilot went, in a sentence
         divergences = int(jnp.sum(last.run.diverging))

@@ -162,8 +162,7 @@ def shown(standing: Standing, *, rows: int = ROWS, plain: bool = False) -> Rende
         for name in subject.scored:
             figures = (number(subject.score(who, name)) for who in ("floor", "teacher", "student"))
             table.add_row(Text(clean(figure_title(name))), *figures)
-        scores = table
-        parts.append(scores)
+        parts.append(table)
         parts += [Text(line, "yellow") for line in subject.shortfalls]
     return Group(*parts)
 

@@ -282,8 +282,7 @@ def _parse(slot: _Slot, text: str) -> Any:
         meant = f" Did you mean {slot.path}={near[0]}?" if near else ""
         another = f" Or name another kind: {', '.join(kinds)}.{meant}" if len(kinds) > 1 else ""
         kind = type(slot.value).__name__
-        of_a_record = f"--set {slot.path}: this is a {kind}; set one of its fields: {inner or 'none'}.{another}"
-        raise RecipeError(of_a_record)
+        raise RecipeError(f"--set {slot.path}: this is a {kind}; set one of its fields: {inner or 'none'}.{another}")
     if slot.expected not in ("", "none"):
         raise RecipeError(f"--set {whole}: {text!r} cannot be set from the command line; expected {slot.expected}.")
     raise RecipeError(

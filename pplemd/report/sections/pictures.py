@@ -41,8 +41,7 @@ def _of(subject: Subject) -> dict[str, Any]:
             found.append(pairs)
         else:
             found.append(_ways(name, _flat(before), _flat(after)))
-    pulled = found
-    return {"subject": subject, "cards": cards, "moved": pulled, "reliance": reliance}
+    return {"subject": subject, "cards": cards, "moved": found, "reliance": reliance}
 
 
 def _kept(subject: Subject, name: str, title: str, says: str) -> list[Card]:
