@@ -1,4 +1,4 @@
-"""What the user is told: every mistake that pplemd can name, as an exception with a repair."""
+"""Messages: every mistake that pplemd can name, as an exception with a repair."""
 
 
 class PplemdError(Exception):

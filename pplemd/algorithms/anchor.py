@@ -79,7 +79,7 @@ class Anchor(eqx.Module):
             teacher: the teacher.
             problem: the traced program; its one latent must be a push of standard normal noise of x's size.
             conditions: the prior of its conditions, or None.
-            advance: told which share is done.
+            advance: called with the share that is done.
 
         Raises:
             RecipeError: where the program's latents are of another kind.

@@ -18,12 +18,12 @@ from pplemd.learning.optimisers import FORMS, REACH, AbstractOptimiser, newton_s
 from pplemd.learning.training import Training
 
 LAST = 0.5  # share of the steps whose lines are looked at
-LEAST = 6  # lines, from which a trend can be told
+LEAST = 6  # lines, from which a trend can be known
 SURE = 4.0  # standard errors, more where there are few lines: for so many figures, 4.0 is one run in a thousand
 NATS = 0.25  # of the likelihood: half of what one standard error of one parameter is worth
 RISE = 1.0  # nats of log p(y, u) over the last part
 FLAT = 1e-4  # nats: all that holds a parameter whose standard error is 70 times its size
-UNSURE = 2.0  # nats of error from which nothing can be told
+UNSURE = 2.0  # nats of error from which nothing can be known
 ENDLESS = "the gradient or the curvature of log p(y) is not finite where it ended: a scale of 0, or of infinity?"
 FLATNESS = "here: the data say nothing of it, or it would go on to infinity (a scale to 0, a separated class)"
 UNIDENTIFIED = "start elsewhere, in `program`; or fix it, leave it out, or make it a latent with a prior"
@@ -48,7 +48,7 @@ class Drift:
     @property
     def sure(self) -> bool:
         """Whether there is a trend beyond the noise."""
-        return abs(self.rise) > SURE * (1 + 4 / (self.lines - 2)) * self.error  # about the t law's quantiles
+        return abs(self.rise) > SURE * (1 + 4 / (self.lines - 2)) * self.error  # about the t distribution's quantiles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Convergence:
     """Whether a fit's parameters are where the likelihood is greatest.
 
     Attributes:
-        converged: None where it cannot be told.
+        converged: None where it cannot be known.
         found: why, in a sentence.
         repair: what to change; empty where nothing is to be.
         gain: nats that one more M-step would gain at least, where the program has few parameters.
@@ -163,7 +163,7 @@ def fit_alarms(history: History, how: HowFitted, size: int = 1) -> tuple[Alarm, 
 def _unless_flat(
     converged: bool | None, found: str, flat: tuple[str, ...], how: HowFitted
 ) -> tuple[bool | None, str, str]:
-    """A verdict, why, and what to change; of a likelihood that is flat, that it has converged cannot be told."""
+    """A verdict, why, and what to change; of a likelihood that is flat, that it has converged cannot be known."""
     if not converged:
         return converged, found, _repair(how)
     if not flat:

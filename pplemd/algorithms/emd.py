@@ -1,4 +1,4 @@
-"""EM distillation: chains of the teacher's tilted law (E-step), whose ends the generator follows (M-step).
+"""EM distillation: chains of the teacher's tilted distribution (E-step), whose ends the generator follows (M-step).
 
 Read from top to bottom: what is drawn, what is learned from it, which coordinates the chains move in, how these and
 step sizes are found, and what says whether all is well. Source of all: arXiv:2405.16852.
@@ -201,7 +201,7 @@ class EMD(AbstractDistillation[Batch]):
         """The chain, with the adapted step sizes of its sigma.
 
         Latents' are scaled by the Jacobian at other latents than the chain's own: steps that depended on the start
-        would leave more draws where they are short than the law has there.
+        would leave more draws where they are short than the distribution has there.
         """
         if sizes is None:
             return self.chain

@@ -66,8 +66,8 @@ class Tuning(eqx.Module):
     Attributes:
         centering: lambdas of the sites.
         step_sizes: the kernel's step size, where it is adapted.
-        variances: of each coordinate over chains of the same law, the kernel's inverse mass; None where each row has a
-            law of its own, or the step size is given.
+        variances: of each coordinate over chains of the same distribution, the kernel's inverse mass; None where each
+            row has a distribution of its own, or the step size is given.
     """
 
     centering: Centering
@@ -352,7 +352,7 @@ class MonteCarloEM(AbstractAlgorithm[FitContext]):
     def pilot(self, context: FitContext, key: PRNGKeyArray, state: TrainState) -> tuple[TrainState, Pilot]:
         """E-steps one after the other at one program: the state after them, and their draws with scores.
 
-        Of all chains, or of some rows, whose laws are groups of their own.
+        Of all chains, or of some rows, whose distributions are groups of their own.
         """
         assert self.reparameterization is not None
         count, rounds = jax.tree.leaves(state.memory)[0].shape[0], self.reparameterization.rounds

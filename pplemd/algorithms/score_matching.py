@@ -42,7 +42,7 @@ class Minibatch(eqx.Module):
 
 
 class ScoreMatching(AbstractAlgorithm[TeachingContext]):
-    """A denoiser learns to take noise away from data: then (D - x_sigma) / sigma^2 is the score of the noised law.
+    """A denoiser learns to take noise away from data: then (D - x_sigma) / sigma^2 is the score of noised data.
 
     Source: arXiv:2206.00364, equation 2 and table 1.
 
@@ -51,8 +51,8 @@ class ScoreMatching(AbstractAlgorithm[TeachingContext]):
         sigmas: noise levels that it is trained at.
         weighting: loss weight by sigma; by default that of `default_weight`.
         average: decay of the average that becomes the teacher.
-        condition_dropout: probability that an image's condition is dropped, so that the teacher learns the law without
-            one too, as guidance needs; 0.1 is usual. Of no effect in a network without a condition.
+        condition_dropout: probability that an image's condition is dropped, so that the teacher learns the distribution
+            without one too, as guidance needs; 0.1 is usual. Of no effect in a network without a condition.
     """
 
     optimiser: AbstractOptimiser = Adam(learning_rate=1e-3, warmup=200, final=0.0)

@@ -74,7 +74,7 @@ def compare(comparison: Comparison, out: Path | str, reporter: AbstractReporter 
     Args:
         comparison: what is compared.
         out: the folder of the comparison.
-        reporter: told how it goes; by default the terminal.
+        reporter: shows how it goes; by default the terminal.
 
     Raises:
         PplemdError: where the model, a method or the folder cannot be used.

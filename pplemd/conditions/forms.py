@@ -21,7 +21,7 @@ NO_CLASS = np.asarray(-1, np.int32)
 class AbstractCondition(ABC):
     """The form of a condition. Teachers, networks and programs of one task share one; it is static, and holds no array.
 
-    A law without a condition has None in its place.
+    A distribution without a condition has None in its place.
     """
 
     @property
@@ -196,7 +196,7 @@ def dropped(condition: Condition, null: PyTree[np.ndarray], rate: float, key: PR
 
 
 class AbstractConditionPrior(eqx.Module):
-    """A law of conditions."""
+    """A distribution of conditions."""
 
     @abstractmethod
     def fits(self, condition: AbstractCondition) -> bool:
@@ -213,7 +213,7 @@ class AbstractConditionPrior(eqx.Module):
     @property
     @abstractmethod
     def words(self) -> str:
-        """What it is a law of, for messages."""
+        """What it is a distribution of, for messages."""
 
 
 class Labels(AbstractConditionPrior):

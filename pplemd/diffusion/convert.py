@@ -337,7 +337,7 @@ class AbstractCoefficients(AbstractConvention):
 class ContinuousVP(AbstractCoefficients):
     """A network that predicts the noise of a variance-preserving diffusion in continuous time t in (0, 1].
 
-    `sigma(t)^2 = exp(beta_slope t^2 / 2 + beta_low t) - 1`; the network is told (steps - 1) t.
+    `sigma(t)^2 = exp(beta_slope t^2 / 2 + beta_low t) - 1`; the network gets (steps - 1) t.
 
     Attributes:
         beta_slope: growth of the rate of noise over a unit of time.
@@ -364,7 +364,7 @@ class ContinuousVP(AbstractCoefficients):
 
 
 class PlainVE(AbstractCoefficients):
-    """A network that predicts minus the noise of a variance-exploding diffusion, and is told log(sigma / 2).
+    """A network that predicts minus the noise of a variance-exploding diffusion, and gets log(sigma / 2).
 
     Source: arXiv:2206.00364, table 1, column VE.
     """
@@ -381,10 +381,10 @@ class PlainVE(AbstractCoefficients):
 
 
 class DiscreteVP(AbstractCoefficients):
-    """A network that predicts the noise at the nearest of a number of levels, and is told which one.
+    """A network that predicts the noise at the nearest of a number of levels, and gets which one.
 
     Attributes:
-        levels: noise levels, falling, the last one 0; the network is told `len(levels) - 2 - index`.
+        levels: noise levels, falling, the last one 0; the network gets `len(levels) - 2 - index`.
 
     Raises:
         RecipeError: levels that do not fall to 0.
@@ -423,7 +423,7 @@ class Prediction(Enum):
 
 
 class StepVP(AbstractCoefficients):
-    """A network trained at time steps of a variance-preserving schedule, told the fractional step of a sigma.
+    """A network trained at time steps of a variance-preserving schedule, given the fractional step of a sigma.
 
     `x_t = alpha x_sigma` with `alpha = 1 / sqrt(1 + sigma^2)`; then D is `x_sigma - sigma eps`, or the prediction, or
     `alpha^2 x_sigma - alpha sigma v`. The same as `VPEps`, `VPClean` and `VPVelocity` around the network.
@@ -455,7 +455,7 @@ class StepVP(AbstractCoefficients):
 
 
 class StepFlow(AbstractCoefficients):
-    """A network that predicts eps - x at `x_s = (1 - s) x + s eps`, `s = sigma / (1 + sigma)`, told `steps s`.
+    """A network that predicts eps - x at `x_s = (1 - s) x + s eps`, `s = sigma / (1 + sigma)`, given `steps s`.
 
     Attributes:
         steps: number of time steps.

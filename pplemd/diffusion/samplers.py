@@ -46,7 +46,7 @@ SPACINGS = ("leading", "trailing", "linspace")
 class StepGrid(NamedTuple):
     """Noise levels of a sampler's time steps, in data units, the noisiest first."""
 
-    visited: Float[Array, " steps"]  # where the network is asked
+    visited: Float[Array, " steps"]  # where the network is evaluated
     reached: Float[Array, " steps"]  # where each step goes; the last one to 0, or to the schedule's lowest level
 
 
@@ -168,8 +168,8 @@ def ddim(
     """Sample by DDIM without noise: Euler's steps, whose denoised sample may be clipped while its noise is not.
 
     `x' = clip(D) + sigma' (x - D) / sigma`; in the coordinates of a variance-preserving schedule
-    `x'_t = alpha' clip(D) + sqrt(1 - alpha'^2) eps`. Where sigma' is not the level that the network is asked at next,
-    x'_t is taken for one of that level, as by diffusers' DDIMScheduler.
+    `x'_t = alpha' clip(D) + sqrt(1 - alpha'^2) eps`. Where sigma' is not the level that the network is evaluated at
+    next, x'_t is taken for one of that level, as by diffusers' DDIMScheduler.
 
     Args:
         denoise: `denoise(x_sigma, sigma)`, evaluated once a step, never at sigma 0.

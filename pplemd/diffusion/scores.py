@@ -10,7 +10,7 @@ from pplemd.errors import RecipeError
 def score_from_denoised(
     denoised: Float[Array, "*shape"], x_sigma: Float[Array, "*shape"], sigma: Float[Array, ""] | float
 ) -> Float[Array, "*shape"]:
-    """Return the score `(D(x_sigma, sigma) - x_sigma) / sigma^2` of the noised law.
+    """Return the score `(D(x_sigma, sigma) - x_sigma) / sigma^2` of the noised distribution.
 
     Args:
         denoised: the posterior mean of the clean sample given `x_sigma`, any shape, data units.
@@ -49,7 +49,7 @@ class Preconditioning(eqx.Module):
     skip: Float[Array, ""]  # weight of the noised input in the denoised output
     out: Float[Array, ""]  # weight of the network's output, in data units
     scale_in: Float[Array, ""]  # factor on the network's input, per data unit
-    noise: Float[Array, ""]  # what the network is told of the noise level: log(sigma) / 4
+    noise: Float[Array, ""]  # what the network gets of the noise level: log(sigma) / 4
 
 
 def precondition(sigma: Float[Array, ""] | float, sigma_data: float) -> Preconditioning:

@@ -14,7 +14,7 @@ Progress = Float[Array, ""] | float
 
 
 class AbstractSigmas(eqx.Module):
-    """A law of sigma, the noise s.d. in data units, that may depend on how far training is."""
+    """A distribution of sigma, the noise s.d. in data units, that may depend on how far training is."""
 
     @abstractmethod
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...], progress: Progress) -> Float[Array, "..."]:
@@ -195,7 +195,7 @@ class CoarseToFine(AbstractSigmas):
             until: the progress at which the slide ends, in (0, 1].
 
         Returns:
-            The law.
+            The distribution.
 
         Raises:
             RecipeError: not 0 < detail < radius, or until is not in (0, 1].

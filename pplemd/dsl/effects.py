@@ -125,7 +125,7 @@ def refuse_unplated(name: str, distribution: dist.Distribution, plates: Mapping[
 
     Args:
         name: of the site.
-        distribution: its law, of which each plate has made an axis.
+        distribution: as declared, with an axis for each plate.
         plates: name of the plate of each axis, counted from the end.
     """
     shape = tuple(distribution.batch_shape)
@@ -225,7 +225,7 @@ def positions(distribution: dist.Distribution, arrays: list[PyTree]) -> tuple[in
 
 
 def unmask(distribution: dist.Distribution) -> dist.Distribution:
-    """Return the law without its masks, wherever in it they are."""
+    """Return the distribution without its masks, wherever in it they are."""
 
     def bare(node: Any) -> Any:
         return unmask(node.base_dist) if _is_mask(node) else node
@@ -234,7 +234,7 @@ def unmask(distribution: dist.Distribution) -> dist.Distribution:
 
 
 def unmasked(name: str, distribution: dist.Distribution, before: str | None) -> dist.Distribution:
-    """Return the law that a latent is drawn from.
+    """Return the distribution that a latent is drawn from.
 
     What NumPyro's `obs_mask` imputes is drawn from its whole law: where data were seen, that value is not looked at
     and its density integrates to one.

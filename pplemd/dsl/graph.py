@@ -147,7 +147,7 @@ def bind_observed(index: int, arrays: Sequence[PyTree], data: Array) -> Array:
 
 
 def bind_plate(name: str, size: int) -> Array:
-    """Stage a plate of which ``size`` rows are looked at; which, is told when the program is walked."""
+    """Stage a plate of which ``size`` rows are looked at; which, is known when the program is walked."""
     return _plate_p.bind(name=name, size=size)
 
 
@@ -486,7 +486,7 @@ def _results(equation: Any, operands: list[Origins]) -> list[Origins]:
     if index is not None:
         return [frozenset({index})]
     if observed_index(equation) is not None:
-        return [operands[-1]]  # the data, whatever its law depends on
+        return [operands[-1]]  # the data, whatever its distribution depends on
     if equation.primitive.name == "stop_gradient":
         return [frozenset(one for one in operand if not isinstance(one, Differentiated)) for operand in operands]
     body = _body(equation)

@@ -38,7 +38,7 @@ def siblings(path: Path) -> list[Path]:
 
 
 def _imported(file: Path) -> Iterator[str]:
-    """The top-level names that a file imports; none where it is not Python source, which loading it tells."""
+    """The top-level names that a file imports; none where it is not Python source, which loading it shows."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, OSError):

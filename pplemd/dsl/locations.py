@@ -77,7 +77,7 @@ _CONCRETE = (errors.ConcretizationTypeError, errors.TracerIntegerConversionError
 
 @contextlib.contextmanager
 def explained(expected: str = "the program to run once on traced values") -> Iterator[None]:
-    """Turn any exception into a `ProgramError` that tells its place, its cause and the usual repair.
+    """Turn any exception into a `ProgramError` that says its place, its cause and the usual repair.
 
     Args:
         expected: what should have come to pass.

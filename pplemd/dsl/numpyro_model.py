@@ -51,7 +51,7 @@ class Reading(Messenger):
         self._before: str | None = None  # the observation just before
 
     def process_message(self, msg: Any) -> None:
-        """Note what has a value; give what `obs_mask` imputes its whole law (see `masks.unmasked`)."""
+        """Note what has a value; give what `obs_mask` imputes its whole distribution (see `masks.unmasked`)."""
         if msg["type"] == "param" and msg["value"] is not None:
             self.given.add(msg["name"])
         if msg["type"] != "sample":
@@ -82,7 +82,7 @@ def first_run(model: Callable, key: PRNGKeyArray, args: tuple, kwargs: Mapping[s
 
 @contextlib.contextmanager
 def ran(name: str, warned: list[str]) -> Iterator[None]:
-    """Run a model under NumPyro's own rules of types and ranks; its errors are told as mistakes of the model.
+    """Run a model under NumPyro's own rules of types and ranks; its errors are reported as mistakes of the model.
 
     Args:
         name: the model's.

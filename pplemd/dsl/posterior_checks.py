@@ -75,7 +75,7 @@ def check_sites(name: str, sites: Sites, given: set[str], left_out: Mapping[str,
 
 
 def check_data(name: str, sites: Sites, at: Callable[[dict[str, Array]], Sites]) -> None:
-    """See that observed data lie where their laws have a density.
+    """See that observed data lie where their distributions have a density.
 
     Args:
         name: of the model.
@@ -121,14 +121,15 @@ def _param_repair(site: str) -> str:
 def _check_shape(name: str, site: str, message: dict[str, Any]) -> list[str]:
     """Refuse a site that is scored more often than it has values, and axes in a plate that no plate accounts for.
 
-    The second is what NumPyro warns of ("Missing a plate statement"). One number as the data of many laws is told.
+    The second is what NumPyro warns of ("Missing a plate statement"). One number as the data of many distributions is
+    told.
     """
     law, shape = message["fn"], np.shape(message["value"])
     rows = shape[: max(len(shape) - len(law.event_shape), 0)]
     try:
         batch = np.broadcast_shapes(law.batch_shape, rows)
     except ValueError:
-        return []  # NumPyro's own error, when the density is asked
+        return []  # NumPyro's own error, when the density is evaluated
     scored = f"the log density of site {site!r} of the model {name} is of shape {batch}"
     laws = f"the {type(innermost(law)).__name__} is of shape {law.shape()}"
     if message["is_observed"] and rows and math.prod(batch) > math.prod(rows):

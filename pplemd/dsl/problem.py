@@ -85,7 +85,7 @@ class Observed(eqx.Module):
     support: Support = eqx.field(static=True)
 
     def check(self, data: PyTree) -> None:
-        """Raise where its law cannot have given some of the data.
+        """Raise where its distribution cannot have given some of the data.
 
         Raises:
             ProgramError: where it cannot; traced data are taken as they are.
@@ -95,15 +95,15 @@ class Observed(eqx.Module):
             raise ProgramError(f"{self.place}: observation {self.name!r} {fault}")
 
     def draw(self, key: Key[Array, ""], distribution: Distribution, like: PyTree) -> Array:
-        """Draw data of its law, real ones or whole numbers of the type that was observed.
+        """Draw data of its distribution, real ones or whole numbers of the type that was observed.
 
         Raises:
-            ProgramError: where the law cannot be drawn from.
+            ProgramError: where the distribution cannot be drawn from.
         """
         try:
             value = sample(key, distribution)
             return value.astype(like.dtype) if distribution.is_discrete else value  # real ones may be given as integers
-        except Exception as error:  # of NumPyro's samplers, and of laws of the user's own
+        except Exception as error:  # of NumPyro's samplers, and of distributions of the user's own
             said = (str(error).strip() or "(no message)").split("\n", 1)[0].rstrip(".")
             raise ProgramError(
                 f"{self.place}: data of observation {self.name!r} cannot be simulated: {self.family} raised "
@@ -113,7 +113,7 @@ class Observed(eqx.Module):
 
 
 def check_given(program: str, observed: Sequence[Observed], data: Mapping[str, ArrayLike]) -> None:
-    """Raise unless data are of observations, of their shapes, and lie where their laws have a density.
+    """Raise unless data are of observations, of their shapes, and lie where their distributions have a density.
 
     Args:
         program: what it is called.
@@ -319,7 +319,7 @@ class Problem(AbstractLatents):
         """Return the problem with other data, by observation.
 
         Raises:
-            ProgramError: no such observation, other shapes, or data that its law cannot have given.
+            ProgramError: no such observation, other shapes, or data that its distribution cannot have given.
         """
         check_given(self.name, self.observed, data)
         arrays = {name: jnp.asarray(one) for name, one in data.items()}
@@ -460,7 +460,7 @@ class Problem(AbstractLatents):
         """Draw data given the latents at base coordinates u, but of some observations: the predictive of one draw.
 
         Raises:
-            ProgramError: a law that cannot be drawn from.
+            ProgramError: a distribution that cannot be drawn from.
         """
         drawn: dict[str, Array] = {}
 

@@ -1,4 +1,4 @@
-"""Dirichlet laws in the logits of their sticks, which hold where the shares themselves round to 0 or to 1.
+"""Dirichlet distributions in the logits of their sticks, which hold where the shares themselves round to 0 or to 1.
 
 Share i is z_i (1 - z_1) ... (1 - z_i-1), z_i = sigmoid(u_i - log(n - i)) for i = 1 ... n - 1: NumPyro's and Stan's
 coordinates (Stan Reference Manual, "Unit simplex"). The sticks are independent, z_i ~ Beta(a_i, a_i+1 + ... + a_n).

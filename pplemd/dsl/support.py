@@ -1,4 +1,4 @@
-"""Whether data lie where the law that they are observed under has any density.
+"""Whether data lie where the distribution that they are observed under has any density.
 
 NumPyro scores what lies outside of a support as it comes, without a word: Bernoulli data coded 1 and 2 have
 probabilities above 1. A support, and data, that depend on no latent and on nothing trained are checked before anything
@@ -41,10 +41,10 @@ class Support:
     """What is known of an observation's support before anything is computed. Compared by identity.
 
     Attributes:
-        family: class of the law, without wrappers.
+        family: class of the distribution, without wrappers.
         constraint: NumPyro's, of one event; bounds that are not known are infinite. None where nothing is known.
         seen: which of the data are looked at; it broadcasts with them.
-        discrete: whether the law has probabilities.
+        discrete: whether the distribution has probabilities.
         moving: whether the support depends on latents, or on what is trained.
     """
 
@@ -111,10 +111,10 @@ def check_probability(log_prob: PyTree, name: str, error: type[PplemdError] = Pr
 
 
 def support_of(parameters: Parameters, arrays: Sequence[PyTree]) -> Support:
-    """The support of an observation's law.
+    """The support of an observation's distribution.
 
     Args:
-        parameters: what is static of the law.
+        parameters: what is static of the distribution.
         arrays: of its arrays the values, and for those that are not known before a run, NaN.
     """
     distribution = parameters.distribution(arrays)
@@ -122,10 +122,10 @@ def support_of(parameters: Parameters, arrays: Sequence[PyTree]) -> Support:
 
 
 def support_of_rows(parameters: Parameters, arrays: Sequence[PyTree], by_row: Sequence[bool], rank: int) -> Support:
-    """The support of an observation of many rows, whose law has arrays of each row's own.
+    """The support of an observation of many rows, whose distribution has arrays of each row's own.
 
     Args:
-        parameters: what is static of one row's law.
+        parameters: what is static of one row's distribution.
         arrays: as for `support_of`.
         by_row: which of them have a first axis of rows.
         rank: dimensions of one row's data.

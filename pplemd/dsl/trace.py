@@ -38,7 +38,9 @@ from pplemd.dsl.support import Support, or_nan, support_of, support_of_rows
 from pplemd.errors import DataError, ProgramError
 
 CHECKED = 4096  # rows that are checked of data that stay on the host
-Met = list[list[Any]]  # of each observation the arrays of its law, and its data; shapes of what is not known yet
+Met = list[
+    list[Any]
+]  # of each observation the arrays of its distribution, and its data; shapes of what is not known yet
 
 
 def supports(

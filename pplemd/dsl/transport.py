@@ -129,8 +129,8 @@ def _gumbel_tails(s: Array) -> tuple[Array, Array]:
     return jnp.exp(-rate), -jnp.expm1(-rate)
 
 
-# Keyed by the exact class: a subclass may have another law. Standard members of location-scale families, as pushes of
-# u and back.
+# Keyed by the exact class: a subclass may be distributed otherwise. Standard members of location-scale families,
+# as pushes of u and back.
 STANDARD: Mapping[type, tuple[Standard, Score]] = MappingProxyType(
     {
         dist.Normal: (lambda u: u, lambda s: (s, jnp.zeros_like(s))),

@@ -146,7 +146,7 @@ def _middle(given: Arguments) -> bool:
 
 
 def _classes(given: Arguments) -> tuple[int | None, bool]:
-    """The number of classes, and whether they are told as time steps are.
+    """The number of classes, and whether they are given as time steps are.
 
     Such classes need no table and so no number: where it is not said, there are as many as time steps.
     """
@@ -364,7 +364,7 @@ def unet_2d(
     compute: DTypeLike | None = None,
     rematerialise: bool = False,
 ) -> UNet2DModel:
-    """Return the network alone, which is told time steps; arguments and errors are those of `diffusers_denoiser`."""
+    """Return the network alone, which is given time steps; arguments and errors are those of `diffusers_denoiser`."""
     sizes = options({name: value for name, value in config.items() if name != SCHEDULER}, compute, rematerialise)
     if arrays is None:
         return blank(lambda: UNet2DModel(sizes, key=jax.random.key(0)))

@@ -45,8 +45,8 @@ MOST_STEPS = 100_000  # of a schedule
 def denoiser(network: UNet2DModel, config: Mapping[str, Any]) -> AbstractDenoiser:
     """Return the denoiser in terms of sigma that a network with its scheduler is.
 
-    A network told time steps is asked at the fractional one whose log(sigma) is that of the noise, linear between whole
-    ones, and at the first or last one beyond them; its waves take fractions as they are.
+    A network given time steps is evaluated at the fractional one whose log(sigma) is that of the noise, linear between
+    whole ones, and at the first or last one beyond them; its waves take fractions as they are.
 
     Args:
         network: the network, its weights in place or blank.

@@ -261,7 +261,7 @@ def identified(config: Mapping[str, Any], found: StateDicts, *files: Path, notes
 
 
 def notes(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """What was chosen or assumed where a checkpoint does not say it, a sentence each: to be told to who uses it."""
+    """What was chosen or assumed where a checkpoint does not say it, a sentence each, for who uses it."""
     return (*checkpoint.notes, *_family(checkpoint).assumed(checkpoint.config))
 
 

@@ -70,7 +70,7 @@ Rule = Callable[[History, Watched], Alarm | None]
 def alarms(history: History, watched: Watched) -> tuple[Alarm, ...]:
     """What the newest line gives reason to be alarmed about, in the light of those before.
 
-    Rules stand in groups, causes before what they cause; of each group the first that fires is told.
+    Rules stand in groups, causes before what they cause; of each group the first that fires is reported.
 
     Args:
         history: lines of metrics.jsonl, the newest last.

@@ -77,7 +77,7 @@ def denoising_loss(
 ) -> Float[Array, ""]:
     """Mean over a batch of w(sigma) |D(x + sigma eps, sigma) - x|^2 / dim(x).
 
-    Its minimiser is the posterior mean of x, so (D - x_sigma) / sigma^2 is the score of the noised law of x.
+    Its minimiser is the posterior mean of x, so (D - x_sigma) / sigma^2 is the score of the noised distribution of x.
 
     Args:
         denoiser: D.
@@ -113,8 +113,8 @@ def default_weight(denoiser: AbstractDenoiser) -> AbstractWeighting:
       would let the lowest levels alone count. w = 1 / (sigma^2 + s^2), `InverseVarianceWeight`, is bounded too. It is
       also that of a function of which nothing is known, which may be such a network.
 
-    s is a `Denoiser`'s own, else 0.5, the s.d. of images in [-1, 1]. The network below all wrappers is asked, so that
-    it has one weight whether it is imported or wrapped by hand.
+    s is a `Denoiser`'s own, else 0.5, the s.d. of images in [-1, 1]. The network below all wrappers is looked at, so
+    that it has one weight whether it is imported or wrapped by hand.
 
     Source: arXiv:2206.00364, section 5 and appendix B.6.
     """

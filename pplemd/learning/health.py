@@ -17,7 +17,7 @@ from pplemd.teachers import AbstractDenoiser, AbstractTeacher, DenoiserFunction
 
 Field = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
-POINTS = 5  # of Gauss-Legendre on a side: exact to degree 9; a side of sigma is short against the noised law's features
+POINTS = 5  # of Gauss-Legendre on a side: exact to degree 9; a side of sigma is short against features of noised data
 SMALLEST = 1e-12  # stands for a drift of zero, which would make a ratio infinite
 NATS = 1e-2  # a log ratio that decides no proposal: closed loops of less are rounding, not curl
 
@@ -89,7 +89,8 @@ def chain_figures(draw: Draw, start: Float[Array, "batch ..."], moved: bool) -> 
 
     noise_to_drift: root mean square of how far the coupled chain went, over that of the residual eps_K - nu_K: how
         much of a chain's movement is noise, for one part of what it learns.
-    noise_chi2, latents_chi2: `chi2` of eps_K and of z_K. At the optimum the chains start in their law, N(0, I), and
+    noise_chi2, latents_chi2: `chi2` of eps_K and of z_K. At the optimum the chains start in their distribution, N(0,
+    I), and
         stay there; large figures early are the tilt towards the teacher, growing ones a kernel that does not hold it.
 
     Args:
@@ -188,7 +189,7 @@ def closed_loop(field: Field, corners: Float[Array, "3 ..."]) -> Float[Array, ""
     law = TiltedTarget(lambda x: x, ScorePotential(lambda x: -field(x)), lambda x: jnp.zeros(()))
 
     def side(a: Array, b: Array) -> Array:
-        start, end = (Point(x, x, x, x) for x in (a, b))  # the rule asks the field inside the side alone
+        start, end = (Point(x, x, x, x) for x in (a, b))  # the rule evaluates the field inside the side alone
         return gauss_legendre(POINTS).gain(law, start, end)
 
     sides = jax.vmap(side)(corners, jnp.roll(corners, -1, axis=0))

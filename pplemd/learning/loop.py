@@ -1,4 +1,4 @@
-"""The training loop: one compiled step, called until it is done, told to stop, or stuck. It knows no algorithm."""
+"""The training loop: one compiled step, called until it is done, stopped or stuck. It knows no algorithm."""
 
 import signal
 import threading
@@ -22,7 +22,7 @@ from pplemd.storage.folder import reason
 
 
 class Interrupted(Exception):  # noqa: N818
-    """The loop was asked to stop; its state is saved, where there are checkpoints.
+    """The loop had to stop, by a signal; its state is saved, where there are checkpoints.
 
     Attributes:
         step: the last step done.
@@ -67,11 +67,11 @@ BAR = "progress bar"
 class Onlookers:
     """Calls those who look at a training, and keeps from it what they raise.
 
-    Each is asked again when it is due next: a disk may have room by then.
+    Each is called again when it is due next: a disk may have room by then.
 
     Args:
-        note: told once of each that failed, with the cause.
-        phase: told what is done beside the steps.
+        note: called once for each that failed, with the cause.
+        phase: called with what is done beside the steps.
     """
 
     def __init__(self, note: Callable[[str], None], phase: Callable[[str], None] = lambda what: None):
@@ -90,7 +90,7 @@ class Onlookers:
 
         Raises:
             Interrupted: as it was raised: it asks the training itself to stop.
-            FloatingPointError: JAX's, where JAX is asked to stop at the first NaN.
+            FloatingPointError: JAX's, where JAX is set to stop at the first NaN.
         """
         try:
             return call(*arguments)
@@ -109,7 +109,7 @@ class Onlookers:
         self.look(BAR, step, self._phase, what, otherwise=None)
 
     def failed(self) -> dict[str, float]:
-        """A figure failed_WHO for each that has failed since this was last asked."""
+        """A figure failed_WHO for each that has failed since this was last called."""
         failed, self._failed = self._failed, {}
         return failed
 
@@ -127,7 +127,7 @@ class Onlookers:
             return
 
 
-LATE = 0.1  # seconds by which what is told may run ahead; waiting once in so long costs nothing that shows
+LATE = 0.1  # seconds by which what is reported may run ahead; waiting once in so long costs nothing that shows
 
 
 class Pace:
@@ -157,7 +157,7 @@ class Pace:
 
 
 class AbstractState(eqx.Module):
-    """What the loop asks of a state."""
+    """What the loop needs of a state."""
 
     @property
     @abstractmethod
@@ -200,9 +200,10 @@ class Adjustment(eqx.Module):
 
 
 class Watcher:
-    """What the loop tells while it runs; each method does nothing unless replaced by a function.
+    """What the loop calls while it runs; each method does nothing unless replaced by a function.
 
-    None of them ends a training: what it raises is told by `note`, once, and is a figure failed_WHO of the next report.
+    None of them ends a training: what it raises is reported by `note`, once, and is a figure failed_WHO of the next
+    report.
 
     Args:
         advance: called with the step after each step.
@@ -250,7 +251,7 @@ def fit(
         state: the state to start from, where there is no checkpoint; its buffers are gone afterwards.
         key: the run's key.
         training: how many steps, and how often to do what.
-        watcher: told what happens.
+        watcher: called with what happens.
         checkpoints: where to save, and to go on from.
         devices: what to run on.
         adjustment: what is decided between steps; of step and state alone, so that it is decided again alike.
@@ -298,7 +299,7 @@ def first_window(step: Step, state: AbstractState, key: PRNGKeyArray) -> Window:
 
 @eqx.filter_jit(inline=True)  # type: ignore[call-overload]  # only its own options are typed
 def _stepped(step: Step, state: AbstractState, key: PRNGKeyArray) -> tuple[AbstractState, dict[str, Array]]:
-    """A step, whose trace JAX keeps: whoever asks for its structure, and the loop that compiles it, trace it once."""
+    """A step, whose trace JAX keeps: whoever needs its structure, and the loop that compiles it, trace it once."""
     return step(state, key)
 
 

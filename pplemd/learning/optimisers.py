@@ -112,7 +112,7 @@ def norm(gradient: PyTree) -> Float[Array, ""]:
 
 
 def _clipped(most: float) -> optax.GradientTransformationExtraArgs:
-    """optax.clip_by_global_norm by `norm`, which whoever knows it already tells by the name `size`.
+    """optax.clip_by_global_norm by `norm`, which whoever knows it already passes as `size`.
 
     A factor of all fuses into what comes after; a division of each number is done, and written, once for all of it.
     """
@@ -168,7 +168,7 @@ class Newton(AbstractOptimiser):
         return parameters <= self.most
 
     def transformation(self, steps: int) -> optax.GradientTransformation:
-        """Newton's steps, for as many updates; they need `value_fn`, which learner.descend tells."""
+        """Newton's steps, for as many updates; they need `value_fn`, which `descend` passes."""
         beyond = optax.with_extra_args_support(self.beyond.transformation(steps))
 
         def init(params: PyTree) -> optax.OptState:

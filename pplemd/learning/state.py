@@ -79,7 +79,7 @@ def descend(
         current: the module and its optimiser's state.
         gradient: of the module's structure, None where the module is not trained.
         optimiser: the Optax transformation that the learner was made with.
-        objective: what is descended, of a module; told to an optimiser that asks for it, Optax's `value_fn`.
+        objective: what is descended, of a module; passed to an optimiser that needs it, Optax's `value_fn`.
     """
     trained = jax.tree.map(lambda slope: slope is not None, gradient, is_leaf=lambda slope: slope is None)
     parameters, fixed = eqx.partition(current.module, trained)

@@ -45,7 +45,7 @@ class AbstractNetwork(eqx.Module):
 
         Args:
             x: the network's input, of the network's shape; vmap to batch.
-            time: what the network is told of the noise level, of order 1: log(sigma) / 4 in the EDM convention.
+            time: what the network gets of the noise level, of order 1: log(sigma) / 4 in the EDM convention.
             condition: one value of the form; None for no condition.
             key: randomness of dropout while training; None for the deterministic network.
 

@@ -100,7 +100,7 @@ def class_vector(embedding: ClassEmbedding | None, label: Label, owner: str) -> 
 
 
 class Conditioning(AbstractWide):
-    """The vector that tells every block the noise level and the class: `SiLU(W f(time) + b + class vector)`.
+    """The vector that gives every block the noise level and the class: `SiLU(W f(time) + b + class vector)`.
 
     Args:
         width: length of the vector.

@@ -1,4 +1,4 @@
-"""A transformer over the patches of a small image, told time and class by tokens of their own."""
+"""A transformer over the patches of a small image, given time and class by tokens of their own."""
 
 import equinox as eqx
 import jax

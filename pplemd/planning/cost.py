@@ -99,7 +99,7 @@ class Value:
     """An array on the way.
 
     Attributes:
-        bytes: its size; 0 for one that is held anyway.
+        bytes: its size; 0 for one that is kept anyway.
         kept: whether it is written down.
         roots: what is written down and has to be there for it to be computed.
         last: place of the last operation that needs it.
@@ -128,7 +128,7 @@ class Operation:
 def peak_bytes(trace: Jaxpr) -> int:
     """Most bytes of temporaries that are alive at once, operations taken in the order of the trace.
 
-    Arguments and results are left out: they are held anyway, the results in the place of donated arguments.
+    Arguments and results are left out: they are kept anyway, the results in the place of donated arguments.
 
     Args:
         trace: the trace.

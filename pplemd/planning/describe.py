@@ -18,7 +18,7 @@ COMPILER_OPTIONS: Any = {"xla_backend_optimization_level": 0, "xla_llvm_disable_
 def describe(plan: AbstractPlan, compiled: bool = True) -> dict[str, Any]:
     """A plan as plain data.
 
-    Keys: program, sites, the numbers of the task (algorithm, training, ...), memory (bytes held, of what, and bytes of
+    Keys: program, sites, the numbers of the task (algorithm, training, ...), memory (bytes kept, of what, and bytes of
     one step's temporaries) and cost (floating-point operations of one step, by part, those of products and convolutions
     alone, and what a step consists of); of a distillation also output, classes, teacher and networks (parameters of
     each); of a fit observed, plates, output and networks.
@@ -35,7 +35,7 @@ def describe(plan: AbstractPlan, compiled: bool = True) -> dict[str, Any]:
     declared = plan.described()
     counts: Any = declared.pop("counts")
     networks: Any = declared.pop("networks")
-    # bytes of what is held, by what it is
+    # bytes of what is kept, by what it is
     learners = state.learners.values()
     found = {
         "networks": sum(size_in_bytes(one.module) for one in learners),
@@ -71,7 +71,7 @@ def parts_of(step: Step) -> tuple[str, ...]:
 
 
 def temporaries(plan: AbstractPlan) -> int:
-    """Bytes that a step of a plan needs besides what is held, estimated from its trace."""
+    """Bytes that a step of a plan needs besides what is kept, estimated from its trace."""
     call, arguments = _call(*plan.shapes_of(lambda work: (work.step, work.initial())))
     return peak_bytes(traced(call, *arguments))
 
@@ -83,7 +83,7 @@ def gradients(plan: AbstractPlan) -> int:
 
 
 def _temporary(call: Callable, arguments: tuple[Any, Any]) -> int | None:
-    """What the compiler says that a step needs besides what is held."""
+    """What the compiler says that a step needs besides what is kept."""
     analysis = jax.jit(call).lower(*arguments).compile(COMPILER_OPTIONS).memory_analysis()
     return getattr(analysis, "temp_size_in_bytes", None)
 

@@ -242,7 +242,7 @@ class Limit:
         times: this multiple of what it is held against.
         apart: so much worse than that.
         share: whether it is a share of the judged samples, whose sampling noise widens `apart`.
-        signed: whether it is noise about 0 where the laws are one, so that sizes are compared.
+        signed: whether it is noise about 0 where the distributions are one, so that sizes are compared.
     """
 
     times: float = 1.0
@@ -276,10 +276,12 @@ LIMITS = {
     "modes": Limit(),
     **dict.fromkeys(("class_kl", "weight_kl"), NATS),
     "frechet": Limit(2.0),  # squared; README's MNIST is at 1.45, and another draw moves that of digits by a twelfth
-    "sliced_w2": Limit(2.0),  # between modes its noise falls as n^(-1/4): draws of one law reach 1.5 of the floor
-    "kid": Limit(4.0, signed=True),  # of one law, one time in fifty beyond
+    "sliced_w2": Limit(
+        2.0
+    ),  # between modes its noise falls as n^(-1/4): draws of one distribution reach 1.5 of the floor
+    "kid": Limit(4.0, signed=True),  # of one distribution, one time in fifty beyond
     **dict.fromkeys(("mean_error", "sd_error", "mmd"), ERROR),
-    "c2st": Limit(1.0, 0.1),  # 1 / 2 for laws that are one
+    "c2st": Limit(1.0, 0.1),  # 1 / 2 for distributions that are one
 }
 AGAINST_REAL = {  # without a teacher between: kid is noise about 0 there, which gives no scale
     **{name: limit for name, limit in LIMITS.items() if name != "kid"},

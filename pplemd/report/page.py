@@ -1,4 +1,4 @@
-"""The page as a whole: one HTML file that asks nothing of the network, whatever the runs hold."""
+"""The page as a whole: one HTML file that needs no network, whatever the runs hold."""
 
 import base64
 import functools

@@ -1,4 +1,4 @@
-"""Who is told how a long piece of work goes: people on a terminal, by a bar with time left, or nobody."""
+"""Reporters: how a long piece of work goes, shown to people by a bar with time left, or to nobody."""
 
 import sys
 import threading
@@ -32,7 +32,7 @@ class AbstractProgress(ABC):
 
 
 class AbstractReporter(ABC):
-    """Told what happens, while it happens."""
+    """Who gets to know what happens, while it happens."""
 
     @abstractmethod
     def say(self, sentence: str) -> None:
@@ -51,7 +51,7 @@ class AbstractReporter(ABC):
         """
 
     def preparing(self, what: str) -> AbstractContextManager[object]:
-        """The time of a `with` block goes by before there is any work; nobody is told, unless a reporter says it."""
+        """The time of a `with` block goes by before there is any work; nothing is shown, unless a reporter does."""
         return nullcontext()
 
 
@@ -69,7 +69,7 @@ class SilentProgress(AbstractProgress):
 
 
 class Silent(AbstractReporter):
-    """Tells nobody."""
+    """Shows nothing."""
 
     def say(self, sentence: str) -> None:
         """Nothing."""
@@ -86,7 +86,7 @@ FIRST_PHASE = "getting ready"
 
 
 class Terminal(AbstractReporter):
-    """Tells people on standard error; a bar where that is a terminal (or a notebook), else lines."""
+    """Shows people, on standard error, how it goes; a bar where that is a terminal (or a notebook), else lines."""
 
     def say(self, sentence: str) -> None:
         """A line."""
@@ -253,7 +253,7 @@ class _Lines(AbstractProgress):
         self._preparing.cancel()
 
     def _wait(self, seconds: float, text: Callable[[], str], turn: int) -> threading.Timer:
-        """Tell of the phase in so long, and now and then while it lasts."""
+        """Show the phase in so long, and now and then while it lasts."""
 
         def say() -> None:
             sentence = text()

@@ -13,7 +13,7 @@ GROUPED = ("run_", "parameter_", "lambda_", "kappa_", "cost_")  # names that beg
 
 
 class AbstractBoard(ABC):
-    """Told the figures and pictures of a training."""
+    """Who gets the figures and pictures of a training."""
 
     @abstractmethod
     def begin(self, step: int) -> None:

@@ -74,7 +74,7 @@ class Standing:
 
     @property
     def left(self) -> float | None:
-        """Seconds to the end of training; None where they cannot be told."""
+        """Seconds to the end of training; None where they cannot be known."""
         steps, pace = self.run_record.steps, self.pace
         if steps is None or not pace or self.state is not State.training:
             return None

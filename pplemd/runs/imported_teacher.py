@@ -137,7 +137,7 @@ def draw_grid(path: Path, picture: Path, grid: Grid, reporter: AbstractReporter)
         path: the checkpoint.
         picture: the PNG file.
         grid: what to draw.
-        reporter: told how it goes.
+        reporter: shows how it goes.
 
     Returns:
         Seconds, compilation included.

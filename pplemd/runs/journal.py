@@ -30,7 +30,7 @@ class Journal:
 
     Args:
         folder: the run.
-        say: told of an alarm when it is first raised.
+        say: called with an alarm when it is first raised.
         progress: shows the newest figures.
         judge: alarms that the lines so far give reason for.
     """
@@ -45,7 +45,7 @@ class Journal:
         self._latest: dict[str, float] = {}
 
     def begin(self, step: int) -> None:
-        """Go on after a step: what was written after it is dropped, what was told before is not told again."""
+        """Go on after a step: what was written after it is dropped, what was reported before is not reported again."""
         self._history = self._lines.keep_until(step)
         self._said = {name for line in self._history for name in line.get("alarm", ())}
         for line in self._history:
@@ -137,11 +137,11 @@ def _health(step: Step, state: TrainState, key: PRNGKeyArray) -> Figures:
 
 @contextmanager
 def with_board(watcher: Watcher, board: AbstractBoard, samples: Path) -> Iterator[Watcher]:
-    """The same watcher, which tells the board too; it is closed however the training ends.
+    """The same watcher, which passes on to the board too; it is closed however the training ends.
 
     Args:
-        watcher: what the loop tells.
-        board: told its figures and pictures.
+        watcher: what the loop calls.
+        board: gets its figures and pictures.
         samples: the picture that the watcher draws.
     """
     onlookers, reached = Onlookers(watcher.note), 0

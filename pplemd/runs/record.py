@@ -54,13 +54,13 @@ def _is_run_of(folder: RunFolder, declared: Declared) -> bool:
 
 
 def begin_or_go_on(declared: Declared, folder: RunFolder, devices: Devices, say: Say, goes_on: bool) -> None:
-    """Write the configuration of a new run, or tell where one goes on with other devices; for every process.
+    """Write the configuration of a new run, or say where one goes on with other devices; for every process.
 
     Args:
         declared: the model.
         folder: of the run, which no other process writes to.
         devices: what it runs on.
-        say: told of other devices.
+        say: called where it goes on with other devices.
         goes_on: whether the folder held the run before, as the first process found it.
 
     Raises:
@@ -151,7 +151,7 @@ def declared_again(folder: RunFolder, model_file: Path | None, say: Say) -> Decl
     Args:
         folder: the run.
         model_file: another place of the model file; by default where it was.
-        say: told where the file has changed since.
+        say: called where the file has changed since.
 
     Raises:
         CheckpointError: where the file is gone, or the teacher's checkpoint is gone or another.
@@ -238,7 +238,7 @@ def check_same(declared: Declared, folder: RunFolder, say: Say) -> None:
     Args:
         declared: the model of today.
         folder: the run.
-        say: told where the machine or a library is another, so that the figures may differ in their last digits.
+        say: called where the machine or a library is another, so that the figures may differ in their last digits.
 
     Raises:
         CheckpointError: where its file, its numbers or its teacher's data has changed.
@@ -277,7 +277,7 @@ def _version(config: dict[str, Any]) -> str:
     return f" ({found})" if isinstance(found, str) else ""
 
 
-SHORT = 12  # letters of a SHA-256 that are told
+SHORT = 12  # letters of a SHA-256 that are shown
 LIBRARIES = ("pplemd", "equinox", "numpyro")  # another version of which may build other arrays from the same file
 
 

@@ -100,7 +100,7 @@ def write_report(
         out: the HTML file; by default report.html in the first folder.
         draw: whether to draw from the checkpoints: samples, paths between latents, the E-step's corrections, the plan.
         model_file: another place of the model file, of one run.
-        reporter: told how it goes; by default the terminal.
+        reporter: shows how it goes; by default the terminal.
 
     Returns:
         The file.

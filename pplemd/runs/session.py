@@ -80,7 +80,7 @@ def opened(
 
 
 def _facts(declared: Declared, folder: RunFolder) -> dict[str, Any]:
-    """What the first process tells the others of a run."""
+    """What the first process sends the others of a run."""
     imported = declared.task.imported
     teacher = None if imported is None or imported.path is None else str(imported.path)
     return {

@@ -256,7 +256,7 @@ class AbstractDiagnosis(ABC):
 
     @property
     def of(self) -> str:
-        """Of which law the chains are, for the title of the table; empty where there is one."""
+        """Of which distribution the chains are, for the title of the table; empty where there is one."""
         return ""
 
     def figures(self) -> dict[str, object]:

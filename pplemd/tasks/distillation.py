@@ -385,7 +385,7 @@ class Plan(AbstractPlan[Distilled]):
     def diagnose(
         self, state: TrainState, options: ChainOptions, folder: Path, reporter: AbstractReporter
     ) -> e_step_diagnosis.Diagnosis:
-        """Run long chains of the E-step's law at several sigma."""
+        """Run long chains of the E-step's target at several sigma."""
         teacher = ready_teacher(self.model.teacher, reporter)
         context = DistillationContext(self.model.training, self.problem, teacher, self.conditions)
         return e_step_diagnosis.diagnose(context, self.model.algorithm, state, options, folder, reporter)

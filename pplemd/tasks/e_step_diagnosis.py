@@ -1,4 +1,4 @@
-"""Diagnosing a distillation: long chains of its E-step's law at several sigma, judged, drawn and kept."""
+"""Diagnosing a distillation: long chains of its E-step's distribution at several sigma, judged, drawn and kept."""
 
 import dataclasses
 from pathlib import Path
@@ -175,7 +175,7 @@ class Diagnosis(AbstractDiagnosis):
 
 
 class Law(eqx.Module):
-    """The E-step's laws of a run, as the training would sample them next.
+    """The E-step's targets of a run, as the training would sample them next.
 
     Attributes:
         teacher: q.
@@ -301,7 +301,7 @@ def typical_sigmas(law: AbstractSigmas) -> tuple[float, ...]:
 
 
 def _condition(context: DistillationContext, label: int | None, key: PRNGKeyArray) -> Condition:
-    """The condition of the chains: one for all, since chains of several conditions are of several laws."""
+    """The condition of the chains: one for all, since chains of several conditions have several targets."""
     if label is not None:
         return jnp.asarray(chosen_class(context.problem.condition, label), jnp.int32)
     prior = context.conditions

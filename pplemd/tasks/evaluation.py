@@ -77,10 +77,10 @@ def evaluate(
         teacher: its teacher.
         evaluation: what to measure; by default distances from other draws of the teacher.
         seed: seed of the samples and of the random choices of the figures; training never uses its key.
-        advance: told the share that is done, 0 to 1.
+        advance: called with the share that is done, 0 to 1.
         known: a report of another student of this teacher by this evaluation, as in a comparison: of as many samples
             and of the same seed, its floor and its teacher's figures are these, and are not found again.
-        phase: told what is done, before it is.
+        phase: called with what is done, before it is.
 
     Raises:
         DivergenceError: where samples are not finite.

@@ -57,7 +57,10 @@ from pplemd.tasks.results import Fitted
 
 Values = dict[str, Array]
 CHECKED = 16  # draws at which probabilities are looked at
-ANNEALED, LEVELS = 64, 500  # draws and transitions of annealed importance sampling, where no normal law will do
+ANNEALED, LEVELS = (
+    64,
+    500,
+)  # draws and transitions of annealed importance sampling, where no normal distribution will do
 
 
 class Drawn(eqx.Module):
@@ -99,7 +102,7 @@ class Posteriors(eqx.Module):
     rows: Int[Array, " rows"] | None
 
     def law(self, lam: Centering) -> TiltedTarget:
-        """The joint law of the latents of all rows, in the coordinates of lam."""
+        """The joint distribution of the latents of all rows, in the coordinates of lam."""
         return transformed(self._base, lambda v: self._place(v, lam))
 
     @property
@@ -160,8 +163,8 @@ class Posteriors(eqx.Module):
     def marginal(self, key: PRNGKeyArray, u: Values, draws: int) -> Marginal:
         """An estimate of log p(y), of each row where rows are looked at, from draws of the posterior.
 
-        Importance sampling from a normal law of the draws; annealed, from the prior, of rows, whose posteriors under a
-        network may be far from normal, and where there are too few draws for such a law.
+        Importance sampling from a normal distribution of the draws; annealed, from the prior, of rows, whose posteriors
+        under a network may be far from normal, and where there are too few draws for such a distribution.
 
         Args:
             key: a key.
@@ -175,7 +178,7 @@ class Posteriors(eqx.Module):
             size = sum(int(np.prod(site.base_shape)) for site in of.sites)
             if self.rows is not None or count < 2 * size:
                 return annealed_marginal(own_key, of, program, min(draws, ANNEALED), LEVELS)
-            # of a normal law of d numbers, 1 + e times its s.d. gives weights of variance exp(2 e^2 d) - 1: here .65
+            # of a normal one of d numbers, 1 + e times its s.d. gives weights of variance exp(2 e^2 d) - 1: here .65
             proposal = normal_proposal(own, 1.0 + min(0.2, 0.5 / size**0.5))
             return importance_marginal(own_key, of, program, proposal, draws)
 
@@ -348,7 +351,7 @@ class PosteriorSamples:
         posterior: latents given the data, by site, (chain, draw, *shape); with an axis of rows where rows are looked
             at.
         prior_predictive: data given nothing, by observation, (1, chain x draw, *shape).
-        unsimulated: observations that it leaves out, since their laws cannot be drawn from, and why.
+        unsimulated: observations that it leaves out, since their distributions cannot be drawn from, and why.
         rows: which rows of the program's plate; None for all data.
         count: draws of the posterior, of all chains.
         per_second: draws of the posterior in a second, warm-up and compilation in it.
@@ -447,7 +450,7 @@ def draw_fit(
     return Written({"count": drawn.count, "per_second": rate}, f"{drawn.count:,} {what}, {rate:,} a second")
 
 
-LISTED = 20  # numbers of an array that are told one by one; of a larger one its size, mean and s.d.
+LISTED = 20  # numbers of an array that are shown one by one; of a larger one its size, mean and s.d.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -488,8 +491,8 @@ def judge_fit(
         fitted: the program.
         diagnostics: how long.
         seed: seed of chains and estimate; training never uses its key.
-        advance: told the share that is done, 0 to 1.
-        phase: told what is done, before it is.
+        advance: called with the share that is done, 0 to 1.
+        phase: called with what is done, before it is.
 
     Raises:
         ProgramError: where discrete data have probabilities above 1.
@@ -530,7 +533,7 @@ def shown_marginal(found: Marginal) -> dict[str, Any]:
     """An estimate of log p(y) as JSON data, with an error where its draws can tell one, else with a doubt.
 
     Args:
-        found: the estimate; with a leading dimension of rows, the mean over them is told, and its error.
+        found: the estimate; with a leading dimension of rows, the mean over them is given, and its error.
     """
     value, log_weights = np.asarray(found.value, np.float64), np.asarray(found.log_weights, np.float64)
     if value.ndim == 0:
@@ -544,7 +547,7 @@ def shown_marginal(found: Marginal) -> dict[str, Any]:
 
 
 def _doubt(effective: Float[np.ndarray, " rows"], log_weights: Float[np.ndarray, "rows draws"]) -> dict[str, str]:
-    """Why an estimate has no error that can be told, in words, as `doubt`; nothing where it has one."""
+    """Why an estimate has no error that can be known, in words, as `doubt`; nothing where it has one."""
     few, (rows, draws) = ~(effective >= FEWEST_EFFECTIVE), log_weights.shape  # NaN too
     if few.any():
         least = f"{np.nan_to_num(effective.min()):,.1f} of {draws:,} draws count, fewer than {FEWEST_EFFECTIVE:.0f}"

@@ -223,7 +223,7 @@ class Fitted(eqx.Module):
 
     @eqx.filter_jit
     def simulate(self, key: PRNGKeyArray, count: int, but: tuple[str, ...] = ()) -> dict[str, Array]:
-        """Draw data from the program's own latents, by observation: the prior predictive law.
+        """Draw data from the program's own latents, by observation: the prior predictive distribution.
 
         Args:
             key: a key.
@@ -231,7 +231,7 @@ class Fitted(eqx.Module):
             but: observations that are left out.
 
         Raises:
-            ProgramError: a law that cannot be drawn from.
+            ProgramError: a distribution that cannot be drawn from.
         """
         return jax.vmap(lambda one: self._simulated(one, but))(jax.random.split(key, count))
 
@@ -258,7 +258,7 @@ class Fitted(eqx.Module):
         return of.simulate(key_data, self.program, of.draw(key_latents, self.program), but=but)
 
     def _any_row(self) -> Problem:
-        """The problem with a row to look at: its own data are not asked for."""
+        """The problem with a row to look at: its own data are not needed."""
         return self.problem.at({plate.name: jnp.arange(plate.rows) for plate in self.problem.plates})
 
 
@@ -281,7 +281,7 @@ def timed_chunks(one: Callable[[int], np.ndarray], count: int, advance: Callable
     Args:
         one: draws the chunk of a number.
         count: how many chunks.
-        advance: told how many are done, first 0 once it is compiled.
+        advance: called with how many are done, first 0 once it is compiled.
     """
     one(0)
     advance(0)

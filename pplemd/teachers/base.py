@@ -1,4 +1,4 @@
-"""What a teacher is: the score of its law at every noise level, and what else it may know."""
+"""What a teacher is: the score of its distribution at every noise level, and what else it may know."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -54,9 +54,9 @@ class Quadratic(AbstractNoised):
         score of q_sigma = s - sigma^2 H s - (sigma^2 / 2) grad tr(H) + O(sigma^4)
 
     of which this lacks the third derivatives alone. Where it is not concave the quadratic has no noised density; a step
-    along negative curvature is then as short as one along positive curvature. More steps ask the score nearer to the
-    mean of x given x_sigma. On mixtures of Gaussians (docs/benchmarks/teachers.md) the error of two steps is 0 to four
-    tenths of that of `Unnoised`; in a funnel, where the score of q reaches 1e5, it stays of order 10.
+    along negative curvature is then as short as one along positive curvature. More steps evaluate the score nearer to
+    the mean of x given x_sigma. On mixtures of Gaussians (docs/benchmarks/teachers.md) the error of two steps is 0 to
+    four tenths of that of `Unnoised`; in a funnel, where the score of q reaches 1e5, it stays of order 10.
 
     A step costs a gradient, as many Hessian-vector products as x has numbers, and an eigendecomposition: for x of some
     hundred numbers or more, take `Unnoised` and a small sigma.
@@ -86,11 +86,11 @@ class Quadratic(AbstractNoised):
 
 
 class AbstractTeacher(eqx.Module):
-    """A prior q(x), known through the score of its noised law q_sigma, x_sigma = x + sigma * eps.
+    """A prior q(x), known through the score of its noised distribution q_sigma, x_sigma = x + sigma * eps.
 
     Attributes:
         shape: the shape of one x.
-        condition: the form of what conditions the law, or None.
+        condition: the form of what conditions the distribution, or None.
     """
 
     if TYPE_CHECKING:  # mypy takes an AbstractVar for a field, which no property may implement
@@ -105,7 +105,7 @@ class AbstractTeacher(eqx.Module):
 
     @property
     def classes(self) -> int | None:
-        """How many classes condition the law, where what conditions it is a class."""
+        """How many classes condition the distribution, where what conditions it is a class."""
         return classes_of(self.condition)
 
     @abstractmethod
@@ -142,9 +142,9 @@ class AbstractExactTeacher(AbstractDrawnTeacher):
 class AbstractDensity(AbstractTeacher):
     """A teacher whose density q is known without noise, and whose noised score is not known.
 
-    The E-step's law wants grad log q_sigma; `noised` stands for it. With `Unnoised` the E-step samples q itself, and
-    the student minimises KL(q || p_theta,sigma), which is KL(q || p_theta) only as sigma -> 0; `Quadratic`, the
-    default, removes what it can of that bias. Either way let sigma slide towards 0 (`em.CoarseToFine`): at sigma =
+    The E-step's target wants grad log q_sigma; `noised` stands for it. With `Unnoised` the E-step samples q
+    itself, and the student minimises KL(q || p_theta,sigma), which is KL(q || p_theta) only as sigma -> 0; `Quadratic`,
+    the default, removes what it can of that bias. Either way let sigma slide towards 0 (`em.CoarseToFine`): at sigma =
     0.1 s.d. the samples of the first lack half a percent of their s.d.
 
     Attributes:

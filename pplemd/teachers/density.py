@@ -13,7 +13,7 @@ from pplemd.teachers.base import AbstractDensity, AbstractNoised, Quadratic
 
 
 class Density(AbstractDensity):
-    """The law of density proportional to exp(log_density(x)); see `AbstractDensity` for what noise makes of it.
+    """The one whose density is proportional to exp(log_density(x)); see `AbstractDensity` for what noise makes of it.
 
     Args:
         log_density: log q of one x up to a constant, differentiable twice; a plain function, or an Equinox module.
@@ -44,7 +44,7 @@ class Density(AbstractDensity):
 
 
 class Posterior(AbstractDensity):
-    """The law of a model's latents given its data, over the flat vector of their coordinates.
+    """The distribution of a model's latents given its data, over the flat vector of their coordinates.
 
     `em.posterior` builds one from a NumPyro model. See `AbstractDensity` for what noise makes of it; another rule:
     `dataclasses.replace(teacher, noised=em.teachers.Unnoised())`.

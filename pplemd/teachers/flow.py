@@ -9,7 +9,7 @@ from pplemd.teachers.base import AbstractDensity, AbstractDrawnTeacher, Abstract
 
 
 class Flow(AbstractDensity, AbstractDrawnTeacher):
-    """The law of a flowjax distribution: its density, its draws; see `AbstractDensity` for what noise makes of it.
+    """A flowjax distribution: its density, its draws; see `AbstractDensity` for what noise makes of it.
 
     Args:
         flow: the distribution, unconditional: a trained flow, or any other of flowjax.

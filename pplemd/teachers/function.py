@@ -17,7 +17,7 @@ class ScoreFunction(AbstractTeacher):
     Attributes:
         function: the score of q_sigma for one x_sigma; a plain function, or an Equinox module that holds weights.
         shape: the shape of one x.
-        condition: the form of what conditions the law, a number of classes, or None.
+        condition: the form of what conditions the distribution, a number of classes, or None.
 
     Raises:
         TeacherError: where the function needs a condition and none is declared, or takes none and one is.
@@ -48,7 +48,7 @@ class DenoiserFunction(AbstractDenoiser):
     Attributes:
         function: the denoiser for one x_sigma; a plain function, or an Equinox module that holds weights.
         shape: the shape of one x.
-        condition: the form of what conditions the law, a number of classes, or None.
+        condition: the form of what conditions the distribution, a number of classes, or None.
 
     Raises:
         TeacherError: where the function needs a condition and none is declared, or takes none and one is.

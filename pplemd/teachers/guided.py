@@ -52,9 +52,9 @@ def convention(teacher: AbstractTeacher) -> object:
     """How the network below all wrappers speaks of noise.
 
     Returns:
-        The coefficients of a `Preconditioned`. The record of `pplemd.diffusion` that a `DenoiserFunction` asks, also
-        where it is compiled (`eqx.filter_jit`), and any other function as it is: nothing can be seen of it. Any other
-        teacher as it is: a `Denoiser` is of EDM's convention.
+        The coefficients of a `Preconditioned`. The record of `pplemd.diffusion` that a `DenoiserFunction` evaluates,
+        also where it is compiled (`eqx.filter_jit`), and any other function as it is: nothing can be seen of it. Any
+        other teacher as it is: a `Denoiser` is of EDM's convention.
     """
     inner = unwrapped(teacher)
     if isinstance(inner, Preconditioned):
@@ -78,7 +78,7 @@ class Guidance(eqx.Module):
     Source: arXiv:2207.12598, equation 6, its w being scale - 1; arXiv:2404.07724, section 3 (the interval).
 
     Attributes:
-        scale: 1 for none, 0 for the law without a condition, above 1 to overstate the condition.
+        scale: 1 for none, 0 for the distribution without a condition, above 1 to overstate the condition.
         low: guidance acts at sigma > low, in data units.
         high: and at sigma <= high.
     """
@@ -108,7 +108,8 @@ class Guided(AbstractWrapper):
     Source: arXiv:2207.12598, equation 6.
 
     Attributes:
-        denoiser: of a law with a condition, which knows the null value: a network taught with dropped conditions.
+        denoiser: of a distribution with a condition, which knows the null value: a network taught with dropped
+            conditions.
         guidance: how strongly, and where.
     """
 
@@ -134,7 +135,7 @@ class Guided(AbstractWrapper):
         condition: Condition = None,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "..."]:
-        """The guided denoiser, no posterior mean of any law unless the scale is 0 or 1."""
+        """The guided denoiser, no posterior mean of any distribution unless the scale is 0 or 1."""
         form = self.denoiser.condition
         if condition is None or form is None:
             return self.denoiser.denoise(x_sigma, sigma, None, key)
@@ -206,7 +207,7 @@ class NullClassDenoiser(AbstractWrapper):
     """A denoiser whose last class was taught as no class: that one stands for None, and for -1.
 
     Attributes:
-        denoiser: of a law with two classes or more.
+        denoiser: of a distribution with two classes or more.
     """
 
     denoiser: AbstractDenoiser

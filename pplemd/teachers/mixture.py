@@ -11,7 +11,7 @@ from pplemd.teachers.base import AbstractExactTeacher
 
 
 class GaussianMixture(AbstractExactTeacher):
-    """The law sum_k w_k N(m_k, s_k^2 I); noised to sigma it is the same mixture with variances s_k^2 + sigma^2.
+    """Sum_k w_k N(m_k, s_k^2 I); noised to sigma it is the same mixture with variances s_k^2 + sigma^2.
 
     With `labels=True` the components are the classes, and a label picks one; -1, the label of no class, picks none.
 

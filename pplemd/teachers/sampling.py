@@ -200,7 +200,7 @@ def check(teacher: AbstractTeacher) -> None:
 
 
 class OneStep(eqx.Module):
-    """g(z) = D(sigma* z, sigma*): the teacher's network, asked once at one large noise level.
+    """g(z) = D(sigma* z, sigma*): the teacher's network, evaluated once at one large noise level.
 
     Source: arXiv:2405.16852, section 4 (initialisation of the generator).
 

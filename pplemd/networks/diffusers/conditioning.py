@@ -1,4 +1,4 @@
-"""What tells every block of a UNet2DModel the noise level and the class."""
+"""What gives every block of a UNet2DModel the noise level and the class."""
 
 import math
 

@@ -37,7 +37,7 @@ IMAGE = 3  # channels of the images that levels with a skip are written for
 
 
 class TimeKind(Enum):
-    """What tells the network its noise level."""
+    """How the network gets its noise level."""
 
     POSITIONAL = "positional"  # waves of the time step
     FOURIER = "fourier"  # random waves of log(sigma); the output is divided by sigma
@@ -79,14 +79,14 @@ class UNet2DOptions(eqx.Module):
         modulated: whether the conditioning vector scales and shifts after a block's second norm (scale_shift), or is
             added before it (default).
         activation: of blocks: silu, mish, gelu or relu.
-        time: what tells of the noise level.
+        time: how it gets the noise level.
         time_shift: lowers the number of waves that frequencies are spaced by (freq_shift); positional alone.
         time_flip: cosines before sines (flip_sin_to_cos); positional alone.
         frequencies: of random waves; Fourier alone.
         times: number of time steps, the rows of a learned table; None without one.
         width: features of the conditioning vector; None for 4 times those of the first level.
         classes: number of labels, None for none.
-        classes_as_times: whether a class is told in the way of a time step (class_embed_type "timestep").
+        classes_as_times: whether a class is given in the way of a time step (class_embed_type "timestep").
         padded_evenly: whether convolutions that halve pad each side by a pixel, or the far sides alone
             (downsample_padding 1 and 0).
         centred: whether the input is taken from [0, 1] to [-1, 1] first (center_input_sample).

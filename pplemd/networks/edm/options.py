@@ -20,7 +20,7 @@ SPREAD = 16.0  # s.d. of random frequencies, in periods for a unit of time: arXi
 
 
 class AbstractNoise(eqx.Module):
-    """Angular frequencies of the waves that tell a network its noise level."""
+    """Angular frequencies of the waves that give a network its noise level."""
 
     @abstractmethod
     def rates(self, count: int) -> Float[np.ndarray, " {count}"]:
@@ -82,7 +82,7 @@ def waves(noise: AbstractNoise, time: Float[Array, ""] | float, count: int) -> F
 
     Args:
         noise: the frequencies.
-        time: what the network is told of the noise level.
+        time: what the network gets of the noise level.
         count: number of frequencies.
     """
     time = widened(jnp.asarray(time))
@@ -114,7 +114,7 @@ class UNetOptions(eqx.Module):
         blocks: residual blocks a level on the way down; one more on the way up.
         attention: image heights, in pixels, at which blocks attend; heights that no level has are of no effect.
         classes: number of labels, None for none.
-        augment: length of the vector that tells of an augmentation, None for none.
+        augment: length of the vector of an augmentation, None for none.
         dropout: probability that a feature is dropped while training.
         label_dropout: probability that a label is dropped while training, for guidance without a classifier.
         out_channels: channels that the last convolution computes, None for the image's; those beyond the image's, a
@@ -202,8 +202,8 @@ class SongVariant(eqx.Module):
     """What tells the members of the SongUNet family apart.
 
     Attributes:
-        noise: frequencies that tell of the noise level.
-        noise_multiplier: features that tell of it, in units of the options' `channels`.
+        noise: frequencies of the noise level.
+        noise_multiplier: features of it, in units of the options' `channels`.
         encoder: images of all sizes on the way in.
         decoder: images of all sizes on the way out: STANDARD or SKIP.
         taps: filter that halves and doubles images.

@@ -75,7 +75,7 @@ class Trunk(eqx.Module):
 def augmented(
     features: Float[Array, " n"], table: Float[Array, "augment n"] | None, augment: Array | None, owner: str
 ) -> Float[Array, " n"]:
-    """Return the features of the noise level plus those of the augmentation, if any is told.
+    """Return the features of the noise level plus those of the augmentation, if there is one.
 
     Args:
         features: of the noise level.
@@ -100,7 +100,7 @@ def augmented(
 
 
 class SongConditioning(AbstractWide):
-    """The vector that tells every block of a SongUNet the noise level, the class and the augmentation.
+    """The vector that gives every block of a SongUNet the noise level, the class and the augmentation.
 
     `SiLU(W_1 SiLU(W_0 (f(time) + W_c sqrt(classes) onehot(label) + b_c + A augment) + b_0) + b_1)`, f sines before
     cosines.
@@ -197,10 +197,10 @@ class SongUNet(AbstractClassNetwork):
 
         Args:
             x: the network's input.
-            time: what it is told of the noise level.
+            time: what it gets of the noise level.
             label: class index; None or -1 for no label.
             key: randomness of dropout while training.
-            augment: tells of the augmentation that was applied to the image; None for none.
+            augment: features of the augmentation that was applied to the image; None for none.
         """
         check_input("SongUNet", x.shape, self.shape)
         key_label, key_blocks = branch_keys(key, 2)
@@ -212,7 +212,7 @@ NOISE = PositionalNoise(endpoint=False)
 
 
 class DhariwalConditioning(AbstractWide):
-    """The vector that tells every block of a DhariwalUNet the noise level, the class and the augmentation.
+    """The vector that gives every block of a DhariwalUNet the noise level, the class and the augmentation.
 
     `SiLU(W_1 SiLU(W_0 (f(time) + A augment) + b_0) + b_1 + class vector)`, f cosines before sines.
 
@@ -293,10 +293,10 @@ class DhariwalUNet(AbstractClassNetwork):
 
         Args:
             x: the network's input.
-            time: what it is told of the noise level.
+            time: what it gets of the noise level.
             label: class index; None or -1 for no label.
             key: randomness of dropout while training.
-            augment: tells of the augmentation that was applied to the image; None for none.
+            augment: features of the augmentation that was applied to the image; None for none.
         """
         check_input("DhariwalUNet", x.shape, self.shape)
         key_label, key_blocks = branch_keys(key, 2)

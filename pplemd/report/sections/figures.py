@@ -12,7 +12,7 @@ from pplemd.storage.folder import as_number, dig
 
 MOST_ROWS, MOST_ELEMENTS, MOST_INTERVALS = 60, 20, 40
 ROWS = {"floor": "real", "teacher": "teacher", "student": "student"}
-SPREAD = 2.0  # s.d. on both sides: about 95 % of a normal law
+SPREAD = 2.0  # s.d. on both sides: about 95 % of a normal distribution
 
 
 def figures(subjects: Sequence[Subject]) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def progress(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
 
 
 def _level(name: str, subjects: Sequence[Subject]) -> bool:
-    """Whether a figure never changes: that is told in a word, and no chart."""
+    """Whether a figure never changes: then a word is enough, and no chart is drawn."""
     shown = (name, *filter(None, (meaning(name).second,)))
     values = [value for one in shown for subject in subjects for value in subject.series(one)[1]]
     return len(values) > 1 and len(set(values)) == 1
