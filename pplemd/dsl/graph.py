@@ -475,10 +475,8 @@ def known(function: Callable, given: PyTree, unknown: PyTree, wanted: Sequence[b
     pure = [equation for equation in jaxpr.eqns if not equation.effects]
     with jax.ensure_compile_time_eval():
         advance(stage_of(closed, pure, variables(chosen)), values)
-    return [
-        read(atom, values) if one else jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype)
-        for atom, one in zip(jaxpr.outvars, of, strict=True)
-    ]
+    outputs = zip(jaxpr.outvars, closed.out_avals, of, strict=True)
+    return [read(atom, values) if one else jax.ShapeDtypeStruct(aval.shape, aval.dtype) for atom, aval, one in outputs]
 
 
 def _results(equation: Any, operands: list[Origins]) -> list[Origins]:
