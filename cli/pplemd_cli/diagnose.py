@@ -44,10 +44,11 @@ def diagnose(
     device: options.Device = None,
     debug: options.Debug = False,
 ) -> None:
-    """Ask whether the E-step's law of a run can be sampled: long MCMC chains at several sigma, judged with ArviZ.
+    """Show whether the E-step's target of a run can be sampled: long MCMC chains at several sigma, judged with ArviZ.
 
-    The law of (eps, z) at sigma is what the chains of training follow for a few transitions: noise and latents, tilted
-    from student to teacher. Here they are followed to their end, from fresh draws, with step sizes found in warm-up.
+    The target of (eps, z) at sigma is what the chains of training follow for a few transitions: noise and latents,
+    tilted from student to teacher. Here they are followed to their end, from fresh draws, with step sizes found in
+    warm-up.
 
     R-hat near 1 says that the chains agree; ESS, how many independent draws they are worth; ESS per gradient, what one
     costs in evaluations of the teacher and of the student's score. Compare sigmas, and --kernel own with the rest.

@@ -19,7 +19,8 @@ from pplemd.diagnosis.arviz_draws import Row, autocorrelation
 from pplemd.diagnosis.chain_record import Chains, ordered
 from pplemd.diagnosis.findings import BFMI, ESS_PER_CHAIN, R_HAT
 from pplemd.errors import DataError
-from pplemd.plotting.samples import REFERENCE_COLOUR, SAMPLE_COLOUR, image_grid, save_png
+from pplemd.plotting.samples import image_grid, save_png
+from pplemd.plotting.scatters import REFERENCE_COLOUR, SAMPLE_COLOUR
 
 COLOURS = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#666666")  # Dark2
 GREY = "#888888"

@@ -10,11 +10,6 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from pplemd.report.glossary import clean, number
-from pplemd.report.sections.chains import chains
-from pplemd.report.sections.figures import figures, health, progress
-from pplemd.report.sections.overview import origin
-from pplemd.report.sections.pictures import pictures
-from pplemd.report.sections.plans import plans
 from pplemd.report.subject import Subject
 
 if TYPE_CHECKING:
@@ -29,13 +24,21 @@ def page(subjects: Sequence[Subject], command: str, version: str) -> bytes:
         command: what made it, for its foot.
         version: of pplemd.
     """
-    from pplemd.report.page import SECTIONS
-    from pplemd.report.sections import card  # here: no start waits for Matplotlib and Jinja2
+    from pplemd.report import sections  # here: no start waits for Matplotlib and Jinja2
 
+    in_order = {  # of the page: name, title, and what makes what the template shows
+        "figures": ("Figures", sections.figures),
+        "samples": ("Samples", sections.pictures),
+        "curves": ("Curves", sections.progress),
+        "health": ("Health", sections.health),
+        "chains": ("E-step", sections.chains),
+        "plan": ("Plan", sections.plans),
+        "origin": ("Reproduce", sections.origin),
+    }
     style, script = _own("page.css"), _own("page.js")
-    shown = {name: (title, found) for name, (title, of) in SECTIONS.items() if (found := of(subjects))}
+    shown = {name: (title, found) for name, (title, of) in in_order.items() if (found := of(subjects))}
     written = _template().render(
-        subjects=subjects, sections=shown, cards=[card(subject) for subject in subjects], number=number,
+        subjects=subjects, sections=shown, cards=[sections.card(subject) for subject in subjects], number=number,
         command=command, version=version, policy=policy(style, script), style=Markup(style), script=Markup(script),
     )  # fmt: skip
     return written.lstrip().encode()
@@ -69,14 +72,3 @@ def _own(name: str) -> str:
 
 def _digest(content: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
-
-
-SECTIONS = {
-    "figures": ("Figures", figures),
-    "samples": ("Samples", pictures),
-    "curves": ("Curves", progress),
-    "health": ("Health", health),
-    "chains": ("E-step", chains),
-    "plan": ("Plan", plans),
-    "origin": ("Reproduce", origin),
-}

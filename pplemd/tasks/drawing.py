@@ -273,7 +273,7 @@ def picture_side_by_side(
     """
     prior, shape, key = distilled.conditions, distilled.shape, jax.random.key(seed)
     if len(shape) != 3:
-        from pplemd.plotting.samples import scatter  # here: every command would wait for Matplotlib
+        from pplemd.plotting.scatters import scatter  # here: every command would wait for Matplotlib
 
         drawn = timed_samples(distilled.sample, key, SIDE_POINTS, prior).x
         return scatter(drawn, draw_teacher(teacher, prior, seed, count=SIDE_POINTS).x)

@@ -416,7 +416,7 @@ def save_posterior(path: Path, samples: PosteriorSamples, step: int) -> None:
         return
     flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in samples.posterior.items()}
     if path.suffix == ".png":
-        from pplemd.plotting.samples import scatter  # here: every command would wait for Matplotlib
+        from pplemd.plotting.scatters import scatter  # here: every command would wait for Matplotlib
 
         save_png(path, scatter(np.concatenate([value.reshape(len(value), -1) for value in flat.values()], axis=1)))
         return

@@ -25,7 +25,8 @@ from scipy.optimize import linear_sum_assignment
 import pplemd as em
 from pplemd.errors import PplemdError
 from pplemd.learning import Watcher
-from pplemd.plotting.samples import save_png, scatter
+from pplemd.plotting.samples import save_png
+from pplemd.plotting.scatters import scatter
 from pplemd.runs.declared import declare
 from pplemd.tasks.evaluation import evaluate
 from pplemd.teachers import sample

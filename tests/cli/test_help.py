@@ -1,5 +1,6 @@
 """Help: examples, exit codes, and no wait for JAX."""
 
+import inspect
 import subprocess
 import sys
 
@@ -42,3 +43,9 @@ def test_help_shows_examples_without_jax(shell, command):
     plain = " ".join(ended.stdout.split())
     for example in EXAMPLES[command]:
         assert example in plain
+
+
+def test_nuts_is_the_kernel_of_a_diagnosis_that_names_none():
+    from pplemd_cli.diagnose import Kernel, diagnose
+
+    assert inspect.signature(diagnose).parameters["kernel"].default is Kernel.nuts

@@ -340,7 +340,7 @@ def test_streams_without_end(quiet, monkeypatch, limit, code, phrase):
     ("limit", "content", "phrase"),
     [
         ("machine.MAX_INSTRUCTIONS", looked_at_often(20), "more than 500 pickle instructions"),
-        ("network.MAX_ENTRIES", sharing(20), "in each other without end"),
+        ("torch_save.MAX_ENTRIES", sharing(20), "in each other without end"),
     ],
 )
 def test_one_collection_looked_at_again_and_again(quiet, monkeypatch, limit, content, phrase):

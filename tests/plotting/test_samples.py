@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 
 from pplemd.errors import DataError
-from pplemd.plotting.samples import draw, image_grid, save_png, scatter
+from pplemd.plotting.samples import draw, image_grid, save_png
+from pplemd.plotting.scatters import scatter
 
 
 def _images(count=5, shape=(8, 8, 1)):
